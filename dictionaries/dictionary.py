@@ -1,0 +1,149 @@
+"""The compressed dictionary: parameters, unit-norm coefficients, norms and the temporal basis."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.arrays import Array, as_host, freeze
+from ..core.errors import FileError, InputError
+from ..core.storage import read_hdf5, write_hdf5
+from ..simulation.sequence import Sequence
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """Fingerprints of a grid of tissues, compressed to a temporal subspace.
+
+    Attributes
+    ----------
+    parameters : {name: (atoms,) float64}
+        s, s, relative, Hz.
+    coefficients : (atoms, rank) complex64
+        Unit-norm atoms in the subspace; ``coefficients * norms[:, None]`` are the compressed signals.
+    norms : (atoms,) float32
+        Norm of each compressed signal (equilibrium magnetization 1).
+    basis : (rank, frames) float32 or complex64
+        Orthonormal rows; series[f] = sum_r basis[r, f] c[r].
+    sequence : Sequence
+        What was simulated.
+    digest : str
+        SHA-256 of the inputs: sequence, grid, physics options, rank, schema.
+    provenance : dict
+        How it was built: options, configuration states, retained energy (JSON-able).
+
+    Raises
+    ------
+    InputError
+        An atom is NaN, infinite or of zero norm, or the arrays do not fit together.
+    """
+
+    parameters: Mapping[str, Array]
+    coefficients: Array
+    norms: Array
+    basis: Array
+    sequence: Sequence
+    digest: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse atoms that would capture or poison voxels."""
+        atoms, rank = self.coefficients.shape
+        if self.basis.shape != (rank, self.sequence.n_frames) or self.norms.shape != (atoms,):
+            raise InputError(
+                f"dictionary: coefficients {self.coefficients.shape}, norms {self.norms.shape} and basis "
+                f"{self.basis.shape} do not fit a sequence of {self.sequence.n_frames} frames"
+            )
+        for name, values in self.parameters.items():
+            if values.shape != (atoms,) or not np.isfinite(values).all():
+                raise InputError(f"dictionary: {name} is not {atoms} finite values")
+        bad = ~(np.isfinite(self.norms) & (self.norms > 0) & np.isfinite(self.coefficients).all(axis=1))
+        bad |= ~(np.abs(np.linalg.norm(self.coefficients, axis=1) - 1) < 1e-4)
+        if bad.any():
+            i = int(np.argmax(bad))
+            tissue = ", ".join(f"{name} {values[i]:g}" for name, values in self.parameters.items())
+            raise InputError(
+                f"dictionary: {int(bad.sum())} atoms are NaN, infinite or of zero norm, the first is atom {i} "
+                f"({tissue}); leave out tissues without signal and check the sequence"
+            )
+        for name in ("coefficients", "norms", "basis"):
+            object.__setattr__(self, name, freeze(getattr(self, name)))
+
+    @property
+    def rank(self) -> int:
+        """Dimension of the subspace."""
+        return int(self.basis.shape[0])
+
+    def __len__(self) -> int:
+        """Number of atoms."""
+        return len(self.norms)
+
+    def compress(self, series: Array) -> Array:
+        """Project a series on the subspace.
+
+        Parameters
+        ----------
+        series : (frames, ...) array
+
+        Returns
+        -------
+        (rank, ...) complex array
+            ``basis.conj() @ series``.
+
+        Raises
+        ------
+        InputError
+            The series has another number of frames than the basis.
+        """
+        series = as_host("series", series)
+        if series.ndim == 0 or series.shape[0] != self.basis.shape[1]:
+            raise InputError(
+                f"series: got shape {series.shape}, expected {self.basis.shape[1]} frames on axis 0, "
+                "as in the dictionary's sequence"
+            )
+        return np.tensordot(self.basis.conj(), series, axes=1)
+
+    def save(self, path: str | Path) -> None:
+        """Write one atomic, checksummed HDF5 file.
+
+        Raises
+        ------
+        FileError
+            The file cannot be written; an earlier one is untouched.
+        """
+        arrays = {f"parameters.{name}": values for name, values in self.parameters.items()}
+        arrays |= {name: getattr(self, name) for name in ("coefficients", "norms", "basis")}
+        metadata = {
+            "digest": self.digest,
+            "axes": list(self.parameters),
+            "sequence": self.sequence.name,
+            "provenance": dict(self.provenance),
+        }
+        write_hdf5(path, "dictionary", SCHEMA, arrays | {"events": self.sequence.events}, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Dictionary":
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileError
+            The file is missing, truncated, damaged, foreign, or holds NaN or zero-norm atoms.
+        """
+        arrays, metadata = read_hdf5(path, "dictionary", SCHEMA)
+        try:
+            return cls(
+                parameters={name: arrays[f"parameters.{name}"] for name in metadata["axes"]},
+                coefficients=arrays["coefficients"],
+                norms=arrays["norms"],
+                basis=arrays["basis"],
+                sequence=Sequence(arrays["events"], metadata["sequence"]),
+                digest=metadata["digest"],
+                provenance=metadata["provenance"],
+            )
+        except (KeyError, ValueError) as error:
+            raise FileError(f"{path}: {error}; make the dictionary again") from error

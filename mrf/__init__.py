@@ -1,0 +1,44 @@
+"""MR fingerprinting and quantitative MRI: simulate, build, reconstruct, match, characterize.
+
+Everything public is reached from here; a name is imported when it is first used, so that ``import mrf``
+costs no more than numpy.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "core.errors": ["FileError", "InputError", "MrfError", "UnsupportedError"],
+    "core.maps": ["Flag", "Maps"],
+    "simulation.sequence": [
+        "Event", "EventKind", "Sequence", "bssfp", "crush", "delay", "dephase", "fisp", "invert",
+        "multi_spin_echo", "pulse", "readout", "saturate", "spin_lock", "t2_preparation",
+    ],
+    "simulation.presets": ["preset", "presets"],
+    "simulation.epg": ["simulate"],
+    "dictionaries.grid": ["Grid", "log_axis"],
+    "dictionaries.dictionary": ["Dictionary"],
+    "dictionaries.build": ["build"],
+    "recon.trajectory": ["Trajectory"],
+    "recon.coils": ["estimate_coils"],
+    "recon.reconstruct": ["reconstruct"],
+    "matching.match": ["match"],
+}  # fmt: skip
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"mrf has no {name!r}; see mrf.__all__")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return __all__

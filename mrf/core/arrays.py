@@ -1,0 +1,110 @@
+"""Array helpers: the array type, input checks that name the argument, and the memory budget."""
+
+import os
+import re
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError, UnsupportedError
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def is_device_array(x: object) -> bool:
+    """Whether `x` lies on a GPU; told by its type's module, so that cupy is never imported for numpy users."""
+    return type(x).__module__.split(".")[0] == "cupy"
+
+
+def as_host(name: str, x: object) -> Array:
+    """`x` as a NumPy array.
+
+    Raises
+    ------
+    UnsupportedError
+        `x` lies on a GPU: nothing is copied behind the caller's back.
+    """
+    if is_device_array(x):
+        raise UnsupportedError(
+            f"{name}: got a cupy array, but this function runs on the CPU only; pass {name}.get()"
+        )
+    return np.asarray(x)
+
+
+def real(name: str, x: object, *, positive: bool = False) -> Array:
+    """`x` as finite float64 values, strictly positive if asked.
+
+    Raises
+    ------
+    InputError
+        A value is not a real number, not finite or not positive; the message gives the first such value.
+    """
+    a = as_host(name, x)
+    if a.dtype.kind not in "fiub":
+        raise InputError(f"{name}: got {a.dtype} values, expected real numbers")
+    a = a.astype(np.float64)
+    bad = ~np.isfinite(a) | ((a <= 0) if positive else False)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        expected = "finite positive" if positive else "finite"
+        at = f" at index {where}" if where else ""
+        raise InputError(f"{name}: got {a[bad][0]}{at}, expected {expected} values")
+    return a
+
+
+def freeze(a: Array) -> Array:
+    """`a` itself when it already cannot be written, else a read-only copy: what frozen dataclasses hold."""
+    if a.flags.writeable:
+        a = a.copy()
+        a.flags.writeable = False
+    return a
+
+
+def available_memory() -> int:
+    """Bytes of main memory that can be taken now without swapping (Linux), or half of 8 GB where unknown."""
+    try:
+        with open("/proc/meminfo") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return 4 * 10**9
+    return 4 * 10**9
+
+
+def memory_budget(memory: int | float | str | None) -> int:
+    """A memory budget in bytes: a number of bytes, text such as ``"2GB"``, or None for half of what is free.
+
+    Raises
+    ------
+    InputError
+        The text is not a size, or the size is not positive.
+
+    Examples
+    --------
+    >>> memory_budget("1.5 GB")
+    1500000000
+    """
+    if memory is None:
+        return available_memory() // 2
+    if isinstance(memory, str):
+        found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)b?\s*", memory.lower())
+        try:
+            size = float(found[1]) * _UNITS[found[2]] if found else float("nan")
+        except ValueError:
+            size = float("nan")
+    else:
+        size = float(memory)
+    if not size > 0:
+        raise InputError(f"memory: got {memory!r}, expected a positive size such as 2e9 or '2GB'")
+    return int(size)
+
+
+def usable_cores() -> int:
+    """CPU cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

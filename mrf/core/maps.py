@@ -1,0 +1,124 @@
+"""Maps: the parameter maps of one acquisition with their flags, error bars and origin."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array
+from .errors import FileError, InputError
+from .storage import output_folder, read_hdf5, write_hdf5
+
+SCHEMA = 1
+
+
+class Flag(IntFlag):
+    """Bits of `Maps.flags`."""
+
+    INVALID = 1  # the voxel's signal is NaN, infinite or zero
+    GRID_EDGE = 2  # the match lies on an end of a grid axis: the truth may lie beyond
+    REFINEMENT_FAILED = 4
+    LOW_SCORE = 8
+    SINGULAR = 16  # the Fisher information has no inverse: no error bar
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Parameter maps on one grid of voxels.
+
+    Attributes
+    ----------
+    parameters : {name: float array of shape `shape`}
+        t1, t2 (s), b1 (relative), off_resonance (Hz), ...; each is also an attribute: ``maps.t1``.
+    pd : complex array
+        Proton density times the receive field (arbitrary units).
+    score : float array
+        Normalized correlation \\|<d, x>\\| / \\|x\\|, 0 to 1.
+    index : int64 array
+        Atom of the dictionary; -1 where there is none.
+    flags : uint8 array
+        Sum of :class:`Flag` bits.
+    mask : bool array
+        True where a result was asked for; outside it everything is NaN, with index -1 and no flag.
+    std : {name: float array}
+        Standard deviation of the parameter of that name, where it was estimated.
+    affine : (4, 4) float array
+        RAS+ mm affine of the transposed array (x, y, z), as nibabel has it.
+    provenance : dict
+        Where the maps come from: versions, digests, options (JSON-able).
+    """
+
+    parameters: Mapping[str, Array]
+    pd: Array
+    score: Array
+    index: Array
+    flags: Array
+    mask: Array
+    std: Mapping[str, Array] = field(default_factory=dict)
+    affine: Array = field(default_factory=lambda: np.eye(4))
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that every array lies on the same grid."""
+        for name, array in self._arrays().items():
+            if array.shape != self.shape:
+                raise InputError(f"maps: {name} has shape {array.shape}, the others have {self.shape}")
+        if self.affine.shape != (4, 4):
+            raise InputError(f"maps: affine has shape {self.affine.shape}, expected (4, 4)")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of every map: (z, y, x), (y, x) or whatever was matched."""
+        return self.pd.shape
+
+    def __getattr__(self, name: str) -> Array:
+        """The parameter map of that name, e.g. ``maps.t1``."""
+        parameters: Mapping[str, Array] = self.__dict__.get("parameters", {})
+        if name not in parameters:
+            raise AttributeError(f"these maps have no {name}; they have {', '.join(parameters)}")
+        return parameters[name]
+
+    def _arrays(self) -> dict[str, Array]:
+        own = {name: getattr(self, name) for name in ("pd", "score", "index", "flags", "mask")}
+        named = {f"parameters.{name}": array for name, array in self.parameters.items()}
+        return own | named | {f"std.{name}": array for name, array in self.std.items()}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `maps.h5` into a folder (made if needed) and return its path.
+
+        Raises
+        ------
+        FileError
+            The folder cannot be written.
+        """
+        path = output_folder(folder) / "maps.h5"
+        arrays = {name: np.atleast_1d(array) for name, array in self._arrays().items()}
+        metadata = {"shape": list(self.shape), "provenance": dict(self.provenance)}
+        write_hdf5(path, "maps", SCHEMA, arrays | {"affine": self.affine}, metadata)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Maps":
+        """Read what :meth:`save` wrote, given the folder or the file.
+
+        Raises
+        ------
+        FileError
+            The file is missing, damaged, foreign, or its arrays do not fit together.
+        """
+        path = Path(path)
+        path = path / "maps.h5" if path.is_dir() else path
+        arrays, metadata = read_hdf5(path, "maps", SCHEMA)
+        try:
+            affine = arrays.pop("affine")
+            arrays = {name: array.reshape(metadata["shape"]) for name, array in arrays.items()}
+            named = {
+                group: {n.removeprefix(f"{group}."): arrays.pop(n) for n in list(arrays) if n.startswith(f"{group}.")}
+                for group in ("parameters", "std")
+            }
+            return cls(**named, **arrays, affine=affine, provenance=metadata["provenance"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(f"{path}: its fields do not make maps ({error}); make the file again") from error

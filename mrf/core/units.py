@@ -1,0 +1,11 @@
+"""Unit factors for the edges of the engine (files, command line, reports); inside, everything is SI.
+
+``20 * MILLISECOND`` reads "20 ms in seconds"; ``t1 / MILLISECOND`` is a T1 in ms.
+"""
+
+import math
+
+MILLISECOND = 1e-3
+MICROSECOND = 1e-6
+MILLIMETRE = 1e-3
+DEGREE = math.pi / 180

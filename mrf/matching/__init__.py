@@ -1,0 +1,1 @@
+"""Layer 3: from coefficients to tissue parameters."""

@@ -1,0 +1,116 @@
+"""`match`: coefficient images to parameter maps."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..core.arrays import Array, as_host, memory_budget
+from ..core.errors import InputError, UnsupportedError
+from ..core.maps import Flag, Maps
+from ..dictionaries.dictionary import Dictionary
+from .brute import best_atoms
+
+
+def match(
+    coefficients: Array,
+    dictionary: Dictionary,
+    *,
+    refine: bool = False,
+    known: Mapping[str, Array] | None = None,
+    noise_std: float | Array | None = None,
+    mask: Array | None = None,
+    memory: int | float | str | None = None,
+    low_score: float = 0.5,
+) -> Maps:
+    """The dictionary atom that each voxel's signal correlates with best.
+
+    Parameters
+    ----------
+    coefficients : (rank, *matrix) complex array
+        Subspace coefficient images, e.g. from :func:`mrf.reconstruct` or ``dictionary.compress(series)``.
+    dictionary : Dictionary
+    refine : bool
+        Only False is handled yet: the best atom, argmax_n |<d_n, x>| in double precision; scores within
+        1e-14 (relative) are tied and the lowest index wins.
+    known, noise_std
+        Only None is handled yet.
+    mask : (*matrix) bool array, optional
+        Where to match; None = everywhere.
+    memory : int or str, optional
+        Budget; the blocks of scores need 8 MB, so smaller budgets are refused.
+    low_score : float
+        Voxels that correlate less than this are flagged.
+
+    Returns
+    -------
+    Maps
+        On the grid *matrix; ``pd`` is <d, x> over the atom's norm. Voxels that are NaN, infinite or
+        zero get NaN, index -1 and flag 1.
+
+    Raises
+    ------
+    InputError
+        Rank or mask of another shape, no voxel in the mask.
+    UnsupportedError
+        Refinement, known maps or error bars are asked for.
+
+    References
+    ----------
+    Ma et al. 2013, doi:10.1038/nature11971; McGivney et al. 2014, doi:10.1109/TMI.2014.2337321
+
+    Examples
+    --------
+    >>> from mrf.dictionaries.build import build
+    >>> from mrf.dictionaries.grid import Grid
+    >>> from mrf.simulation.sequence import multi_spin_echo
+    >>> d = build(multi_spin_echo(8, 0.01), Grid(t1=[1.0], t2=[0.03, 0.1, 0.3]), rank=3)
+    >>> match(2 * (d.coefficients * d.norms[:, None]).T, d).t2
+    array([0.03, 0.1 , 0.3 ])
+    """
+    for name, value in (("refine", refine or None), ("known", known), ("noise_std", noise_std)):
+        if value is not None:
+            raise UnsupportedError(f"{name}: not handled yet; leave it out to get the best atom of the grid")
+    if memory_budget(memory) < 8 * 2**20:
+        raise InputError(f"memory: {memory} is less than the 8 MB that one block of scores needs")
+    images = as_host("coefficients", coefficients)
+    if images.ndim == 0 or images.shape[0] != dictionary.rank:
+        raise InputError(
+            f"coefficients: got shape {images.shape}, expected rank {dictionary.rank} on axis 0, as the "
+            "dictionary has; compress the series with the same dictionary"
+        )
+    shape = images.shape[1:]
+    where = np.ones(shape, bool) if mask is None else as_host("mask", mask).astype(bool)
+    if where.shape != shape or not where.any():
+        raise InputError(f"mask: got shape {where.shape} with {int(where.sum())} voxels, expected {shape} and some")
+    voxels = images.reshape(len(images), -1).T
+    length = np.linalg.norm(voxels.astype(np.complex128), axis=1)
+    valid = np.isfinite(length) & (length > 0)
+    used = np.flatnonzero(where.reshape(-1) & valid)
+    index, correlation = best_atoms(voxels[used], dictionary.coefficients)
+
+    def spread(values: Array, outside: complex) -> Array:
+        out = np.full(len(voxels), outside, values.dtype)
+        out[used] = values
+        return out.reshape(shape)
+
+    score = np.abs(correlation) / length[used]
+    flags = np.where(_on_edge(dictionary)[index], Flag.GRID_EDGE, 0) | np.where(score < low_score, Flag.LOW_SCORE, 0)
+    invalid = np.where(where & ~valid.reshape(shape), Flag.INVALID, 0)
+    return Maps(
+        parameters={name: spread(values[index], np.nan) for name, values in dictionary.parameters.items()},
+        pd=spread(correlation / dictionary.norms[index], complex(np.nan, np.nan)),
+        score=spread(score.clip(max=1), np.nan),
+        index=spread(index, -1),
+        flags=(spread(flags, 0) | invalid).astype(np.uint8),
+        mask=where,
+        provenance={"dictionary": dictionary.digest, "method": "best atom"},
+    )
+
+
+def _on_edge(dictionary: Dictionary) -> Array:
+    """(atoms,) whether an atom lies on an end of an axis that has more than one value."""
+    edge = np.zeros(len(dictionary), bool)
+    for values in dictionary.parameters.values():
+        if values.min() < values.max():
+            edge |= (values == values.min()) | (values == values.max())
+    return edge

@@ -1,0 +1,71 @@
+"""Checks shared by everything that takes k-space."""
+
+import numpy as np
+
+from ..core.arrays import Array, as_host
+from ..core.errors import InputError
+from .trajectory import Trajectory
+
+
+def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
+    """`kspace` as finite complex64 or complex128 of shape (coils, frames, samples).
+
+    Raises
+    ------
+    InputError
+        Another shape than the trajectory's, NaN, infinite, or zero throughout.
+    """
+    samples = as_host("kspace", kspace)
+    expected = (trajectory.n_frames, trajectory.n_samples)
+    if samples.ndim != 3 or samples.shape[1:] != expected or samples.shape[0] == 0:
+        raise InputError(
+            f"kspace: got shape {samples.shape}, expected (coils, {expected[0]}, {expected[1]}) as the "
+            "trajectory has (frames, samples)"
+        )
+    samples = samples.astype(np.complex128 if samples.dtype.itemsize > 8 else np.complex64, copy=False)
+    bad = ~np.isfinite(samples)
+    if bad.any():
+        coil, frame, sample = (int(i) for i in np.argwhere(bad)[0])
+        raise InputError(
+            f"kspace: {int(bad.sum())} samples are NaN or infinite, the first at coil {coil}, frame {frame}, "
+            f"sample {sample}; repair or leave out that data"
+        )
+    if not samples.any():
+        raise InputError("kspace: every sample is zero; there is nothing to reconstruct")
+    return samples
+
+
+def checked_coils(coils: Array, n_coils: int, trajectory: Trajectory) -> Array:
+    """`coils` as finite (coils, *matrix) values that are not zero throughout.
+
+    Raises
+    ------
+    InputError
+        Anything else.
+    """
+    maps = as_host("coils", coils)
+    if maps.shape != (n_coils, *trajectory.matrix):
+        raise InputError(f"coils: got shape {maps.shape}, expected {(n_coils, *trajectory.matrix)}")
+    if not np.isfinite(maps).all() or not maps.any():
+        raise InputError("coils: got NaN, infinite or only zero sensitivities; estimate them again")
+    return maps
+
+
+def checked_basis(basis: Array, trajectory: Trajectory) -> Array:
+    """`basis` as (rank, frames) orthonormal rows.
+
+    Raises
+    ------
+    InputError
+        Another number of frames than the trajectory has, or rows that are not orthonormal.
+    """
+    rows = as_host("basis", basis)
+    if rows.ndim != 2 or rows.shape[1] != trajectory.n_frames:
+        raise InputError(
+            f"basis: got shape {rows.shape}, but the trajectory has {trajectory.n_frames} frames; expected "
+            "(rank, frames), so check that scan and sequence belong together"
+        )
+    error = np.abs(rows @ rows.conj().T - np.eye(len(rows))).max()
+    if not error < 1e-3:
+        raise InputError(f"basis: rows are not orthonormal (off by {error:.2g}); use Dictionary.basis")
+    return rows

@@ -1,0 +1,43 @@
+"""Density compensation weights for gridding."""
+
+import numpy as np
+
+from ..core.arrays import Array
+from .nufft import sample, spread
+from .trajectory import Trajectory
+
+
+def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
+    """Weights with which the adjoint of the signal model approximates its inverse.
+
+    Fixed-point iteration w <- w / (C w) over the distinct readouts together, C the convolution with
+    the non-negative kernel whose image is a triangle of twice the field of view. At the fixed point
+    the weighted point-spread function has unit height and integral, which sets the scale.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    iterations : int
+
+    Returns
+    -------
+    (frames, samples) float64
+        The weight of each distinct readout times the number of distinct readouts: right for temporal
+        weights of mean square 1 / frames, which the rows of an orthonormal basis are.
+
+    References
+    ----------
+    Pipe and Menon 1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179::AID-MRM25>3.0.CO;2-V
+    """
+    first, played = trajectory.arms
+    radians = trajectory.radians[first].reshape(-1, len(trajectory.matrix))
+    doubled = tuple(2 * n for n in trajectory.matrix)
+    window = np.ones(())
+    for n in trajectory.matrix:
+        window = window[..., None] * (1 - np.abs(np.arange(2 * n) - n) / n)
+    weights = np.full(len(radians), 1 / len(radians))
+    for _ in range(iterations):
+        image = spread(weights[None].astype(np.complex64), radians, doubled) * window
+        weights = weights / np.abs(sample(image.astype(np.complex64), radians)[0])
+    per_arm = weights.reshape(len(first), -1)
+    return per_arm[played] * len(first)

@@ -1,0 +1,99 @@
+"""`reconstruct`: k-space to subspace coefficient images."""
+
+import numpy as np
+import sigpy.alg
+from tqdm import tqdm
+
+from ..core.arrays import Array
+from ..core.errors import InputError, UnsupportedError
+from .checks import checked_basis, checked_coils, checked_kspace
+from .coils import estimate_coils
+from .density import density_weights
+from .subspace import SubspaceModel
+from .trajectory import Trajectory
+
+METHODS = ("least_squares", "gridding")
+
+
+def reconstruct(
+    kspace: Array,
+    trajectory: Trajectory,
+    basis: Array,
+    *,
+    coils: Array | None = None,
+    field_map: Array | None = None,
+    method: str = "least_squares",
+    iterations: int = 20,
+    progress: bool = False,
+) -> Array:
+    """Subspace coefficient images from k-space.
+
+    Parameters
+    ----------
+    kspace : (coils, frames, samples) complex array
+    trajectory : Trajectory
+        Locations and image grid.
+    basis : (rank, frames) array
+        Orthonormal temporal basis, e.g. ``dictionary.basis``.
+    coils : (coils, *matrix) complex array, optional
+        Sensitivities; None = :func:`mrf.estimate_coils`.
+    field_map
+        Not handled yet: only None.
+    method : {"least_squares", "gridding"}
+        "least_squares": conjugate gradients on the unweighted normal equations from the gridded
+        images. "gridding": the density-compensated adjoint.
+    iterations : int
+        Conjugate-gradient steps; fewer regularize more.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    (rank, *matrix) complex array
+        complex128 for complex128 k-space, else complex64. No other scale than the signal model's
+        (:class:`mrf.Trajectory`) with coils of root-sum-of-squares 1, in either method.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, NaN or infinite samples, coils that are zero, a basis that is not
+        orthonormal, an unknown method.
+    UnsupportedError
+        A field map is given.
+
+    References
+    ----------
+    Assländer et al. 2018, doi:10.1002/mrm.26639
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> trajectory = Trajectory(rng.uniform(-20, 20, (4, 50, 2)), (8, 8), (0.2, 0.2))
+    >>> kspace = rng.standard_normal((1, 4, 50)) + 0j
+    >>> reconstruct(kspace, trajectory, np.eye(4)[:2], iterations=3).shape
+    (2, 8, 8)
+    """
+    if field_map is not None:
+        raise UnsupportedError("field_map: not handled yet; leave it None")
+    if method not in METHODS:
+        raise InputError(f"method: got {method!r}, expected one of {', '.join(METHODS)}")
+    if int(iterations) != iterations or iterations < 1:
+        raise InputError(f"iterations: got {iterations}, expected a whole number >= 1")
+    kspace = checked_kspace(kspace, trajectory)
+    basis = checked_basis(basis, trajectory)
+    if coils is None:
+        coils = estimate_coils(kspace, trajectory, progress=progress)
+    coils = checked_coils(coils, len(kspace), trajectory).astype(kspace.dtype)
+    precision = kspace.dtype if basis.dtype.kind == "c" else kspace.real.dtype
+    model = SubspaceModel(trajectory, basis.astype(precision), coils)
+    start = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype))
+    if method == "gridding":
+        return start
+    solver = sigpy.alg.ConjugateGradient(model.normal, model.adjoint(kspace), start, max_iter=iterations)
+    with tqdm(total=iterations, desc="least squares", disable=None if progress else True) as bar:
+        while not solver.done():
+            solver.update()
+            bar.update()
+    if not np.isfinite(start).all():
+        raise InputError("reconstruct: the solver diverged; check the scale of coils and trajectory")
+    return start

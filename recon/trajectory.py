@@ -1,0 +1,106 @@
+"""Where k-space was sampled."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.arrays import Array, freeze, real
+from ..core.errors import InputError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Trajectory:
+    """Sampling locations of every frame, and the image grid they belong to.
+
+    Parameters
+    ----------
+    k : (frames, samples, 2 or 3) array
+        Spatial frequencies (1/m), last axis ordered as `matrix`: (ky, kx) or (kz, ky, kx).
+    matrix : (2 or 3,) ints
+        Image size (ny, nx) or (nz, ny, nx).
+    field_of_view : (2 or 3,) floats
+        m, ordered as `matrix`.
+    sample_times : (samples,) array, optional
+        Time of each sample from the pulse centre (s).
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, values that are not finite, k beyond the matrix's band by more than 1 %.
+
+    Notes
+    -----
+    The signal model, with no other scale: kspace[c, f, s] = sum_r coils[c, r] x_f(r)
+    exp(-2 pi i k[f, s] . r), r = (index - n // 2) field_of_view / n.
+
+    Examples
+    --------
+    >>> Trajectory(np.zeros((5, 100, 2)), (64, 64), (0.2, 0.2)).n_frames
+    5
+    """
+
+    k: Array
+    matrix: Shape
+    field_of_view: tuple[float, ...]
+    sample_times: Array | None
+
+    def __init__(
+        self,
+        k: npt.ArrayLike,
+        matrix: npt.ArrayLike,
+        field_of_view: npt.ArrayLike,
+        *,
+        sample_times: npt.ArrayLike | None = None,
+    ) -> None:
+        where = real("k", k)
+        size = np.asarray(matrix)
+        extent = real("field_of_view", field_of_view, positive=True)
+        if where.ndim != 3 or where.shape[2] not in (2, 3) or 0 in where.shape:
+            raise InputError(f"k: got shape {where.shape}, expected (frames, samples, 2 or 3)")
+        dims = where.shape[2]
+        if size.shape != (dims,) or size.dtype.kind not in "iu" or (size < 1).any():
+            raise InputError(f"matrix: got {matrix}, expected {dims} positive whole numbers as k has {dims} axes")
+        if extent.shape != (dims,):
+            raise InputError(f"field_of_view: got {field_of_view}, expected {dims} lengths in m")
+        reach = np.abs(where * extent).max(axis=(0, 1)) / size
+        if (reach > 0.505).any():
+            raise InputError(
+                f"k: reaches {reach.max():.3g} cycles per pixel, expected at most 0.5; check the matrix, the "
+                "field of view (m) and the units of k (1/m)"
+            )
+        times = None if sample_times is None else real("sample_times", sample_times)
+        if times is not None and times.shape != (where.shape[1],):
+            raise InputError(f"sample_times: got shape {times.shape}, expected ({where.shape[1]},)")
+        object.__setattr__(self, "k", freeze(where))
+        object.__setattr__(self, "matrix", tuple(int(n) for n in size))
+        object.__setattr__(self, "field_of_view", tuple(float(x) for x in extent))
+        object.__setattr__(self, "sample_times", times if times is None else freeze(times))
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return int(self.k.shape[0])
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in each frame."""
+        return int(self.k.shape[1])
+
+    @cached_property
+    def radians(self) -> Array:
+        """(frames, samples, axes): phase advance per pixel, 2 pi k field_of_view / n, in [-pi, pi]."""
+        return freeze(2 * np.pi * self.k * (np.array(self.field_of_view) / self.matrix))
+
+    @cached_property
+    def arms(self) -> tuple[Array, Array]:
+        """The distinct readouts: a frame that plays each one, and (frames,) the number each frame plays.
+
+        Fingerprinting repeats a few dozen interleaves; what depends on locations alone is worked out once.
+        """
+        first: dict[bytes, int] = {}
+        played = np.array([first.setdefault(frame.tobytes(), len(first)) for frame in self.k])
+        return np.unique(played, return_index=True)[1], played

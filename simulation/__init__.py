@@ -1,0 +1,1 @@
+"""Layer 1: sequences as tables of events and the signals they make (Bloch, EPG)."""

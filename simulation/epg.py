@@ -1,0 +1,192 @@
+"""`simulate`: the signals a sequence makes, with as many configuration states as they need."""
+
+import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.arrays import Array, real, usable_cores
+from ..core.errors import InputError, UnsupportedError
+from .kernels import configuration_states
+from .reference import configuration_orders
+from .sequence import EventKind, Sequence
+
+TRUNCATION_TOLERANCE = 1e-5  # relative L2 error of a signal that leaving out configuration states may make
+
+
+def simulate(
+    sequence: Sequence,
+    *,
+    t1: npt.ArrayLike,
+    t2: npt.ArrayLike,
+    b1: npt.ArrayLike = 1.0,
+    off_resonance: npt.ArrayLike = 0.0,
+    diffusion: npt.ArrayLike = 0.0,
+    slice_profile: npt.ArrayLike | None = None,
+    repetitions: int | str = 1,
+    n_states: int | None = None,
+    dtype: npt.DTypeLike = "complex64",
+) -> Array:
+    """Signal evolutions of tissues under a sequence, by extended phase graphs from thermal equilibrium.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        What is played.
+    t1, t2 : array_like
+        Relaxation times (s).
+    b1 : array_like
+        Transmit field relative to nominal: factor on the flip angle of every pulse.
+    off_resonance : array_like
+        Hz.
+    diffusion : array_like
+        Diffusion coefficient (m^2/s); only 0 is handled yet.
+    slice_profile, repetitions
+        Only None and 1 are handled yet.
+    n_states : int, optional
+        Configuration orders kept, k = 0 .. n_states - 1, obeyed exactly. None: for each octave of T2
+        the number is raised until the atoms at the ends of every parameter change by less than
+        `TRUNCATION_TOLERANCE` (relative L2) when it is doubled.
+    dtype : dtype
+        complex64 (states in single precision, about 1e-6 relative) or complex128.
+
+    Returns
+    -------
+    (*broadcast shape of the parameters, n_frames) complex array
+
+    Raises
+    ------
+    InputError
+        Values that are not finite, relaxation times <= 0, shapes that don't broadcast, no readout.
+    UnsupportedError
+        Spin locks, diffusion, a slice profile or repetitions are asked for.
+
+    References
+    ----------
+    Weigel 2015, doi:10.1002/jmri.24619
+
+    Examples
+    --------
+    >>> from mrf.simulation.sequence import Sequence, delay, invert, pulse, readout
+    >>> s = Sequence([invert(), delay(0.7), pulse(math.pi / 2), readout()])
+    >>> abs(simulate(s, t1=1.0, t2=0.1).round(4))
+    array([0.0068], dtype=float32)
+    """
+    _refuse(sequence, diffusion, slice_profile, repetitions)
+    kind = np.dtype(dtype)
+    if kind not in (np.complex64, np.complex128):
+        raise InputError(f"dtype: got {kind}, expected complex64 or complex128")
+    if n_states is not None and (int(n_states) != n_states or n_states < 1):
+        raise InputError(f"n_states: got {n_states}, expected a whole number >= 1 or None")
+    values = [
+        real("t1", t1, positive=True),
+        real("t2", t2, positive=True),
+        real("b1", b1),
+        2 * np.pi * real("off_resonance", off_resonance),
+    ]
+    try:
+        shape = np.broadcast_shapes(*(v.shape for v in values))
+    except ValueError as error:
+        shapes = ", ".join(str(v.shape) for v in values)
+        raise InputError(f"t1, t2, b1, off_resonance: shapes {shapes} do not broadcast") from error
+    tissue = np.stack([np.broadcast_to(v, shape).reshape(-1) for v in values], axis=1)
+    if (tissue[:, 1] > tissue[:, 0]).any():
+        warnings.warn("t2 > t1 for some atoms: simulated as asked, but no tissue is like that", stacklevel=2)
+    played = _Played.of(sequence, precession=bool(tissue[:, 3].any()))
+    out = np.zeros((len(tissue), sequence.n_frames), kind)
+    for atoms in octaves(tissue[:, 1]):
+        states = n_states or sufficient_states(played, tissue[atoms])
+        out[atoms] = _run(played, tissue[atoms], states, kind)
+    return out.reshape(*shape, sequence.n_frames)
+
+
+def _refuse(
+    sequence: Sequence, diffusion: npt.ArrayLike, slice_profile: npt.ArrayLike | None, repetitions: int | str
+) -> None:
+    if sequence.n_frames == 0:
+        raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
+    if (sequence.kinds == EventKind.SPIN_LOCK).any():
+        raise UnsupportedError("spin_lock: simulate has no T1rho yet; leave the event out")
+    if np.any(np.asarray(diffusion)):
+        raise UnsupportedError("diffusion: not handled yet; leave it at 0")
+    if slice_profile is not None:
+        raise UnsupportedError("slice_profile: not handled yet; leave it None")
+    if repetitions != 1:
+        raise UnsupportedError(f"repetitions={repetitions!r}: not handled yet; play sequence * n")
+
+
+@dataclass(frozen=True, eq=False)
+class _Played:
+    """A sequence as the kernel takes it."""
+
+    table: Array  # (events, 3)
+    factors: Array  # (frames,) complex128: signal = factor * i F+_0
+    channels: int
+    span: int  # sum of |cycles|: the highest order that can be reached
+
+    @classmethod
+    def of(cls, sequence: Sequence, *, precession: bool) -> "_Played":
+        table = np.array(sequence.events)
+        pulses = (table[:, 0] == EventKind.PULSE) & (table[:, 1] != 0)
+        factors = -1j * np.exp(-1j * table[table[:, 0] == EventKind.READOUT, 1])
+        inverted = bool((table[:, 0] == EventKind.INVERT).any())
+        axis = table[pulses, 2][0] if pulses.any() and not inverted else 0.0
+        half_turns = (table[pulses, 2] - axis) / np.pi
+        on_axis = not precession and bool(np.allclose(half_turns, np.rint(half_turns), rtol=0, atol=1e-12))
+        if on_axis:
+            table[pulses, 1] *= np.where(np.rint(half_turns) % 2, -1, 1)
+            table[table[:, 0] == EventKind.PULSE, 2] = 0
+            factors = factors * np.exp(1j * axis)
+        return cls(table, factors, 1 if on_axis else 2, configuration_orders(sequence) - 1)
+
+
+def octaves(t2: Array) -> list[Array]:
+    """Atom numbers grouped by octave of T2, which sets how many configuration states matter."""
+    octave = np.floor(np.log2(t2)).astype(np.int64)
+    return [np.flatnonzero(octave == value) for value in np.unique(octave)]
+
+
+def sufficient_states(played: _Played, tissue: Array) -> int:
+    """Configuration orders that keep the truncation error of these atoms below `TRUNCATION_TOLERANCE`.
+
+    The atoms at both ends of each parameter, among all and among those of the longest T2, are
+    simulated in double precision with n and 2n orders, n doubling until the two agree.
+    """
+    longest = np.flatnonzero(tissue[:, 1] >= 0.999 * tissue[:, 1].max())
+    ends = {int(group[i]) for group in (np.arange(len(tissue)), longest) for column in tissue[group].T
+            for i in (column.argmin(), column.argmax())}  # fmt: skip
+    probes = tissue[sorted(ends)]
+    n, exact = min(8, played.span + 1), played.span + 1
+    signal = _run(played, probes, n, np.dtype(np.complex128))
+    while n < exact:
+        doubled = min(2 * n, exact)
+        better = _run(played, probes, doubled, np.dtype(np.complex128))
+        error = np.linalg.norm(signal - better, axis=1)
+        if (error <= TRUNCATION_TOLERANCE * np.linalg.norm(better, axis=1)).all():
+            return n
+        n, signal = doubled, better
+    return exact
+
+
+def _run(played: _Played, tissue: Array, orders: int, kind: np.dtype[np.complexfloating]) -> Array:
+    """The kernel over blocks of atoms, one thread a core."""
+    out = np.empty((len(tissue), len(played.factors)), kind)
+    threads = usable_cores()
+    block = max(1, min(1024, math.ceil(len(tissue) / threads)))
+
+    def work(start: int) -> None:
+        part = slice(start, start + block)
+        configuration_states(
+            played.table, played.factors, tissue[part], played.channels, played.span, orders, out[part]
+        )
+
+    starts = range(0, len(tissue), block)
+    if len(starts) == 1:
+        work(0)
+        return out
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, starts))
+    return out

@@ -1,0 +1,63 @@
+"""The plain extended-phase-graph simulator (NumPy, complex128) that the fast kernel is compared with."""
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.errors import UnsupportedError
+from .sequence import EventKind, Sequence
+
+
+def configuration_orders(sequence: Sequence) -> int:
+    """Number of configuration orders k = 0, 1, ... the sequence can reach: an untruncated simulation."""
+    return 1 + int(np.abs(sequence.events[sequence.kinds == EventKind.DEPHASE, 1]).sum())
+
+
+def simulate_reference(
+    sequence: Sequence, t1: Array, t2: Array, b1: Array, off_resonance: Array, n_states: int | None = None
+) -> Array:
+    """Signals of atoms given as (atoms,) arrays (s, s, relative, Hz); untruncated unless `n_states` is given.
+
+    The transverse state is kept whole, F_k for k = -(K-1) .. K-1, so a gradient is one shift and
+    F- of order k is the conjugate of F_-k.
+
+    Returns
+    -------
+    (atoms, frames) complex128
+
+    References
+    ----------
+    Weigel 2015, doi:10.1002/jmri.24619
+    """
+    top = (configuration_orders(sequence) if n_states is None else n_states) - 1
+    f = np.zeros((len(t1), 2 * top + 1), np.complex128)
+    z = np.zeros((len(t1), 2 * top + 1), np.complex128)  # Z of order -k is the conjugate of Z_k
+    z[:, top] = 1
+    frames = []
+    for kind, first, second in sequence.events:
+        if kind == EventKind.PULSE:
+            flip, axis = b1[:, None] * first, np.exp(1j * second)
+            mirrored = f[:, ::-1].conj()
+            f, z = (
+                np.cos(flip / 2) ** 2 * f + axis**2 * np.sin(flip / 2) ** 2 * mirrored - 1j * axis * np.sin(flip) * z,
+                np.sin(flip) * (axis * mirrored - axis.conj() * f) * 0.5j + np.cos(flip) * z,
+            )
+        elif kind == EventKind.INVERT:
+            f, z = f[:, ::-1].conj(), -first * z
+        elif kind == EventKind.SATURATE:
+            f, z = 0 * f, (1 - first) * z
+        elif kind == EventKind.DELAY:
+            f = f * np.exp(first * (2j * np.pi * off_resonance - 1 / t2))[:, None]
+            z = z * np.exp(-first / t1)[:, None]
+            z[:, top] -= np.expm1(-first / t1)
+        elif kind == EventKind.DEPHASE:
+            cycles = int(first)
+            f = np.roll(f, cycles, axis=1)
+            f[:, : max(cycles, 0)] = 0
+            f[:, f.shape[1] + min(cycles, 0) :] = 0
+        elif kind == EventKind.CRUSH:
+            f = 0 * f
+        elif kind == EventKind.READOUT:
+            frames.append(f[:, top] * np.exp(-1j * first))
+        else:
+            raise UnsupportedError("spin_lock: needs a T1rho, which simulate does not take yet; leave it out")
+    return np.stack(frames, axis=-1)
