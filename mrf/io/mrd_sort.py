@@ -1,0 +1,161 @@
+"""MRD acquisitions sorted into slices, frames and samples."""
+
+from dataclasses import dataclass
+
+import ismrmrd
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.errors import FileError
+
+COUNTERS = ("contrast", "repetition", "kspace_encode_step_1", "phase", "set", "segment")
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Sorted data.
+
+    Attributes
+    ----------
+    kspace : (slices, coils, frames, samples) complex64
+    k : (slices, frames, samples, 2 or 3) float32
+        Trajectory columns (kx, ky[, kz]) as stored.
+    partition : (slices, frames, samples) int64
+        kspace_encode_step_2 of each sample.
+    first : (slices,) int64
+        First acquisition of each slice.
+    notes : tuple of str
+        How the frames were told apart, what was averaged.
+    """
+
+    kspace: Array
+    k: Array
+    partition: Array
+    first: Array
+    notes: tuple[str, ...]
+
+
+def sort_frames(name: str, table: Array, numbers: Array, frame_counter: str | None) -> Frames:
+    """Sort image acquisitions; `numbers` are their positions in the file, for messages.
+
+    Raises
+    ------
+    FileError
+        What :func:`mrf.read_mrd` says.
+    """
+    heads = table["head"]
+    idx = heads["idx"]
+    counter = frame_counter or next((c for c in ("contrast", "repetition") if np.ptp(idx[c])), "order")
+    _refuse_other_counters(name, heads, counter, chosen=frame_counter is not None)
+    frame = _in_order(idx) if counter == "order" else idx[counter].astype(np.int64) - idx[counter].min()
+    n_frames = int(frame.max()) + 1
+    decoded = [_decode(name, row, int(number)) for row, number in zip(table, numbers, strict=True)]
+    joined: list[tuple[Array, Array, Array]] = []
+    slices = np.unique(idx["slice"])
+    for z, f in ((z, f) for z in slices for f in range(n_frames)):
+        rows = np.flatnonzero((idx["slice"] == z) & (frame == f))
+        if len(rows) == 0:
+            raise FileError(
+                f"{name}: slice {z} has no frame {f} of {n_frames} (counted by {counter}); export the scan again "
+                "or choose another counter with --frame-counter"
+            )
+        joined.append(_average(f"{name}: slice {z}, frame {f}", idx["average"][rows], [decoded[i] for i in rows]))
+    shapes = sorted({one[0].shape for one in joined})
+    if len(shapes) > 1:
+        raise FileError(
+            f"{name}: frames counted by {counter} differ in (coils, samples): {shapes[0]} and {shapes[-1]}, "
+            "expected one shape; choose another counter with --frame-counter"
+        )
+    samples, k, partition = (
+        np.array(part).reshape(len(slices), n_frames, *part[0].shape) for part in zip(*joined, strict=True)
+    )
+    averages = int(idx["average"].max()) - int(idx["average"].min()) + 1
+    return Frames(
+        kspace=np.ascontiguousarray(samples.transpose(0, 2, 1, 3)),
+        k=k,
+        partition=partition,
+        first=np.array([np.flatnonzero(idx["slice"] == z)[0] for z in slices]),
+        notes=(
+            f"{len(slices)} slices of {n_frames} frames, counted by {counter}",
+            *((f"{averages} averages averaged",) if averages > 1 else ()),
+        ),
+    )
+
+
+def _refuse_other_counters(name: str, heads: Array, counter: str, *, chosen: bool) -> None:
+    """Counters that would silently be joined along samples are refused, unless the user chose one himself."""
+    if np.ptp(heads["encoding_space_ref"]):
+        raise FileError(f"{name}: field encoding_space_ref varies; scans of several encodings are not handled; split it")
+    for other in () if chosen else ("repetition", "phase", "set"):
+        if other != counter and np.ptp(heads["idx"][other]):
+            raise FileError(
+                f"{name}: idx.{other} varies beside idx.{counter}, which is not handled; say which one numbers the "
+                "frames with --frame-counter (the others are joined), or split the scan"
+            )
+
+
+def _in_order(idx: Array) -> Array:
+    """Frame numbers by order of acquisition, counted anew for each slice, partition and average."""
+    keys = np.stack([idx["slice"], idx["kspace_encode_step_2"], idx["average"]], axis=1)
+    _, group = np.unique(keys, axis=0, return_inverse=True)
+    frame = np.empty(len(idx), np.int64)
+    for value in range(int(group.max()) + 1):
+        rows = np.flatnonzero(group == value)
+        frame[rows] = np.arange(len(rows))
+    return frame
+
+
+def _decode(name: str, row: Array, number: int) -> tuple[Array, Array, Array]:
+    """(coils, samples) data, (samples, columns) trajectory and (samples,) partition of one acquisition."""
+    head = row["head"]
+    samples, coils, columns = (
+        int(head[field]) for field in ("number_of_samples", "active_channels", "trajectory_dimensions")
+    )
+    where = f"{name}: acquisition {number}"
+    if columns == 0 or len(row["traj"]) == 0:
+        raise FileError(
+            f"{where} has no trajectory (field traj is empty); Cartesian scans without one are not handled: "
+            "store the k-space locations with the data"
+        )
+    if columns not in (2, 3):
+        raise FileError(f"{where}: field trajectory_dimensions is {columns}, expected 2 or 3")
+    if len(row["traj"]) != samples * columns or len(row["data"]) != 2 * samples * coils:
+        raise FileError(
+            f"{where}: header says {samples} samples of {coils} coils with {columns} trajectory columns, but field "
+            f"data holds {len(row['data']) // 2} complex values and field traj {len(row['traj'])}; export the scan again"
+        )
+    data = np.ascontiguousarray(row["data"], np.float32).view(np.complex64).reshape(coils, samples)
+    k = np.asarray(row["traj"], np.float32).reshape(samples, columns)
+    for field, values in (("data", data), ("traj", k)):
+        if not np.isfinite(values).all():
+            raise FileError(f"{where}: field {field} holds NaN or infinite values; repair or leave out that data")
+    start, stop = int(head["discard_pre"]), samples - int(head["discard_post"])
+    if start >= stop:
+        raise FileError(
+            f"{where}: discard_pre {head['discard_pre']} and discard_post {head['discard_post']} leave none of its "
+            f"{samples} samples"
+        )
+    kept = slice(start, stop)
+    step = -1 if int(head["flags"]) >> (ismrmrd.ACQ_IS_REVERSE - 1) & 1 else 1
+    data, k = data[:, kept][:, ::step], k[kept][::step]
+    return data, k, np.full(len(k), int(head["idx"]["kspace_encode_step_2"]))
+
+
+def _average(
+    where: str, averages: Array, parts: list[tuple[Array, Array, Array]]
+) -> tuple[Array, Array, Array]:
+    """The acquisitions of one frame joined along samples, then averaged."""
+    coils = {part[0].shape[0] for part in parts}
+    if len(coils) > 1:
+        raise FileError(f"{where}: field active_channels varies: {sorted(coils)}; expected one number of coils")
+    takes = []
+    for average in np.unique(averages):
+        chosen = [part for part, a in zip(parts, averages, strict=True) if a == average]
+        takes.append(tuple(np.concatenate(arrays, axis=axis) for arrays, axis in zip(zip(*chosen), (1, 0, 0), strict=True)))
+    data, k, partition = takes[0]
+    if any(t[1].shape != k.shape or not np.array_equal(t[1], k) or not np.array_equal(t[2], partition) for t in takes):
+        raise FileError(
+            f"{where}: its {len(takes)} averages follow different trajectories; they cannot be averaged. If they "
+            "are interleaves, store them as segments"
+        )
+    return np.mean([t[0] for t in takes], axis=0, dtype=np.complex64) if len(takes) > 1 else data, k, partition

@@ -1,0 +1,129 @@
+"""Raw data written in the ISMRM raw data format: phantoms and converted scans."""
+
+from pathlib import Path
+from typing import Any
+
+import ismrmrd
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.errors import InputError
+from ..core.storage import atomic_path
+from ..core.units import DEGREE, MICROSECOND, MILLIMETRE, MILLISECOND
+from ..recon.trajectory import Trajectory
+from ..simulation.sequence import EventKind, Sequence
+
+xsd = ismrmrd.xsd
+
+
+def write_mrd(
+    path: str | Path,
+    kspace: Array,
+    trajectory: Trajectory,
+    *,
+    sequence: Sequence | None = None,
+    sequence_type: str = "FISP",
+    noise: Array | None = None,
+    slice_thickness: float = 5 * MILLIMETRE,
+    dwell_time: float = 5 * MICROSECOND,
+) -> None:
+    """Write one slice or volume as an MRD file, one acquisition a frame, numbered by ``idx.contrast``.
+
+    Parameters
+    ----------
+    path : path
+    kspace : (coils, frames, samples) complex array
+    trajectory : Trajectory
+        Stored in cycles per field of view, (kx, ky[, kz]).
+    sequence : Sequence, optional
+        Made by `fisp` or `bssfp`; its flip angles and times go into the header.
+    sequence_type : str
+        "FISP" or "SSFP", for the header.
+    noise : (coils, samples) complex array, optional
+        Written first, as a noise scan.
+    slice_thickness, dwell_time : float
+        m and s; the thickness is that of a 2-D encoding.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, or a sequence that an MRD header cannot tell.
+    FileError
+        The file cannot be written; an earlier one is untouched.
+    """
+    coils, frames, samples = kspace.shape
+    if (frames, samples) != (trajectory.n_frames, trajectory.n_samples):
+        raise InputError(
+            f"kspace: got shape {kspace.shape}, expected (coils, {trajectory.n_frames}, {trajectory.n_samples})"
+        )
+    header = _header(trajectory, sequence, sequence_type, coils, slice_thickness)
+    stored = (trajectory.k * np.array(trajectory.field_of_view))[..., ::-1].astype(np.float32)
+    acquisitions = []
+    if noise is not None:
+        scan = _acquisition(noise, np.zeros((noise.shape[1], 0), np.float32), dwell_time)
+        scan.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+        acquisitions.append(scan)
+    for frame in range(frames):
+        acquisition = _acquisition(kspace[:, frame], stored[frame], dwell_time)
+        acquisition.idx.contrast = frame
+        acquisition.scan_counter = frame
+        acquisitions.append(acquisition)
+    acquisitions[-1].setFlag(ismrmrd.ACQ_LAST_IN_MEASUREMENT)
+    with atomic_path(path) as temporary, ismrmrd.File(str(temporary), mode="w") as file:
+        file["dataset"].header = header
+        file["dataset"].acquisitions = acquisitions
+
+
+def _acquisition(data: Array, k: Array, dwell_time: float) -> Any:
+    acquisition = ismrmrd.Acquisition.from_array(
+        np.ascontiguousarray(data, np.complex64), np.ascontiguousarray(k, np.float32)
+    )
+    acquisition.sample_time_us = dwell_time / MICROSECOND
+    acquisition.available_channels = len(data)
+    for axis, name in enumerate(("read_dir", "phase_dir", "slice_dir")):
+        getattr(acquisition, name)[axis] = 1.0
+    return acquisition
+
+
+def _header(
+    trajectory: Trajectory, sequence: Sequence | None, sequence_type: str, coils: int, slice_thickness: float
+) -> Any:
+    matrix = (1,) * (3 - len(trajectory.matrix)) + trajectory.matrix
+    extent = (slice_thickness,) * (3 - len(trajectory.matrix)) + trajectory.field_of_view
+    space = xsd.encodingSpaceType(
+        matrixSize=xsd.matrixSizeType(**dict(zip("zyx", matrix, strict=True))),
+        fieldOfView_mm=xsd.fieldOfViewMm(**{a: x / MILLIMETRE for a, x in zip("zyx", extent, strict=True)}),
+    )
+    limits = xsd.encodingLimitsType(
+        contrast=xsd.limitType(minimum=0, maximum=trajectory.n_frames - 1, center=trajectory.n_frames // 2)
+    )
+    return xsd.ismrmrdHeader(
+        experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=123_200_000),
+        acquisitionSystemInformation=xsd.acquisitionSystemInformationType(
+            systemVendor="mrf-engine", receiverChannels=coils
+        ),
+        encoding=[
+            xsd.encodingType(
+                encodedSpace=space, reconSpace=space, encodingLimits=limits, trajectory=xsd.trajectoryType.OTHER
+            )
+        ],
+        sequenceParameters=None if sequence is None else _told(sequence, sequence_type),
+    )
+
+
+def _told(sequence: Sequence, sequence_type: str) -> Any:
+    """`sequenceParameters` of an echo train: the inverse of :func:`mrf.io.mrd_header.sequence_of_header`."""
+    rows, kinds = sequence.events, sequence.kinds
+    pulses, readouts = np.flatnonzero(kinds == EventKind.PULSE), np.flatnonzero(kinds == EventKind.READOUT)
+    if len(pulses) != len(readouts) or (readouts < pulses).any():
+        raise InputError(f"sequence: {sequence!r} is no train of one pulse a readout; leave it out of the header")
+    clock = np.cumsum(np.where(kinds == EventKind.DELAY, rows[:, 1], 0))
+    inverted = kinds[0] == EventKind.INVERT
+    starts = np.append(clock[pulses], clock[-1])
+    return xsd.sequenceParametersType(
+        TR=(np.diff(starts) / MILLISECOND).tolist(),
+        TE=((clock[readouts] - clock[pulses]) / MILLISECOND).tolist(),
+        TI=[float(clock[pulses[0]] / MILLISECOND)] if inverted else [],
+        flipAngle_deg=(rows[pulses, 1] / DEGREE).tolist(),
+        sequence_type=sequence_type,
+    )
