@@ -1,11 +1,15 @@
 """`build`: simulate a grid in blocks, find the temporal subspace, project the atoms on it."""
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from ..core.arrays import Array, memory_budget
-from ..core.errors import InputError, UnsupportedError
+from ..core.errors import InputError
 from ..core.storage import digest
 from ..simulation.epg import TRUNCATION_TOLERANCE, octaves, simulate
 from ..simulation.sequence import Sequence
@@ -38,8 +42,8 @@ def build(
         Dimension of the subspace; None = the smallest that keeps the fraction `energy`.
     energy : float
         Fraction of the normalized atoms' squared norm to keep when `rank` is None.
-    slice_profile
-        Not handled yet: only None.
+    slice_profile : (positions,) array_like, optional
+        As in :func:`mrf.simulate`.
     n_states : int, optional
         As in :func:`mrf.simulate`.
     memory : int or str, optional
@@ -63,8 +67,6 @@ def build(
     >>> build(multi_spin_echo(8, 0.01), Grid(t1=[1.0], t2=[0.03, 0.1, 0.3]), rank=2).coefficients.shape
     (3, 2)
     """
-    if slice_profile is not None:
-        raise UnsupportedError("slice_profile: not handled yet; leave it None")
     frames, atoms = sequence.n_frames, len(grid)
     if rank is not None and not (int(rank) == rank and 1 <= rank <= min(frames, atoms)):
         raise InputError(f"rank: got {rank}, expected 1 to {min(frames, atoms)} ({frames} frames, {atoms} atoms)")
@@ -79,7 +81,15 @@ def build(
         if number in kept:
             return kept.pop(number)
         tissue = {name: values[blocks[number]] for name, values in parameters.items()}
-        return simulate(sequence, **tissue, n_states=n_states)
+        return simulate(
+            sequence,
+            t1=tissue["t1"],
+            t2=tissue["t2"],
+            b1=tissue.get("b1", 1.0),
+            off_resonance=tissue.get("off_resonance", 0.0),
+            slice_profile=slice_profile,
+            n_states=n_states,
+        )
 
     parameters = grid.parameters
     gram = np.zeros((frames, frames), np.complex128)
@@ -101,23 +111,45 @@ def build(
             coefficients[block_atoms] = projected / length[:, None]
             norms[block_atoms] = length
             bar.update(0 if keep else 1)
-    physics = f"n_states={n_states} truncation={TRUNCATION_TOLERANCE} complex64"
-    choice = f"rank={rank} energy={energy}" if rank is None else f"rank={rank}"
+    inputs = dictionary_inputs(sequence, grid, rank=rank, energy=energy, slice_profile=slice_profile, n_states=n_states)
     return Dictionary(
         parameters=parameters,
         coefficients=coefficients,
         norms=norms,
         basis=basis,
         sequence=sequence,
-        digest=digest(sequence.digest, grid.digest, physics, choice, f"schema={SCHEMA}"),
-        provenance={
-            "sequence": sequence.digest,
-            "axes": {name: [float(axis[0]), float(axis[-1]), len(axis)] for name, axis in grid.axes.items()},
-            "physics": physics,
-            "choice": choice,
-            "retained_energy": share,
-        },
+        digest=dictionary_digest(inputs),
+        provenance=inputs | {"retained_energy": share},
     )
+
+
+def dictionary_inputs(
+    sequence: Sequence,
+    grid: Grid,
+    *,
+    rank: int | None = None,
+    energy: float = 0.99999,
+    slice_profile: npt.ArrayLike | None = None,
+    n_states: int | None = None,
+) -> dict[str, Any]:
+    """All that a dictionary depends on, as JSON-able values; their SHA-256 is `Dictionary.digest`."""
+    return {
+        "schema": SCHEMA,
+        "sequence": sequence.digest,
+        "grid": grid.digest,
+        "axes": {name: [float(axis[0]), float(axis[-1]), len(axis)] for name, axis in grid.axes.items()},
+        "rank": rank,
+        "energy": energy if rank is None else None,
+        "slice_profile": None if slice_profile is None else np.asarray(slice_profile, np.float64).tolist(),
+        "n_states": n_states,
+        "truncation": TRUNCATION_TOLERANCE,
+        "precision": "complex64",
+    }
+
+
+def dictionary_digest(inputs: Mapping[str, Any]) -> str:
+    """The digest of a dictionary that :func:`build` would make of these inputs."""
+    return digest(json.dumps(inputs, sort_keys=True))
 
 
 def _blocks(grid: Grid, frames: int, budget: int) -> list[Array]:
@@ -144,9 +176,10 @@ def _norms(signals: Array, parameters: dict[str, Array], atoms: Array) -> Array:
 
 def _gram(unit: Array) -> Array:
     """Frames x frames Gram matrix in double precision; four times cheaper for signals on one axis."""
-    if not unit.real.any():
-        values = unit.imag.astype(np.float64)
-        return values.T @ values
+    for along, across in ((unit.imag, unit.real), (unit.real, unit.imag)):
+        if not across.any():
+            values = along.astype(np.float64)
+            return values.T @ values
     full = unit.astype(np.complex128)
     return full.T @ full.conj()
 
@@ -163,5 +196,3 @@ def _subspace(gram: Array, rank: int | None, energy: float) -> tuple[Array, floa
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
     rows = rows * (np.abs(largest) / largest)
     return rows.astype(np.complex64 if np.iscomplexobj(rows) else np.float32), float(share[count - 1])
-
-

@@ -73,6 +73,10 @@ class Dictionary:
         for name in ("coefficients", "norms", "basis"):
             object.__setattr__(self, name, freeze(getattr(self, name)))
 
+    def __repr__(self) -> str:
+        """Sizes, not values."""
+        return f"Dictionary({len(self)} atoms, rank {self.rank}, {self.sequence!r})"
+
     @property
     def rank(self) -> int:
         """Dimension of the subspace."""

@@ -1,9 +1,8 @@
 """Coil sensitivities from the data themselves."""
 
+import numpy as np
 import sigpy
 import sigpy.mri
-
-import numpy as np
 
 from ..core.arrays import Array
 from .checks import checked_kspace
@@ -20,7 +19,6 @@ def estimate_coils(
     kernel_width: int = 6,
     threshold: float = 0.02,
     crop: float = 0.9,
-    progress: bool = False,
 ) -> Array:
     """Coil sensitivities by ESPIRiT (sigpy's) on the gridded sum of all frames.
 
@@ -33,8 +31,6 @@ def estimate_coils(
     kernel_width, threshold, crop
         As in ESPIRiT: k-space kernel size, singular-value cut, eigenvalue below which a pixel is
         outside the object.
-    progress : bool
-        Show a progress bar.
 
     Returns
     -------
@@ -56,7 +52,8 @@ def estimate_coils(
         return np.ones((1, *matrix), np.complex64)
     first, played = trajectory.arms
     summed = np.zeros((len(kspace), len(first), trajectory.n_samples), np.complex64)
-    np.add.at(summed, (slice(None), played), kspace)
+    for frame, arm in enumerate(played):
+        summed[:, arm] += kspace[:, frame]
     weights = density_weights(trajectory)[first]
     radians = trajectory.radians[first].reshape(-1, len(matrix))
     images = spread((summed * weights).reshape(len(kspace), -1).astype(np.complex64), radians, matrix)
@@ -67,7 +64,7 @@ def estimate_coils(
         kernel_width=kernel_width,
         thresh=threshold,
         crop=crop,
-        show_pbar=progress,
+        show_pbar=False,
     )
     coils: Array = calibration.run()
     return coils

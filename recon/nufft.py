@@ -50,4 +50,5 @@ def sample_exact(images: Array, radians: Array) -> Array:
     """:func:`sample` by the plain sum, in complex128: the reference, for small sizes."""
     axes = [np.arange(n) - n // 2 for n in images.shape[1:]]
     pixels = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-    return images.reshape(len(images), -1) @ np.exp(-1j * radians @ pixels.T).T
+    samples: Array = images.reshape(len(images), -1) @ np.exp(-1j * radians @ pixels.T).T
+    return samples

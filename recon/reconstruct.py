@@ -82,7 +82,7 @@ def reconstruct(
     kspace = checked_kspace(kspace, trajectory)
     basis = checked_basis(basis, trajectory)
     if coils is None:
-        coils = estimate_coils(kspace, trajectory, progress=progress)
+        coils = estimate_coils(kspace, trajectory)
     coils = checked_coils(coils, len(kspace), trajectory).astype(kspace.dtype)
     precision = kspace.dtype if basis.dtype.kind == "c" else kspace.real.dtype
     model = SubspaceModel(trajectory, basis.astype(precision), coils)

@@ -51,9 +51,7 @@ class SubspaceModel:
     def forward(self, coefficients: Array) -> Array:
         """(rank, *matrix) coefficients to (coils, frames, samples) k-space."""
         radians, frames = self._readouts
-        out = np.empty(
-            (len(self.coils), self.trajectory.n_frames, self.trajectory.n_samples), self.coils.dtype
-        )
+        out = np.empty((len(self.coils), self.trajectory.n_frames, self.trajectory.n_samples), self.coils.dtype)
         for coil, kspace in zip(self.coils, out, strict=True):
             sampled = sample(coil * coefficients, radians).reshape(len(self.basis), len(frames), -1)
             for arm, played in enumerate(frames):
@@ -87,8 +85,8 @@ class SubspaceModel:
             point_spread = spread(row[None], radians, doubled)[0]
             for axis in range(len(matrix)):
                 point_spread[(slice(None),) * axis + (0,)] = 0  # the farthest offset joins no two pixels
-            transfer = scipy.fft.fftn(scipy.fft.ifftshift(point_spread), workers=usable_cores())
-            transfer = transfer.real if self.basis.dtype.kind == "f" else transfer
+            spectrum: Array = scipy.fft.fftn(scipy.fft.ifftshift(point_spread), workers=usable_cores())
+            transfer = spectrum.real if self.basis.dtype.kind == "f" else spectrum
             kernel[j, m], kernel[m, j] = transfer, transfer.conj()
         return kernel
 

@@ -63,9 +63,9 @@ class Trajectory:
             raise InputError(f"k: got shape {where.shape}, expected (frames, samples, 2 or 3)")
         dims = where.shape[2]
         if size.shape != (dims,) or size.dtype.kind not in "iu" or (size < 1).any():
-            raise InputError(f"matrix: got {matrix}, expected {dims} positive whole numbers as k has {dims} axes")
+            raise InputError(f"matrix: got {matrix!r}, expected {dims} positive whole numbers as k has {dims} axes")
         if extent.shape != (dims,):
-            raise InputError(f"field_of_view: got {field_of_view}, expected {dims} lengths in m")
+            raise InputError(f"field_of_view: got {field_of_view!r}, expected {dims} lengths in m")
         reach = np.abs(where * extent).max(axis=(0, 1)) / size
         if (reach > 0.505).any():
             raise InputError(
@@ -79,6 +79,10 @@ class Trajectory:
         object.__setattr__(self, "matrix", tuple(int(n) for n in size))
         object.__setattr__(self, "field_of_view", tuple(float(x) for x in extent))
         object.__setattr__(self, "sample_times", times if times is None else freeze(times))
+
+    def __repr__(self) -> str:
+        """Sizes, not values."""
+        return f"Trajectory({self.n_frames} frames, {self.n_samples} samples, matrix {self.matrix})"
 
     @property
     def n_frames(self) -> int:

@@ -4,6 +4,7 @@ import math
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +45,10 @@ def simulate(
         Hz.
     diffusion : array_like
         Diffusion coefficient (m^2/s); only 0 is handled yet.
-    slice_profile, repetitions
-        Only None and 1 are handled yet.
+    slice_profile : (positions,) array_like, optional
+        Factors on the flip angle across the slice; the signal is the mean over positions.
+    repetitions
+        Only 1 is handled yet.
     n_states : int, optional
         Configuration orders kept, k = 0 .. n_states - 1, obeyed exactly. None: for each octave of T2
         the number is raised until the atoms at the ends of every parameter change by less than
@@ -62,7 +65,7 @@ def simulate(
     InputError
         Values that are not finite, relaxation times <= 0, shapes that don't broadcast, no readout.
     UnsupportedError
-        Spin locks, diffusion, a slice profile or repetitions are asked for.
+        Spin locks, diffusion or repetitions are asked for.
 
     References
     ----------
@@ -75,8 +78,8 @@ def simulate(
     >>> abs(simulate(s, t1=1.0, t2=0.1).round(4))
     array([0.0068], dtype=float32)
     """
-    _refuse(sequence, diffusion, slice_profile, repetitions)
-    kind = np.dtype(dtype)
+    _refuse(sequence, diffusion, repetitions)
+    kind: np.dtype[Any] = np.dtype(dtype)
     if kind not in (np.complex64, np.complex128):
         raise InputError(f"dtype: got {kind}, expected complex64 or complex128")
     if n_states is not None and (int(n_states) != n_states or n_states < 1):
@@ -95,25 +98,26 @@ def simulate(
     tissue = np.stack([np.broadcast_to(v, shape).reshape(-1) for v in values], axis=1)
     if (tissue[:, 1] > tissue[:, 0]).any():
         warnings.warn("t2 > t1 for some atoms: simulated as asked, but no tissue is like that", stacklevel=2)
+    factors = real("slice_profile", 1.0 if slice_profile is None else slice_profile).reshape(-1)
+    if len(factors) == 0:
+        raise InputError("slice_profile: got no positions, expected at least one factor on the flip angle")
     played = _Played.of(sequence, precession=bool(tissue[:, 3].any()))
-    out = np.zeros((len(tissue), sequence.n_frames), kind)
-    for atoms in octaves(tissue[:, 1]):
-        states = n_states or sufficient_states(played, tissue[atoms])
-        out[atoms] = _run(played, tissue[atoms], states, kind)
+    out: Array = np.zeros((len(tissue), sequence.n_frames), kind)
+    for factor in factors:
+        scaled = tissue * [1, 1, factor, 1]
+        for atoms in octaves(tissue[:, 1]):
+            states = n_states or sufficient_states(played, scaled[atoms])
+            out[atoms] += _run(played, scaled[atoms], states, kind) / len(factors)
     return out.reshape(*shape, sequence.n_frames)
 
 
-def _refuse(
-    sequence: Sequence, diffusion: npt.ArrayLike, slice_profile: npt.ArrayLike | None, repetitions: int | str
-) -> None:
+def _refuse(sequence: Sequence, diffusion: npt.ArrayLike, repetitions: int | str) -> None:
     if sequence.n_frames == 0:
         raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
     if (sequence.kinds == EventKind.SPIN_LOCK).any():
         raise UnsupportedError("spin_lock: simulate has no T1rho yet; leave the event out")
     if np.any(np.asarray(diffusion)):
         raise UnsupportedError("diffusion: not handled yet; leave it at 0")
-    if slice_profile is not None:
-        raise UnsupportedError("slice_profile: not handled yet; leave it None")
     if repetitions != 1:
         raise UnsupportedError(f"repetitions={repetitions!r}: not handled yet; play sequence * n")
 
@@ -171,7 +175,7 @@ def sufficient_states(played: _Played, tissue: Array) -> int:
     return exact
 
 
-def _run(played: _Played, tissue: Array, orders: int, kind: np.dtype[np.complexfloating]) -> Array:
+def _run(played: _Played, tissue: Array, orders: int, kind: np.dtype[Any]) -> Array:
     """The kernel over blocks of atoms, one thread a core."""
     out = np.empty((len(tissue), len(played.factors)), kind)
     threads = usable_cores()

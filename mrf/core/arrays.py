@@ -28,9 +28,7 @@ def as_host(name: str, x: object) -> Array:
         `x` lies on a GPU: nothing is copied behind the caller's back.
     """
     if is_device_array(x):
-        raise UnsupportedError(
-            f"{name}: got a cupy array, but this function runs on the CPU only; pass {name}.get()"
-        )
+        raise UnsupportedError(f"{name}: got a cupy array, but this function runs on the CPU only; pass {name}.get()")
     return np.asarray(x)
 
 

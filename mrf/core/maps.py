@@ -115,10 +115,17 @@ class Maps:
         try:
             affine = arrays.pop("affine")
             arrays = {name: array.reshape(metadata["shape"]) for name, array in arrays.items()}
-            named = {
-                group: {n.removeprefix(f"{group}."): arrays.pop(n) for n in list(arrays) if n.startswith(f"{group}.")}
-                for group in ("parameters", "std")
-            }
-            return cls(**named, **arrays, affine=affine, provenance=metadata["provenance"])
+            named = {name: arrays.pop(name) for name in list(arrays) if "." in name}
+            return cls(
+                parameters=_group(named, "parameters."),
+                std=_group(named, "std."),
+                affine=affine,
+                provenance=metadata["provenance"],
+                **arrays,
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: its fields do not make maps ({error}); make the file again") from error
+
+
+def _group(named: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)}

@@ -138,7 +138,9 @@ def read_hdf5(path: str | Path, kind: str, schema: int) -> tuple[dict[str, Array
         with h5py.File(path, "r") as file:
             marks = {name: file.attrs.get(name) for name in ("format", "kind", "schema", "complete")}
             if marks["format"] != "mrf" or marks["kind"] != kind:
-                raise FileError(f"{path}: not a {kind} file written by mrf (format {marks['format']}, kind {marks['kind']})")
+                raise FileError(
+                    f"{path}: not a {kind} file written by mrf (format {marks['format']}, kind {marks['kind']})"
+                )
             if marks["schema"] != schema:
                 raise FileError(f"{path}: schema {marks['schema']}, expected {schema}; make the file again")
             if not marks["complete"]:

@@ -69,9 +69,7 @@ class Scan:
         return list(zip(self.kspace, self.trajectory, strict=True))
 
 
-def read_mrd(
-    path: str | Path, *, frame_counter: str | None = None, trajectory_units: str | None = None
-) -> Scan:
+def read_mrd(path: str | Path, *, frame_counter: str | None = None, trajectory_units: str | None = None) -> Scan:
     """Read a raw scan.
 
     A frame is ``idx.contrast`` if it varies, else ``idx.repetition``, else the order of acquisition; the
@@ -114,7 +112,9 @@ def _read_table(path: str | Path) -> tuple[Header, Array]:
             if not groups:
                 raise FileError(f"{path}: no MRD data in it (a group with 'xml' and 'data'); is it another HDF5 file?")
             if len(groups) > 1:
-                raise FileError(f"{path}: holds {len(groups)} measurements ({', '.join(groups)}), expected one; split it")
+                raise FileError(
+                    f"{path}: holds {len(groups)} measurements ({', '.join(groups)}), expected one; split it"
+                )
             group = file[groups[0]]
             header = parse_header(str(path), _bytes(group._contents["xml"][0]))
             table = group.acquisitions.data[:]
@@ -136,9 +136,7 @@ def _flagged(heads: Array, bit: int) -> Array:
     return flagged.astype(bool)
 
 
-def assemble(
-    name: str, header: Header, table: Array, frame_counter: str | None, trajectory_units: str | None
-) -> Scan:
+def assemble(name: str, header: Header, table: Array, frame_counter: str | None, trajectory_units: str | None) -> Scan:
     """Sort acquisitions into a scan; arguments as in :func:`read_mrd`, `table` with fields head, traj, data."""
     heads, notes = table["head"], []
     noisy, ignored = _flagged(heads, _NOISE), np.zeros(len(heads), bool)

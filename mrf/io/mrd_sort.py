@@ -85,7 +85,9 @@ def sort_frames(name: str, table: Array, numbers: Array, frame_counter: str | No
 def _refuse_other_counters(name: str, heads: Array, counter: str, *, chosen: bool) -> None:
     """Counters that would silently be joined along samples are refused, unless the user chose one himself."""
     if np.ptp(heads["encoding_space_ref"]):
-        raise FileError(f"{name}: field encoding_space_ref varies; scans of several encodings are not handled; split it")
+        raise FileError(
+            f"{name}: field encoding_space_ref varies; scans of several encodings are not handled; split it"
+        )
     for other in () if chosen else ("repetition", "phase", "set"):
         if other != counter and np.ptp(heads["idx"][other]):
             raise FileError(
@@ -122,7 +124,7 @@ def _decode(name: str, row: Array, number: int) -> tuple[Array, Array, Array]:
     if len(row["traj"]) != samples * columns or len(row["data"]) != 2 * samples * coils:
         raise FileError(
             f"{where}: header says {samples} samples of {coils} coils with {columns} trajectory columns, but field "
-            f"data holds {len(row['data']) // 2} complex values and field traj {len(row['traj'])}; export the scan again"
+            f"data holds {len(row['data']) // 2} complex values and field traj {len(row['traj'])}; export it again"
         )
     data = np.ascontiguousarray(row["data"], np.float32).view(np.complex64).reshape(coils, samples)
     k = np.asarray(row["traj"], np.float32).reshape(samples, columns)
@@ -141,9 +143,7 @@ def _decode(name: str, row: Array, number: int) -> tuple[Array, Array, Array]:
     return data, k, np.full(len(k), int(head["idx"]["kspace_encode_step_2"]))
 
 
-def _average(
-    where: str, averages: Array, parts: list[tuple[Array, Array, Array]]
-) -> tuple[Array, Array, Array]:
+def _average(where: str, averages: Array, parts: list[tuple[Array, Array, Array]]) -> tuple[Array, Array, Array]:
     """The acquisitions of one frame joined along samples, then averaged."""
     coils = {part[0].shape[0] for part in parts}
     if len(coils) > 1:
@@ -151,11 +151,20 @@ def _average(
     takes = []
     for average in np.unique(averages):
         chosen = [part for part, a in zip(parts, averages, strict=True) if a == average]
-        takes.append(tuple(np.concatenate(arrays, axis=axis) for arrays, axis in zip(zip(*chosen), (1, 0, 0), strict=True)))
-    data, k, partition = takes[0]
+        takes.append(
+            (
+                np.concatenate([data for data, _, _ in chosen], axis=1),
+                np.concatenate([k for _, k, _ in chosen]),
+                np.concatenate([partition for _, _, partition in chosen]),
+            )
+        )
+    first, k, partition = takes[0]
     if any(t[1].shape != k.shape or not np.array_equal(t[1], k) or not np.array_equal(t[2], partition) for t in takes):
         raise FileError(
             f"{where}: its {len(takes)} averages follow different trajectories; they cannot be averaged. If they "
             "are interleaves, store them as segments"
         )
-    return np.mean([t[0] for t in takes], axis=0, dtype=np.complex64) if len(takes) > 1 else data, k, partition
+    if len(takes) == 1:
+        return first, k, partition
+    mean = sum(data for data, _, _ in takes) / np.float32(len(takes))
+    return np.asarray(mean, np.complex64), k, partition

@@ -1,0 +1,30 @@
+"""Argument types that several verbs share."""
+
+import argparse
+
+from ..core.errors import InputError
+from ..core.units import MILLISECOND
+from ..dictionaries.grid import log_axis
+
+
+def milliseconds_axis(text: str) -> tuple[float, float, int]:
+    """``START:STOP:N`` in ms as (start, stop, n) in s; N log-spaced values."""
+    start, stop, n = _axis(text)
+    return start * MILLISECOND, stop * MILLISECOND, n
+
+
+def relative_axis(text: str) -> tuple[float, float, int]:
+    """``START:STOP:N`` without a unit."""
+    return _axis(text)
+
+
+def _axis(text: str) -> tuple[float, float, int]:
+    try:
+        start, stop, n = text.split(":")
+        axis = float(start), float(stop), int(n)
+        log_axis(*axis)
+    except (ValueError, InputError) as error:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected START:STOP:N with 0 < START < STOP and N >= 2, e.g. 100:4000:80"
+        ) from error
+    return axis

@@ -1,0 +1,57 @@
+"""``mrf``: parse the command line, run one verb, and end failures in one line."""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence as Arguments
+
+from .. import __version__
+from ..core.errors import MrfError
+
+VERBS = ("demo", "sequence", "dictionary", "reconstruct", "fit")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; each verb's module adds its own part."""
+    top = argparse.ArgumentParser(
+        prog="mrf", description="MR fingerprinting and quantitative MRI: raw k-space to T1/T2 maps."
+    )
+    top.add_argument("--version", action="version", version=f"mrf-engine {__version__}")
+    top.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    top.add_argument("-q", "--quiet", action="store_true", help="no progress, no notes")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in VERBS:
+        importlib.import_module(f".{verb}", __package__).add(verbs)
+    return top
+
+
+def main(arguments: Arguments[str] | None = None) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    int
+        0, or 1 after a failure whose one line went to standard error.
+    """
+    told = parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.WARNING if told.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
+    )
+    for noisy in ("numba", "matplotlib", "h5py"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        told.run(told)
+    except (MrfError, OSError, MemoryError) as error:
+        if told.debug:
+            raise
+        print(f"mrf {told.verb}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"mrf {told.verb}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

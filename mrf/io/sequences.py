@@ -1,0 +1,108 @@
+"""Sequences by name or file: presets, and TOML or JSON descriptions with times in ms and angles in degrees."""
+
+import inspect
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import FileError, InputError, UnsupportedError
+from ..core.units import DEGREE, MILLISECOND
+from ..simulation import sequence as events
+from ..simulation.presets import preset, presets
+from ..simulation.sequence import Event, Sequence
+
+_KINDS: dict[str, Callable[..., Sequence]] = {
+    "fisp": events.fisp,
+    "bssfp": events.bssfp,
+    "multi_spin_echo": events.multi_spin_echo,
+}
+_EVENTS: dict[str, Callable[..., Event | Sequence]] = {
+    name: getattr(events, name)
+    for name in (
+        "pulse", "invert", "saturate", "delay", "spin_lock", "dephase", "crush", "readout", "t2_preparation",
+    )
+}  # fmt: skip
+_UNITS = {"_ms": MILLISECOND, "_deg": DEGREE}
+
+
+def load_sequence(source: str | Path) -> Sequence:
+    """A sequence from a preset's name or a TOML or JSON file.
+
+    Parameters
+    ----------
+    source : str or path
+        The name of a preset, or a file with ``kind = "fisp" | "bssfp" | "multi_spin_echo"`` and that
+        builder's arguments, or with ``[[events]]`` tables of ``type`` and the event's arguments. Times
+        carry ``_ms`` or nothing (s), angles ``_deg`` or nothing (rad).
+
+    Raises
+    ------
+    FileError
+        The file is missing or says something that is not understood; the message names the field.
+    InputError
+        Neither a preset nor a file.
+    """
+    path = Path(source)
+    if str(source) in presets():
+        return preset(str(source))
+    if path.suffix == ".seq":
+        raise UnsupportedError(f"{path}: Pulseq files are not handled yet; describe the sequence in TOML or JSON")
+    if path.suffix not in (".toml", ".json"):
+        raise InputError(
+            f"sequence: got {str(source)!r}, expected a preset ({', '.join(presets())}) or a .toml or .json file"
+        )
+    try:
+        text = path.read_text()
+        told = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise FileError(f"{path}: not valid {path.suffix[1:].upper()} ({error})") from error
+    if not isinstance(told, dict):
+        raise FileError(f"{path}: got a {type(told).__name__}, expected a table with 'kind' or 'events'")
+    return _from_table(str(path), told)
+
+
+def _from_table(path: str, told: dict[str, Any]) -> Sequence:
+    name = str(told.pop("name", Path(path).stem))
+    if "kind" in told:
+        kind = told.pop("kind")
+        if kind not in _KINDS:
+            raise FileError(f"{path}: field kind is {kind!r}, expected one of {', '.join(_KINDS)}")
+        made = _call(f"{path}: {kind}", _KINDS[kind], told)
+        return Sequence(made.events, name)
+    listed = told.pop("events", None)
+    if told or not isinstance(listed, list) or not listed:
+        wrong = f"unknown field {sorted(told)[0]!r}" if told else "no events"
+        raise FileError(f"{path}: {wrong}; expected 'kind' with its arguments, or a list of 'events'")
+    parts = []
+    for number, event in enumerate(listed):
+        arguments = dict(event) if isinstance(event, Mapping) else {}
+        kind = arguments.pop("type", None)
+        if kind not in _EVENTS:
+            raise FileError(f"{path}: events[{number}].type is {kind!r}, expected one of {', '.join(_EVENTS)}")
+        parts.append(_call(f"{path}: events[{number}] ({kind})", _EVENTS[kind], arguments))
+    return Sequence(parts, name)
+
+
+def _call(where: str, make: Callable[..., Any], told: Mapping[str, Any]) -> Any:
+    known = inspect.signature(make).parameters
+    arguments: dict[str, Any] = {}
+    for key, value in told.items():
+        suffix = next((s for s in _UNITS if key.endswith(s)), "")
+        name = key.removesuffix(suffix)
+        if name not in known or name in arguments:
+            raise FileError(f"{where}: field {key!r} is unknown or doubled, expected {', '.join(known)} (_ms, _deg)")
+        try:
+            number = np.asarray(value, np.float64) * _UNITS.get(suffix, 1.0)
+        except (TypeError, ValueError) as error:
+            raise FileError(f"{where}: field {key!r} is {value!r}, expected a number or a list of numbers") from error
+        arguments[name] = float(number) if number.ndim == 0 else number
+    try:
+        return make(**arguments)
+    except (InputError, TypeError) as error:
+        raise FileError(f"{where}: {error}") from error

@@ -1,0 +1,36 @@
+"""Where there is enough signal to match."""
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.errors import InputError
+
+
+def signal_mask(images: Array, threshold: float) -> Array:
+    """Voxels whose norm over axis 0 reaches `threshold` times the 99th percentile of all finite norms.
+
+    Parameters
+    ----------
+    images : (n, *matrix) array
+        Coefficient images or a series.
+    threshold : float
+        0 keeps every voxel.
+
+    Returns
+    -------
+    (*matrix) bool array
+        NaN and infinite voxels are kept, so that matching flags them.
+
+    Raises
+    ------
+    InputError
+        `threshold` is not in [0, 1).
+    """
+    if not 0 <= threshold < 1:
+        raise InputError(f"mask threshold: got {threshold}, expected a fraction in [0, 1)")
+    norm = np.sqrt(np.sum(np.abs(images.astype(np.complex128)) ** 2, axis=0))
+    finite = np.isfinite(norm)
+    if threshold == 0 or not finite.any():
+        return np.ones(norm.shape, bool)
+    mask: Array = ~finite | (norm >= threshold * np.percentile(norm[finite], 99))
+    return mask

@@ -1,0 +1,215 @@
+"""Raw scan to maps: the one place where reconstruction meets matching."""
+
+import logging
+import os
+import platform
+import sys
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .core.arrays import Array
+from .core.errors import FileError, InputError
+from .core.maps import Maps
+from .core.storage import file_digest, output_folder
+from .dictionaries.build import build, dictionary_digest, dictionary_inputs
+from .dictionaries.dictionary import Dictionary
+from .dictionaries.grid import Grid, log_axis
+from .io.mrd import Scan
+from .matching.mask import signal_mask
+from .matching.match import match
+from .recon.reconstruct import METHODS, reconstruct
+from .simulation.sequence import Sequence
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a scan is turned into maps; every field can stand in a TOML file.
+
+    Attributes
+    ----------
+    method : str
+        "least_squares" or "gridding".
+    iterations : int
+        Of the least-squares solver.
+    rank : int
+        Dimension of the temporal subspace.
+    t1, t2 : (start, stop, n)
+        Dictionary axes (s), log-spaced.
+    mask_threshold : float
+        Voxels with less signal than this fraction of the 99th percentile are left out; 0 keeps all.
+
+    Raises
+    ------
+    InputError
+        A value that cannot be right.
+    """
+
+    method: str = "least_squares"
+    iterations: int = 20
+    rank: int = 6
+    t1: tuple[float, float, int] = (0.05, 5.0, 230)
+    t2: tuple[float, float, int] = (0.005, 3.0, 320)
+    mask_threshold: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Check the values, so that a wrong recipe fails before the work."""
+        if self.method not in METHODS:
+            raise InputError(f"recipe: method is {self.method!r}, expected one of {', '.join(METHODS)}")
+        for name in ("iterations", "rank"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"recipe: {name} is {value!r}, expected a whole number >= 1")
+        if not 0 <= self.mask_threshold < 1:
+            raise InputError(f"recipe: mask_threshold is {self.mask_threshold!r}, expected a fraction in [0, 1)")
+        self.grid()
+
+    def grid(self) -> Grid:
+        """The dictionary's grid."""
+        return Grid(t1=log_axis(*self.t1), t2=log_axis(*self.t2))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Recipe":
+        """A recipe from a TOML file; fields it leaves out keep their defaults.
+
+        Raises
+        ------
+        FileError
+            The file cannot be read or has an unknown field or wrong value.
+        """
+        try:
+            told = tomllib.loads(Path(path).read_text())
+        except OSError as error:
+            raise FileError(f"{path}: cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise FileError(f"{path}: not valid TOML ({error})") from error
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(told) - set(known))
+        if unknown:
+            raise FileError(f"{path}: field {unknown[0]!r} is unknown, expected {', '.join(known)}")
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+        }
+        try:
+            return cls(**given)
+        except (InputError, TypeError) as error:
+            raise FileError(f"{path}: {error}") from error
+
+
+def cache_folder() -> Path:
+    """Where built dictionaries are kept: ``$MRF_CACHE``, else ``mrf`` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("MRF_CACHE") or Path(base) / "mrf")
+
+
+def cached_dictionary(sequence: Sequence, grid: Grid, *, rank: int, progress: bool = False) -> Dictionary:
+    """The dictionary of these inputs from the cache, or built and put there.
+
+    A cached file that is damaged is built again.
+    """
+    inputs = dictionary_inputs(sequence, grid, rank=rank)
+    path = cache_folder() / f"{dictionary_digest(inputs)}.h5"
+    if path.is_file():
+        try:
+            found = Dictionary.load(path)
+            log.info("dictionary: %d atoms from %s", len(found), path)
+            return found
+        except FileError as error:
+            log.warning("%s; building it again", error)
+    log.info("dictionary: simulating %d atoms of %d frames", len(grid), sequence.n_frames)
+    built = build(sequence, grid, rank=rank, progress=progress)
+    built.save(output_folder(path.parent) / path.name)
+    return built
+
+
+def check_dictionary(dictionary: Dictionary, sequence: Sequence, origin: str) -> None:
+    """Refuse a dictionary of another sequence than the scan's.
+
+    Raises
+    ------
+    InputError
+        Their digests differ.
+    """
+    if dictionary.sequence.digest != sequence.digest:
+        raise InputError(
+            f"{origin}: dictionary of another sequence (digest {dictionary.sequence.digest[:12]}, "
+            f"{dictionary.sequence.n_frames} frames) than the scan's (digest {sequence.digest[:12]}, "
+            f"{sequence.n_frames} frames); build one with --sequence"
+        )
+
+
+def reconstruct_scan(scan: Scan, dictionary: Dictionary, recipe: Recipe, *, progress: bool = False) -> Maps:
+    """Reconstruct every slice and match it.
+
+    Returns
+    -------
+    Maps
+        (y, x), or (z, y, x) for several slices or a volume.
+
+    Raises
+    ------
+    InputError
+        The scan's number of frames is not the dictionary's.
+    """
+    if scan.n_frames != dictionary.sequence.n_frames:
+        raise InputError(
+            f"scan: has {scan.n_frames} frames, the dictionary's sequence {dictionary.sequence.n_frames}; "
+            "give the sequence that was played"
+        )
+    parts = []
+    for number, (kspace, trajectory) in enumerate(scan.slices):
+        log.info("slice %d of %d: %s", number + 1, len(scan.slices), recipe.method)
+        coefficients = reconstruct(
+            kspace,
+            trajectory,
+            dictionary.basis,
+            method=recipe.method,
+            iterations=recipe.iterations,
+            progress=progress,
+        )
+        parts.append(match(coefficients, dictionary, mask=signal_mask(coefficients, recipe.mask_threshold)))
+    maps = parts[0] if len(parts) == 1 else _stack(parts)
+    return replace(maps, affine=scan.affine)
+
+
+def _stack(parts: list[Maps]) -> Maps:
+    """Slices of one scan as one volume."""
+
+    def joined(name: str) -> Array:
+        return np.stack([getattr(part, name) for part in parts])
+
+    return Maps(
+        parameters={name: joined(name) for name in parts[0].parameters},
+        pd=joined("pd"),
+        score=joined("score"),
+        index=joined("index"),
+        flags=joined("flags"),
+        mask=joined("mask"),
+        provenance=parts[0].provenance,
+    )
+
+
+def provenance(sources: list[str | Path], recipe: Recipe | None = None, notes: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Versions, command, inputs with their SHA-256 and choices, for `Maps.provenance`."""
+    packages = {"mrf-engine": __version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "numba", "finufft", "sigpy", "h5py"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "unknown"
+    files = [Path(source) for source in sources]
+    return {
+        "versions": packages,
+        "command": " ".join(["mrf", *sys.argv[1:]]),
+        "sources": [path.name for path in files],
+        "sha256": {path.name: file_digest(path) for path in files if path.is_file()},
+        "recipe": None if recipe is None else asdict(recipe),
+        "notes": list(notes),
+    }

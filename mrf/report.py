@@ -1,0 +1,123 @@
+"""One picture of a result: maps, score, histograms, and how often the match hit an end of the grid."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .core.arrays import Array
+from .core.maps import Flag, Maps
+from .core.storage import atomic_path
+from .core.units import MILLISECOND
+
+
+@dataclass(frozen=True)
+class _Panel:
+    title: str
+    unit: str
+    scale: float  # value in SI times this = value shown
+    colours: str
+    upper: float | None  # of the colour bar, in shown units; None = 99th percentile
+    logarithmic: bool
+    lower: float = 0.0
+
+
+# Colour maps after Fuderer et al. 2024, doi:10.1002/mrm.30290: Lipari for T1, Navia for T2.
+_PANELS = {
+    "t1": _Panel("T1", "ms", 1 / MILLISECOND, "lipari", 4000, True),
+    "t2": _Panel("T2", "ms", 1 / MILLISECOND, "navia", 400, True),
+    "b1": _Panel("B1", "relative", 1, "vik", 1.5, False, 0.5),
+    "off_resonance": _Panel("Off-resonance", "Hz", 1, "vik", 100, False, -100),
+    "pd": _Panel("Proton density", "a.u.", 1, "gray", None, False),
+    "score": _Panel("Score", "", 1, "gray", 1, False, 0.9),
+}
+
+
+def relaxometry_norm(upper: float) -> Any:
+    """Colour scale from 0 to `upper`: linear up to upper / e, logarithmic above, smooth in between.
+
+    References
+    ----------
+    Fuderer et al. 2024, doi:10.1002/mrm.30290
+    """
+    from matplotlib.colors import FuncNorm
+
+    knee = upper / np.e
+
+    def forward(value: Array) -> Array:
+        ratio = np.asarray(value, float) / knee
+        return np.where(ratio <= 1, ratio, 1 + np.log(np.maximum(ratio, 1))) / 2
+
+    def inverse(position: Array) -> Array:
+        doubled = 2 * np.asarray(position, float)
+        return knee * np.where(doubled <= 1, doubled, np.exp(np.maximum(doubled, 1) - 1))
+
+    return FuncNorm((forward, inverse), vmin=0, vmax=upper)
+
+
+def write_report(maps: Maps, path: str | Path, *, title: str = "") -> Path:
+    """Draw `report.png`: the middle slice of each map above its histogram over all slices.
+
+    Raises
+    ------
+    FileError
+        The file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    values = {name: array for name, array in maps.parameters.items() if name in _PANELS}
+    values |= {"pd": np.abs(maps.pd), "score": maps.score}
+    figure = Figure(figsize=(3.6 * len(values), 6.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(values), height_ratios=(3, 1.5), squeeze=False)
+    for column, (name, array) in enumerate(values.items()):
+        _draw(axes[0, column], axes[1, column], _PANELS[name], array)
+    figure.suptitle(f"{title}\n{_summary(maps)}" if title else _summary(maps), fontsize=11)
+    path = Path(path)
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of libraries under matplotlib
+        figure.savefig(temporary, dpi=110, format="png")
+    return path
+
+
+def _draw(picture: Any, histogram: Any, panel: _Panel, array: Array) -> None:
+    from cmcrameri import cm
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+
+    shown = array * panel.scale
+    finite = shown[np.isfinite(shown)]
+    upper = panel.upper or (float(np.percentile(finite, 99)) if finite.size else 1.0)
+    norm = relaxometry_norm(upper) if panel.logarithmic else Normalize(panel.lower, upper)
+    colours = (colormaps["gray"] if panel.colours == "gray" else getattr(cm, panel.colours)).with_extremes(
+        bad="#202020"
+    )
+    plane = shown if shown.ndim == 2 else shown[shown.shape[0] // 2]
+    image = picture.imshow(plane, cmap=colours, norm=norm, interpolation="nearest")
+    label = f"{panel.title} ({panel.unit})" if panel.unit else panel.title
+    picture.set_title(label)
+    picture.set_xticks([])
+    picture.set_yticks([])
+    bar = picture.figure.colorbar(image, ax=picture, orientation="horizontal", shrink=0.9, pad=0.02, extend="max")
+    if panel.logarithmic:
+        bar.set_ticks([upper * part for part in (0, 0.125, 0.25, 0.5, 1)])
+        bar.ax.set_xticklabels([f"{upper * part:g}" for part in (0, 0.125, 0.25, 0.5, 1)])
+    histogram.hist(finite.clip(panel.lower, upper), bins=80, range=(panel.lower, upper), color="#44546a")
+    histogram.set_xlabel(label)
+    histogram.set_ylabel("voxels")
+    histogram.spines[["top", "right"]].set_visible(False)
+
+
+def _summary(maps: Maps) -> str:
+    matched = int((maps.index >= 0).sum())
+
+    def share(flag: Flag) -> str:
+        return f"{100 * np.count_nonzero(maps.flags & flag) / max(matched, 1):.1f} %"
+
+    return (
+        f"{matched} voxels matched, at a grid edge {share(Flag.GRID_EDGE)}, low score {share(Flag.LOW_SCORE)}, "
+        f"invalid {np.count_nonzero(maps.flags & Flag.INVALID)}"
+    )
