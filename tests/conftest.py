@@ -1,0 +1,41 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mrf
+from mrf.core.arrays import Array
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Third-party scanner data; only where it is at hand."""
+    told = os.environ.get("MRF_TEST_DATA")
+    if not told or not Path(told).is_dir():
+        pytest.skip("MRF_TEST_DATA names no folder of third-party data")
+    return Path(told)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dictionaries built by tests don't land in the user's cache."""
+    monkeypatch.setenv("MRF_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def short_fisp() -> mrf.Sequence:
+    """A FISP train of 60 frames with an inversion."""
+    flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(60) / 9.0)))
+    return mrf.fisp(flip, 0.012, 0.002, inversion_time=0.02)
+
+
+@pytest.fixture(scope="session")
+def small_dictionary(short_fisp: mrf.Sequence) -> mrf.Dictionary:
+    grid = mrf.Grid(t1=mrf.log_axis(0.2, 3.0, 24), t2=mrf.log_axis(0.02, 0.4, 20))
+    return mrf.build(short_fisp, grid, rank=6)
+
+
+def relative(a: Array, b: Array) -> float:
+    """Relative L2 distance of a from b."""
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))

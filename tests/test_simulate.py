@@ -1,0 +1,173 @@
+"""Analytic physics first, then models that must agree."""
+
+import numpy as np
+import pytest
+
+import mrf
+from mrf import Sequence, crush, delay, dephase, invert, pulse, readout, saturate
+from mrf.simulation.bloch import simulate_isochromats
+from mrf.simulation.epg import TRUNCATION_TOLERANCE
+from mrf.simulation.reference import simulate_reference
+
+from .conftest import relative
+
+EXACT = {"dtype": "complex128", "n_states": 400}
+
+
+def test_inversion_recovery() -> None:
+    times = np.array([0.05, 0.3, 0.7, 2.0])
+    for ti in times:
+        s = Sequence([invert(0.95), delay(ti), pulse(np.pi / 2), readout()])
+        got = mrf.simulate(s, t1=[0.5, 1.2], t2=0.1, dtype="complex128")[:, 0]
+        expected = -1j * (1 - 1.95 * np.exp(-ti / np.array([0.5, 1.2])))
+        assert np.allclose(got, expected, atol=1e-13)
+
+
+def test_saturation_recovery_and_crusher() -> None:
+    s = Sequence([pulse(0.7), crush(), saturate(0.8), delay(0.4), pulse(np.pi / 2), readout()])
+    got = mrf.simulate(s, t1=0.9, t2=0.1, dtype="complex128")[0]
+    mz = 1 + (0.2 * np.cos(0.7) - 1) * np.exp(-0.4 / 0.9)
+    assert got == pytest.approx(-1j * mz, abs=1e-13)
+
+
+def test_t2_decay_of_a_perfect_spin_echo_train() -> None:
+    got = mrf.simulate(mrf.multi_spin_echo(16, 0.01), t1=1.0, t2=0.08, dtype="complex128")
+    assert np.allclose(np.abs(got), np.exp(-0.01 * np.arange(1, 17) / 0.08), atol=1e-13)
+
+
+def test_echoes_of_the_120_degree_train() -> None:
+    s = mrf.multi_spin_echo(3, 0.01, refocusing_angle=2 * np.pi / 3)
+    got = mrf.simulate(s, t1=1e12, t2=1e12, dtype="complex128")
+    assert np.allclose(np.abs(got), [0.75, 0.9375, 0.84375], atol=1e-9)
+
+
+def test_ernst_steady_state() -> None:
+    flip, tr, t1 = np.deg2rad(20), 0.01, 0.3
+    spoiled = Sequence([pulse(flip), readout(), delay(tr), crush()]) * 800
+    got = mrf.simulate(spoiled, t1=t1, t2=0.05, dtype="complex128")[-1]
+    e1 = np.exp(-tr / t1)
+    assert got == pytest.approx(-1j * np.sin(flip) * (1 - e1) / (1 - e1 * np.cos(flip)), abs=1e-10)
+
+
+def test_balanced_steady_state() -> None:
+    flip, tr, t1, t2 = np.deg2rad(40), 0.005, 0.3, 0.1
+    got = mrf.simulate(mrf.bssfp(np.full(1200, flip), tr), t1=t1, t2=t2, dtype="complex128")[-1]
+    e1, e2 = np.exp(-tr / t1), np.exp(-tr / t2)
+    expected = np.sqrt(e2) * (1 - e1) * np.sin(flip) / (1 - (e1 - e2) * np.cos(flip) - e1 * e2)
+    assert abs(got) == pytest.approx(expected, abs=1e-9)
+
+
+def test_free_precession_has_the_sign_of_the_contract() -> None:
+    s = Sequence([pulse(np.pi / 2, 0.4), delay(0.01), readout(0.3)])
+    got = mrf.simulate(s, t1=1.0, t2=0.1, off_resonance=12.0, dtype="complex128")[0]
+    assert got == pytest.approx(-1j * np.exp(0.1j) * np.exp(-0.1) * np.exp(2j * np.pi * 0.12), abs=1e-13)
+
+
+def _sequences() -> dict[str, Sequence]:
+    rng = np.random.default_rng(0)
+    flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(40) / 7)))
+    tr = rng.uniform(0.011, 0.015, 40)
+    odd = [dephase(-2), pulse(0.3, 1.0), dephase(-1), delay(0.004), crush(), pulse(0.5, 0.2), delay(0.01), readout(0.3)]
+    odd += [saturate(0.7), delay(0.1), dephase(3), pulse(1.0, 2.0), invert(0.6), dephase(-3), delay(0.02), readout()]
+    return {
+        "fisp": mrf.fisp(flip, tr, 0.003, inversion_time=0.02),
+        "fisp about y": mrf.fisp(flip, tr, 0.003, rf_phase=np.pi / 2),
+        "fisp, phase cycled": mrf.fisp(flip, tr, 0.003, inversion_time=0.02, rf_phase=rng.uniform(0, 6, 40)),
+        "bssfp": mrf.bssfp(flip, tr, inversion_time=0.02, inversion_efficiency=0.9),
+        "spin echoes": mrf.multi_spin_echo(12, 0.01, refocusing_angle=2.0),
+        "T2 preparation and oddities": mrf.t2_preparation(0.05) + mrf.fisp(flip[:9], tr[:9], 0.003) + Sequence(odd),
+    }
+
+
+@pytest.mark.parametrize("off_resonance", [0.0, 7.0])
+@pytest.mark.parametrize("name", _sequences())
+def test_kernel_reference_and_isochromats_agree(name: str, off_resonance: float) -> None:
+    s = _sequences()[name]
+    t1, t2, b1 = np.array([0.3, 1.2, 3.0, 1.0]), np.array([0.03, 0.1, 0.5, 0.9]), np.array([1.0, 0.8, 1.2, 1.0])
+    reference = simulate_reference(s, t1, t2, b1, np.full(4, off_resonance))
+    kernel = mrf.simulate(s, t1=t1, t2=t2, b1=b1, off_resonance=off_resonance, **EXACT)  # type: ignore[arg-type]
+    assert np.abs(kernel - reference).max() < 1e-13
+    for tissue in range(4):
+        spins = simulate_isochromats(s, t1[tissue], t2[tissue], b1[tissue], off_resonance, 512)
+        assert np.abs(spins - reference[tissue]).max() < 1e-12
+
+
+@pytest.mark.parametrize("n_states", [1, 2, 7])
+def test_a_given_number_of_states_is_obeyed(n_states: int, short_fisp: Sequence) -> None:
+    tissue = (np.array([1.0]), np.array([0.3]), np.ones(1), np.zeros(1))
+    reference = simulate_reference(short_fisp, *tissue, n_states=n_states)
+    got = mrf.simulate(short_fisp, t1=1.0, t2=0.3, n_states=n_states, dtype="complex128")
+    assert np.abs(got - reference).max() < 1e-13
+    assert relative(got, mrf.simulate(short_fisp, t1=1.0, t2=0.3, **EXACT)) > 1e-4  # type: ignore[arg-type]
+
+
+def test_automatic_states_keep_the_tolerance() -> None:
+    s = mrf.preset("jiang2015_fisp", n_frames=400)
+    rng = np.random.default_rng(3)
+    t1 = np.exp(rng.uniform(np.log(0.1), np.log(4.5), 60))
+    t2 = np.exp(rng.uniform(np.log(0.01), np.log(2.0), 60)).clip(max=t1)
+    b1 = rng.uniform(0.6, 1.3, 60)
+    automatic = mrf.simulate(s, t1=t1, t2=t2, b1=b1, dtype="complex128")
+    exact = mrf.simulate(s, t1=t1, t2=t2, b1=b1, **EXACT)  # type: ignore[arg-type]
+    error = np.linalg.norm(automatic - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    assert error.max() < 2 * TRUNCATION_TOLERANCE
+
+
+def test_single_precision() -> None:
+    s = mrf.preset("jiang2015_fisp")
+    t1, t2 = np.array([0.3, 1.0, 4.0]), np.array([0.03, 0.1, 0.5])
+    exact = mrf.simulate(s, t1=t1, t2=t2, dtype="complex128")
+    single = mrf.simulate(s, t1=t1, t2=t2)
+    assert single.dtype == np.complex64
+    assert relative(single, exact) < 5e-6
+
+
+def test_slice_profile_is_the_mean_over_positions(short_fisp: Sequence) -> None:
+    profile = [1.0, 0.7, 0.2]
+    got = mrf.simulate(short_fisp, t1=1.0, t2=0.1, b1=1.1, slice_profile=profile, dtype="complex128")
+    each = mrf.simulate(short_fisp, t1=1.0, t2=0.1, b1=1.1 * np.array(profile), dtype="complex128")
+    assert np.allclose(got, each.mean(axis=0), atol=1e-5)
+
+
+def test_broadcasting(short_fisp: Sequence) -> None:
+    got = mrf.simulate(short_fisp, t1=np.ones((4, 1)), t2=np.full(3, 0.1), b1=0.9)
+    assert got.shape == (4, 3, 60)
+    assert np.array_equal(got[0, 0], got[3, 2])
+    assert mrf.simulate(short_fisp, t1=np.ones((0,)), t2=0.1).shape == (0, 60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"t1": 0.0}, "t1: got 0.0, expected finite positive"),
+        ({"t2": [0.1, np.nan]}, r"t2: got nan at index \(1,\)"),
+        ({"b1": np.inf}, "b1: got inf"),
+        ({"t1": np.ones(3), "t2": np.full(2, 0.1)}, "do not broadcast"),
+        ({"n_states": 0}, "n_states: got 0"),
+        ({"n_states": 2.5}, "n_states: got 2.5"),
+        ({"dtype": "float32"}, "dtype: got float32"),
+        ({"t1": "long"}, "t1: got <U4 values"),
+        ({"slice_profile": []}, "slice_profile: got no positions"),
+    ],
+)
+def test_bad_values_are_refused(short_fisp: Sequence, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(mrf.InputError, match=message):
+        mrf.simulate(short_fisp, **({"t1": 1.0, "t2": 0.1} | arguments))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("option", "value"), [("diffusion", 1e-9), ("repetitions", 3), ("repetitions", "steady")])
+def test_what_is_not_handled_is_refused(short_fisp: Sequence, option: str, value: object) -> None:
+    with pytest.raises(mrf.UnsupportedError, match=option):
+        mrf.simulate(short_fisp, t1=1.0, t2=0.1, **{option: value})  # type: ignore[arg-type]
+
+
+def test_spin_lock_and_missing_readout_are_refused() -> None:
+    with pytest.raises(mrf.UnsupportedError, match="spin_lock"):
+        mrf.simulate(Sequence([mrf.spin_lock(0.01, 500), readout()]), t1=1.0, t2=0.1)
+    with pytest.raises(mrf.InputError, match="no readout"):
+        mrf.simulate(Sequence([pulse(1.0)]), t1=1.0, t2=0.1)
+
+
+def test_t2_above_t1_warns(short_fisp: Sequence) -> None:
+    with pytest.warns(UserWarning, match="t2 > t1"):
+        mrf.simulate(short_fisp, t1=0.1, t2=0.2)
