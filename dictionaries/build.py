@@ -30,21 +30,17 @@ def build(
 ) -> Dictionary:
     """Simulate a dictionary and compress it to the subspace of its normalized atoms.
 
-    The subspace is spanned by the leading eigenvectors of the frames x frames Gram matrix of the
-    normalized atoms, gathered block by block; signals are kept between the two passes when they
-    fit in half of `memory` and are simulated again otherwise.
+    Signals are kept between the two passes, subspace and projection, when they fit in half of
+    `memory`, and are simulated again otherwise.
 
     Parameters
     ----------
     sequence, grid
-        What is played and for which tissues.
     rank : int, optional
         Dimension of the subspace; None = the smallest that keeps the fraction `energy`.
     energy : float
         Fraction of the normalized atoms' squared norm to keep when `rank` is None.
-    slice_profile : (positions,) array_like, optional
-        As in :func:`mrf.simulate`.
-    n_states : int, optional
+    slice_profile, n_states
         As in :func:`mrf.simulate`.
     memory : int or str, optional
         Budget in bytes or as text ("2GB"); None = half of what is free.
@@ -54,8 +50,7 @@ def build(
     Raises
     ------
     InputError
-        A rank above the number of frames or atoms, an energy outside (0, 1], a budget too small for one
-        block, an atom without signal.
+        A rank or energy that cannot be, a budget too small for one block, an atom without signal.
 
     References
     ----------
@@ -67,53 +62,15 @@ def build(
     >>> build(multi_spin_echo(8, 0.01), Grid(t1=[1.0], t2=[0.03, 0.1, 0.3]), rank=2).coefficients.shape
     (3, 2)
     """
-    frames, atoms = sequence.n_frames, len(grid)
-    if rank is not None and not (int(rank) == rank and 1 <= rank <= min(frames, atoms)):
-        raise InputError(f"rank: got {rank}, expected 1 to {min(frames, atoms)} ({frames} frames, {atoms} atoms)")
-    if not 0 < energy <= 1:
-        raise InputError(f"energy: got {energy}, expected a fraction in (0, 1]")
-    budget = memory_budget(memory)
-    blocks = _blocks(grid, frames, budget)
-    keep = 8 * frames * atoms <= budget // 2
-    kept: dict[int, Array] = {}
-
-    def signals(number: int) -> Array:
-        if number in kept:
-            return kept.pop(number)
-        tissue = {name: values[blocks[number]] for name, values in parameters.items()}
-        return simulate(
-            sequence,
-            t1=tissue["t1"],
-            t2=tissue["t2"],
-            b1=tissue.get("b1", 1.0),
-            off_resonance=tissue.get("off_resonance", 0.0),
-            slice_profile=slice_profile,
-            n_states=n_states,
-        )
-
-    parameters = grid.parameters
-    gram = np.zeros((frames, frames), np.complex128)
-    total = len(blocks) * (1 if keep else 2)
+    _check(sequence, grid, rank, energy)
+    stream = _Signals(sequence, grid, slice_profile, n_states, memory_budget(memory))
+    total = len(stream.blocks) * (1 if stream.keep else 2)
     with tqdm(total=total, desc="dictionary", unit="block", disable=None if progress else True) as bar:
-        for number in range(len(blocks)):
-            block = signals(number)
-            unit = block / _norms(block, parameters, blocks[number])[:, None]
-            gram += _gram(unit)
-            if keep:
-                kept[number] = block
-            bar.update()
-        basis, share = _subspace(gram / atoms, rank, energy)
-        coefficients = np.empty((atoms, len(basis)), np.complex64)
-        norms = np.empty(atoms, np.float32)
-        for number, block_atoms in enumerate(blocks):
-            projected = signals(number) @ basis.conj().T
-            length = _norms(projected, parameters, block_atoms)
-            coefficients[block_atoms] = projected / length[:, None]
-            norms[block_atoms] = length
-            bar.update(0 if keep else 1)
+        basis, share = _subspace(stream, rank, energy, bar)
+        coefficients, norms = _project(stream, basis, bar)
     inputs = dictionary_inputs(sequence, grid, rank=rank, energy=energy, slice_profile=slice_profile, n_states=n_states)
     return Dictionary(
-        parameters=parameters,
+        parameters=stream.parameters,
         coefficients=coefficients,
         norms=norms,
         basis=basis,
@@ -121,6 +78,14 @@ def build(
         digest=dictionary_digest(inputs),
         provenance=inputs | {"retained_energy": share},
     )
+
+
+def _check(sequence: Sequence, grid: Grid, rank: int | None, energy: float) -> None:
+    frames, atoms = sequence.n_frames, len(grid)
+    if rank is not None and not (int(rank) == rank and 1 <= rank <= min(frames, atoms)):
+        raise InputError(f"rank: got {rank}, expected 1 to {min(frames, atoms)} ({frames} frames, {atoms} atoms)")
+    if not 0 < energy <= 1:
+        raise InputError(f"energy: got {energy}, expected a fraction in (0, 1]")
 
 
 def dictionary_inputs(
@@ -152,26 +117,53 @@ def dictionary_digest(inputs: Mapping[str, Any]) -> str:
     return digest(json.dumps(inputs, sort_keys=True))
 
 
-def _blocks(grid: Grid, frames: int, budget: int) -> list[Array]:
-    """Atom numbers of each block: one octave of T2, small enough for an eighth of the budget."""
-    size = min(4096, budget // (8 * 4 * 8 * frames))
-    if size < 1:
-        raise InputError(f"memory: {budget} bytes are too few for one atom of {frames} frames; give more")
-    groups = octaves(grid.parameters["t2"])
-    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
+class _Signals:
+    """The grid's signals block by block, for two passes; kept in between where they fit half the budget."""
 
+    def __init__(
+        self, sequence: Sequence, grid: Grid, slice_profile: npt.ArrayLike | None, n_states: int | None, budget: int
+    ) -> None:
+        self.parameters = grid.parameters
+        self.frames = sequence.n_frames
+        size = min(4096, budget // (256 * self.frames))  # a block and what is made of it: 32 copies of 8 bytes
+        if size < 1:
+            raise InputError(f"memory: {budget} bytes are too few for one atom of {self.frames} frames; give more")
+        groups = octaves(self.parameters["t2"])
+        self.blocks = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
+        self.keep = 8 * self.frames * len(grid) <= budget // 2
+        self._kept: dict[int, Array] = {}
+        self._sequence, self._slice_profile, self._n_states = sequence, slice_profile, n_states
 
-def _norms(signals: Array, parameters: dict[str, Array], atoms: Array) -> Array:
-    norms: Array = np.linalg.norm(signals, axis=1)
-    bad = ~(np.isfinite(norms) & (norms > 0))
-    if bad.any():
-        i = int(np.argmax(bad))
-        tissue = ", ".join(f"{name} {values[atoms[i]]:g}" for name, values in parameters.items())
-        raise InputError(
-            f"build: atom {atoms[i]} ({tissue}) has norm {norms[i]}; leave such tissues out of the grid "
-            "and check the sequence"
+    def block(self, number: int) -> Array:
+        """(atoms, frames) signals of a block."""
+        if number in self._kept:
+            return self._kept[number]
+        tissue = {name: values[self.blocks[number]] for name, values in self.parameters.items()}
+        made = simulate(
+            self._sequence,
+            t1=tissue["t1"],
+            t2=tissue["t2"],
+            b1=tissue.get("b1", 1.0),
+            off_resonance=tissue.get("off_resonance", 0.0),
+            slice_profile=self._slice_profile,
+            n_states=self._n_states,
         )
-    return norms
+        if self.keep:
+            self._kept[number] = made
+        return made
+
+    def norms(self, number: int, signals: Array) -> Array:
+        """(atoms,) norms of a block's signals; an atom without signal is refused."""
+        norms: Array = np.linalg.norm(signals, axis=1)
+        bad = ~(np.isfinite(norms) & (norms > 0))
+        if bad.any():
+            i = int(self.blocks[number][np.argmax(bad)])
+            tissue = ", ".join(f"{name} {values[i]:g}" for name, values in self.parameters.items())
+            raise InputError(
+                f"build: atom {i} ({tissue}) has norm {norms[np.argmax(bad)]}; leave such tissues out of the grid "
+                "and check the sequence"
+            )
+        return norms
 
 
 def _gram(unit: Array) -> Array:
@@ -184,8 +176,13 @@ def _gram(unit: Array) -> Array:
     return full.T @ full.conj()
 
 
-def _subspace(gram: Array, rank: int | None, energy: float) -> tuple[Array, float]:
-    """The leading eigenvectors as rows, real where the signals are real up to one phase, and their share."""
+def _subspace(stream: _Signals, rank: int | None, energy: float, bar: tqdm) -> tuple[Array, float]:
+    """Leading eigenvectors of the Gram matrix as rows, real where one phase makes the signals real, and their share."""
+    gram: Array = np.zeros((stream.frames, stream.frames), np.complex128)
+    for number in range(len(stream.blocks)):
+        block = stream.block(number)
+        gram += _gram(block / stream.norms(number, block)[:, None])
+        bar.update()
     if np.abs(gram.imag).max() <= 1e-6 * np.abs(gram).max():
         gram = gram.real
     values, vectors = np.linalg.eigh(gram)
@@ -196,3 +193,15 @@ def _subspace(gram: Array, rank: int | None, energy: float) -> tuple[Array, floa
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
     rows = rows * (np.abs(largest) / largest)
     return rows.astype(np.complex64 if np.iscomplexobj(rows) else np.float32), float(share[count - 1])
+
+
+def _project(stream: _Signals, basis: Array, bar: tqdm) -> tuple[Array, Array]:
+    """(atoms, rank) unit-norm coefficients and (atoms,) norms."""
+    atoms = len(stream.parameters["t1"])
+    coefficients, norms = np.empty((atoms, len(basis)), np.complex64), np.empty(atoms, np.float32)
+    for number, numbers in enumerate(stream.blocks):
+        projected = stream.block(number) @ basis.conj().T
+        length = stream.norms(number, projected)
+        coefficients[numbers], norms[numbers] = projected / length[:, None], length
+        bar.update(0 if stream.keep else 1)
+    return coefficients, norms

@@ -1,7 +1,7 @@
 """Quantitative MRI beyond fingerprinting: a signal model makes the dictionary, matching makes the maps."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -64,14 +64,11 @@ def fit(
 
     Parameters
     ----------
-    model : str
-        "multi_spin_echo".
+    model : {"multi_spin_echo"}
     data : (frames, *matrix) real or complex array
-        Magnitude images are fine.
     b1, off_resonance, noise_std
         Only None is handled yet.
     mask : (*matrix) bool array, optional
-        Where to fit.
     **protocol
         The model's arguments. multi_spin_echo: ``echo_times`` (frames,) in s, evenly spaced from the first;
         ``slice_profile`` (positions,) factors on the flip angle, by default a Hann-windowed sinc's.
@@ -105,11 +102,7 @@ def fit(
     if model not in _MODELS:
         raise InputError(f"model: got {model!r}, expected one of {', '.join(_MODELS)}")
     make, wanted = _MODELS[model]
-    known = inspect.signature(make).parameters
-    required = [name for name, parameter in known.items() if parameter.default is parameter.empty]
-    wrong = sorted(set(protocol) - set(known)) + sorted(set(required) - set(protocol))
-    if wrong:
-        raise InputError(f"{model}: {', '.join(wrong)} is unknown or missing, expected {', '.join(known)}")
+    _check_protocol(model, make, protocol)
     dictionary = make(**protocol)
     maps = match(dictionary.compress(as_host("data", data)), dictionary, mask=mask)
     return replace(
@@ -117,3 +110,11 @@ def fit(
         parameters={name: maps.parameters[name] for name in wanted},
         provenance={**maps.provenance, "method": f"{model}: best atom of {len(dictionary)}"},
     )
+
+
+def _check_protocol(model: str, make: Callable[..., Dictionary], protocol: Mapping[str, object]) -> None:
+    known = inspect.signature(make).parameters
+    required = [name for name, parameter in known.items() if parameter.default is parameter.empty]
+    wrong = sorted(set(protocol) - set(known)) + sorted(set(required) - set(protocol))
+    if wrong:
+        raise InputError(f"{model}: {', '.join(wrong)} is unknown or missing, expected {', '.join(known)}")

@@ -32,7 +32,6 @@ def reconstruct(
     ----------
     kspace : (coils, frames, samples) complex array
     trajectory : Trajectory
-        Locations and image grid.
     basis : (rank, frames) array
         Orthonormal temporal basis, e.g. ``dictionary.basis``.
     coils : (coils, *matrix) complex array, optional
@@ -40,8 +39,7 @@ def reconstruct(
     field_map
         Not handled yet: only None.
     method : {"least_squares", "gridding"}
-        "least_squares": conjugate gradients on the unweighted normal equations from the gridded
-        images. "gridding": the density-compensated adjoint.
+        Unweighted conjugate gradients from the gridded images, or these: the density-compensated adjoint.
     iterations : int
         Conjugate-gradient steps; fewer regularize more.
     progress : bool
@@ -50,14 +48,12 @@ def reconstruct(
     Returns
     -------
     (rank, *matrix) complex array
-        complex128 for complex128 k-space, else complex64. No other scale than the signal model's
-        (:class:`mrf.Trajectory`) with coils of root-sum-of-squares 1, in either method.
+        complex128 for complex128 k-space, else complex64; in the scale of :class:`mrf.Trajectory`.
 
     Raises
     ------
     InputError
-        Shapes that do not fit, NaN or infinite samples, coils that are zero, a basis that is not
-        orthonormal, an unknown method.
+        Shapes that do not fit, NaN samples, coils that are zero, a basis that is not orthonormal.
     UnsupportedError
         A field map is given.
 
@@ -73,22 +69,27 @@ def reconstruct(
     >>> reconstruct(kspace, trajectory, np.eye(4)[:2], iterations=3).shape
     (2, 8, 8)
     """
+    _check_options(field_map, method, iterations)
+    kspace = checked_kspace(kspace, trajectory)
+    basis = checked_basis(basis, trajectory)
+    coils = checked_coils(estimate_coils(kspace, trajectory) if coils is None else coils, len(kspace), trajectory)
+    precision = kspace.dtype if basis.dtype.kind == "c" else kspace.real.dtype
+    model = SubspaceModel(trajectory, basis.astype(precision), coils.astype(kspace.dtype))
+    gridded = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype))
+    return gridded if method == "gridding" else _least_squares(model, kspace, gridded, iterations, progress)
+
+
+def _check_options(field_map: Array | None, method: str, iterations: int) -> None:
     if field_map is not None:
         raise UnsupportedError("field_map: not handled yet; leave it None")
     if method not in METHODS:
         raise InputError(f"method: got {method!r}, expected one of {', '.join(METHODS)}")
     if int(iterations) != iterations or iterations < 1:
         raise InputError(f"iterations: got {iterations}, expected a whole number >= 1")
-    kspace = checked_kspace(kspace, trajectory)
-    basis = checked_basis(basis, trajectory)
-    if coils is None:
-        coils = estimate_coils(kspace, trajectory)
-    coils = checked_coils(coils, len(kspace), trajectory).astype(kspace.dtype)
-    precision = kspace.dtype if basis.dtype.kind == "c" else kspace.real.dtype
-    model = SubspaceModel(trajectory, basis.astype(precision), coils)
-    start = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype))
-    if method == "gridding":
-        return start
+
+
+def _least_squares(model: SubspaceModel, kspace: Array, start: Array, iterations: int, progress: bool) -> Array:
+    """Conjugate gradients on the unweighted normal equations."""
     solver = sigpy.alg.ConjugateGradient(model.normal, model.adjoint(kspace), start, max_iter=iterations)
     with tqdm(total=iterations, desc="least squares", disable=None if progress else True) as bar:
         while not solver.done():

@@ -36,29 +36,21 @@ def simulate(
     Parameters
     ----------
     sequence : Sequence
-        What is played.
-    t1, t2 : array_like
-        Relaxation times (s).
-    b1 : array_like
-        Transmit field relative to nominal: factor on the flip angle of every pulse.
-    off_resonance : array_like
-        Hz.
-    diffusion : array_like
-        Diffusion coefficient (m^2/s); only 0 is handled yet.
+    t1, t2, b1, off_resonance : array_like
+        s, s, relative transmit field (a factor on every flip angle), Hz; broadcast.
+    diffusion, repetitions
+        Only 0 and 1 are handled yet.
     slice_profile : (positions,) array_like, optional
         Factors on the flip angle across the slice; the signal is the mean over positions.
-    repetitions
-        Only 1 is handled yet.
     n_states : int, optional
-        Configuration orders kept, k = 0 .. n_states - 1, obeyed exactly. None: for each octave of T2
-        the number is raised until the atoms at the ends of every parameter change by less than
-        `TRUNCATION_TOLERANCE` (relative L2) when it is doubled.
+        Configuration orders kept, k = 0 .. n_states - 1. None: for each octave of T2, doubled until the
+        atoms at the ends of every parameter change by less than `TRUNCATION_TOLERANCE` (relative L2).
     dtype : dtype
         complex64 (states in single precision, about 1e-6 relative) or complex128.
 
     Returns
     -------
-    (*broadcast shape of the parameters, n_frames) complex array
+    (*broadcast shape, n_frames) complex array
 
     Raises
     ------
@@ -78,12 +70,35 @@ def simulate(
     >>> abs(simulate(s, t1=1.0, t2=0.1).round(4))
     array([0.0068], dtype=float32)
     """
-    _refuse(sequence, diffusion, repetitions)
-    kind: np.dtype[Any] = np.dtype(dtype)
-    if kind not in (np.complex64, np.complex128):
-        raise InputError(f"dtype: got {kind}, expected complex64 or complex128")
+    _refuse(sequence, diffusion, repetitions, n_states, dtype)
+    tissue, shape = _tissue(t1, t2, b1, off_resonance)
+    factors = real("slice_profile", 1.0 if slice_profile is None else slice_profile).reshape(-1)
+    if len(factors) == 0:
+        raise InputError("slice_profile: got no positions, expected at least one factor on the flip angle")
+    return _play(sequence, tissue, factors, n_states, np.dtype(dtype)).reshape(*shape, sequence.n_frames)
+
+
+def _refuse(
+    sequence: Sequence, diffusion: npt.ArrayLike, repetitions: int | str, n_states: int | None, dtype: npt.DTypeLike
+) -> None:
+    if sequence.n_frames == 0:
+        raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
+    if (sequence.kinds == EventKind.SPIN_LOCK).any():
+        raise UnsupportedError("spin_lock: simulate has no T1rho yet; leave the event out")
+    if np.any(np.asarray(diffusion)):
+        raise UnsupportedError("diffusion: not handled yet; leave it at 0")
+    if repetitions != 1:
+        raise UnsupportedError(f"repetitions={repetitions!r}: not handled yet; play sequence * n")
     if n_states is not None and (int(n_states) != n_states or n_states < 1):
         raise InputError(f"n_states: got {n_states}, expected a whole number >= 1 or None")
+    if np.dtype(dtype) not in (np.complex64, np.complex128):
+        raise InputError(f"dtype: got {np.dtype(dtype)}, expected complex64 or complex128")
+
+
+def _tissue(
+    t1: npt.ArrayLike, t2: npt.ArrayLike, b1: npt.ArrayLike, off_resonance: npt.ArrayLike
+) -> tuple[Array, tuple[int, ...]]:
+    """(atoms, 4) T1 (s), T2 (s), b1, off-resonance (rad/s), and the shape they broadcast to."""
     values = [
         real("t1", t1, positive=True),
         real("t2", t2, positive=True),
@@ -97,10 +112,12 @@ def simulate(
         raise InputError(f"t1, t2, b1, off_resonance: shapes {shapes} do not broadcast") from error
     tissue = np.stack([np.broadcast_to(v, shape).reshape(-1) for v in values], axis=1)
     if (tissue[:, 1] > tissue[:, 0]).any():
-        warnings.warn("t2 > t1 for some atoms: simulated as asked, but no tissue is like that", stacklevel=2)
-    factors = real("slice_profile", 1.0 if slice_profile is None else slice_profile).reshape(-1)
-    if len(factors) == 0:
-        raise InputError("slice_profile: got no positions, expected at least one factor on the flip angle")
+        warnings.warn("t2 > t1 for some atoms: simulated as asked, but no tissue is like that", stacklevel=3)
+    return tissue, shape
+
+
+def _play(sequence: Sequence, tissue: Array, factors: Array, n_states: int | None, kind: np.dtype[Any]) -> Array:
+    """(atoms, frames): the mean over the slice profile's factors."""
     played = _Played.of(sequence, precession=bool(tissue[:, 3].any()))
     out: Array = np.zeros((len(tissue), sequence.n_frames), kind)
     for factor in factors:
@@ -108,18 +125,7 @@ def simulate(
         for atoms in octaves(tissue[:, 1]):
             states = n_states or sufficient_states(played, scaled[atoms])
             out[atoms] += _run(played, scaled[atoms], states, kind) / len(factors)
-    return out.reshape(*shape, sequence.n_frames)
-
-
-def _refuse(sequence: Sequence, diffusion: npt.ArrayLike, repetitions: int | str) -> None:
-    if sequence.n_frames == 0:
-        raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
-    if (sequence.kinds == EventKind.SPIN_LOCK).any():
-        raise UnsupportedError("spin_lock: simulate has no T1rho yet; leave the event out")
-    if np.any(np.asarray(diffusion)):
-        raise UnsupportedError("diffusion: not handled yet; leave it at 0")
-    if repetitions != 1:
-        raise UnsupportedError(f"repetitions={repetitions!r}: not handled yet; play sequence * n")
+    return out
 
 
 @dataclass(frozen=True, eq=False)

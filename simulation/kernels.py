@@ -66,6 +66,27 @@ def _shift(p: Array, q: Array, lower: int, upper: int, orders: int) -> None:
 
 
 @numba.njit(**_COMPILE)
+def _act(
+    kind: int, value: float, waiting: float, t1: float, t2: float, phase: float, p: Array, q: Array, z: Array
+) -> None:
+    """Let the pending time and phase pass, then play an event that touches all orders."""
+    one = p.dtype.type(1)
+    decay, decay_z = one * math.exp(-waiting / t2), one * math.exp(-waiting / t1)
+    recovery = -one * math.expm1(-waiting / t1)
+    if len(p) == 2:
+        _turn(p, q, one * math.cos(phase), one * math.sin(phase))
+    c, s = one * math.cos(value), one * math.sin(value)
+    for channel in range(len(p)):
+        if kind == PULSE:
+            _rotate(p[channel], q[channel], z[channel], decay, decay_z, recovery, c, s)
+        else:
+            swap = -decay if kind == INVERT else one * 0
+            keep = one * (-value if kind == INVERT else 1 - value if kind == SATURATE else 1)
+            _scale(p[channel], q[channel], z[channel], swap, keep * decay_z, keep * recovery)
+        recovery = one * 0
+
+
+@numba.njit(**_COMPILE)
 def configuration_states(
     table: Array, factors: Array, tissue: Array, channels: int, span: int, orders: int, out: Array
 ) -> None:
@@ -88,7 +109,6 @@ def configuration_states(
     out : (atoms, frames) complex, written
         Its precision is the precision of the states.
     """
-    one = out.real.dtype.type(1)
     for atom in range(len(tissue)):
         t1, t2, b1, omega = tissue[atom]
         p = np.zeros((channels, orders + 2 * span + 2), out.real.dtype)
@@ -116,20 +136,8 @@ def configuration_states(
                         _shift(q, p, upper, lower, orders)
                     active = min(active + 1, orders)
             else:
-                decay, decay_z = one * math.exp(-waiting / t2), one * math.exp(-waiting / t1)
-                recovery = -one * math.expm1(-waiting / t1)
                 axis = table[row, 2] if kind == PULSE else 0.0
                 phase += omega * waiting - axis
                 ps, qs, zs = p[:, lower : lower + active], q[:, upper : upper + active], z[:, :active]
-                if channels == 2:
-                    _turn(ps, qs, one * math.cos(phase), one * math.sin(phase))
+                _act(kind, b1 * value if kind == PULSE else value, waiting, t1, t2, phase, ps, qs, zs)
                 waiting, phase = 0.0, axis
-                c, s = one * math.cos(b1 * value), one * math.sin(b1 * value)
-                for channel in range(channels):
-                    if kind == PULSE:
-                        _rotate(ps[channel], qs[channel], zs[channel], decay, decay_z, recovery, c, s)
-                    else:
-                        swap = -decay if kind == INVERT else one * 0
-                        keep = one * (-value if kind == INVERT else 1 - value if kind == SATURATE else 1)
-                        _scale(ps[channel], qs[channel], zs[channel], swap, keep * decay_z, keep * recovery)
-                    recovery = one * 0

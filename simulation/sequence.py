@@ -1,5 +1,6 @@
 """A sequence is a flat table of events; everything the scanner plays is written with the nine events below."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import numpy.typing as npt
 
 from ..core.arrays import Array, freeze, real
 from ..core.errors import InputError
-from ..core.storage import digest
 
 Values: TypeAlias = float | npt.ArrayLike
 
@@ -158,7 +158,7 @@ class Sequence:
     @property
     def digest(self) -> str:
         """SHA-256 of the little-endian float64 event rows."""
-        return digest(self.events.astype("<f8").tobytes())
+        return hashlib.sha256(self.events.astype("<f8").tobytes()).hexdigest()
 
     def __repr__(self) -> str:
         """Name, counts, duration and the first digits of the digest."""

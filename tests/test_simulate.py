@@ -85,7 +85,7 @@ def test_kernel_reference_and_isochromats_agree(name: str, off_resonance: float)
     s = _sequences()[name]
     t1, t2, b1 = np.array([0.3, 1.2, 3.0, 1.0]), np.array([0.03, 0.1, 0.5, 0.9]), np.array([1.0, 0.8, 1.2, 1.0])
     reference = simulate_reference(s, t1, t2, b1, np.full(4, off_resonance))
-    kernel = mrf.simulate(s, t1=t1, t2=t2, b1=b1, off_resonance=off_resonance, **EXACT)  # type: ignore[arg-type]
+    kernel = mrf.simulate(s, t1=t1, t2=t2, b1=b1, off_resonance=off_resonance, **EXACT)
     assert np.abs(kernel - reference).max() < 1e-13
     for tissue in range(4):
         spins = simulate_isochromats(s, t1[tissue], t2[tissue], b1[tissue], off_resonance, 512)
@@ -98,7 +98,7 @@ def test_a_given_number_of_states_is_obeyed(n_states: int, short_fisp: Sequence)
     reference = simulate_reference(short_fisp, *tissue, n_states=n_states)
     got = mrf.simulate(short_fisp, t1=1.0, t2=0.3, n_states=n_states, dtype="complex128")
     assert np.abs(got - reference).max() < 1e-13
-    assert relative(got, mrf.simulate(short_fisp, t1=1.0, t2=0.3, **EXACT)) > 1e-4  # type: ignore[arg-type]
+    assert relative(got, mrf.simulate(short_fisp, t1=1.0, t2=0.3, **EXACT)) > 1e-4
 
 
 def test_automatic_states_keep_the_tolerance() -> None:
@@ -108,7 +108,7 @@ def test_automatic_states_keep_the_tolerance() -> None:
     t2 = np.exp(rng.uniform(np.log(0.01), np.log(2.0), 60)).clip(max=t1)
     b1 = rng.uniform(0.6, 1.3, 60)
     automatic = mrf.simulate(s, t1=t1, t2=t2, b1=b1, dtype="complex128")
-    exact = mrf.simulate(s, t1=t1, t2=t2, b1=b1, **EXACT)  # type: ignore[arg-type]
+    exact = mrf.simulate(s, t1=t1, t2=t2, b1=b1, **EXACT)
     error = np.linalg.norm(automatic - exact, axis=1) / np.linalg.norm(exact, axis=1)
     assert error.max() < 2 * TRUNCATION_TOLERANCE
 
@@ -152,13 +152,13 @@ def test_broadcasting(short_fisp: Sequence) -> None:
 )
 def test_bad_values_are_refused(short_fisp: Sequence, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(mrf.InputError, match=message):
-        mrf.simulate(short_fisp, **({"t1": 1.0, "t2": 0.1} | arguments))  # type: ignore[arg-type]
+        mrf.simulate(short_fisp, **({"t1": 1.0, "t2": 0.1} | arguments))
 
 
 @pytest.mark.parametrize(("option", "value"), [("diffusion", 1e-9), ("repetitions", 3), ("repetitions", "steady")])
 def test_what_is_not_handled_is_refused(short_fisp: Sequence, option: str, value: object) -> None:
     with pytest.raises(mrf.UnsupportedError, match=option):
-        mrf.simulate(short_fisp, t1=1.0, t2=0.1, **{option: value})  # type: ignore[arg-type]
+        mrf.simulate(short_fisp, t1=1.0, t2=0.1, **{option: value})
 
 
 def test_spin_lock_and_missing_readout_are_refused() -> None:

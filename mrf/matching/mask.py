@@ -28,8 +28,8 @@ def signal_mask(images: Array, threshold: float) -> Array:
     """
     if not 0 <= threshold < 1:
         raise InputError(f"mask threshold: got {threshold}, expected a fraction in [0, 1)")
-    norm = np.sqrt(np.sum(np.abs(images.astype(np.complex128)) ** 2, axis=0))
-    finite = np.isfinite(norm)
+    finite = np.isfinite(images).all(axis=0)
+    norm = np.linalg.norm(np.where(finite, images, 0).astype(np.complex128), axis=0)
     if threshold == 0 or not finite.any():
         return np.ones(norm.shape, bool)
     mask: Array = ~finite | (norm >= threshold * np.percentile(norm[finite], 99))

@@ -10,6 +10,8 @@ from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
 from .brute import best_atoms
 
+_SCRATCH = 8 * 2**20  # bytes of one block of scores with everything around it
+
 
 def match(
     coefficients: Array,
@@ -24,28 +26,26 @@ def match(
 ) -> Maps:
     """The dictionary atom that each voxel's signal correlates with best.
 
+    Scores within 1e-14 (relative) of the best are tied, and the lowest index wins.
+
     Parameters
     ----------
     coefficients : (rank, *matrix) complex array
-        Subspace coefficient images, e.g. from :func:`mrf.reconstruct` or ``dictionary.compress(series)``.
+        From :func:`mrf.reconstruct` or ``dictionary.compress(series)``.
     dictionary : Dictionary
-    refine : bool
-        Only False is handled yet: the best atom, argmax_n |<d_n, x>| in double precision; scores within
-        1e-14 (relative) are tied and the lowest index wins.
-    known, noise_std
-        Only None is handled yet.
+    refine, known, noise_std
+        Only False, None and None are handled yet.
     mask : (*matrix) bool array, optional
-        Where to match; None = everywhere.
+        Where to match.
     memory : int or str, optional
-        Budget; the blocks of scores need 8 MB, so smaller budgets are refused.
+        Budget; scores need 8 MB, smaller budgets are refused.
     low_score : float
         Voxels that correlate less than this are flagged.
 
     Returns
     -------
     Maps
-        On the grid *matrix; ``pd`` is <d, x> over the atom's norm. Voxels that are NaN, infinite or
-        zero get NaN, index -1 and flag 1.
+        NaN, infinite or zero voxels get NaN, index -1 and flag 1.
 
     Raises
     ------
@@ -60,18 +60,47 @@ def match(
 
     Examples
     --------
-    >>> from mrf.dictionaries.build import build
-    >>> from mrf.dictionaries.grid import Grid
-    >>> from mrf.simulation.sequence import multi_spin_echo
-    >>> d = build(multi_spin_echo(8, 0.01), Grid(t1=[1.0], t2=[0.03, 0.1, 0.3]), rank=3)
+    >>> import mrf
+    >>> d = mrf.build(mrf.multi_spin_echo(8, 0.01), mrf.Grid(t1=[1.0], t2=[0.03, 0.1, 0.3]), rank=3)
     >>> match(2 * (d.coefficients * d.norms[:, None]).T, d).t2
     array([0.03, 0.1 , 0.3 ])
     """
     for name, value in (("refine", refine or None), ("known", known), ("noise_std", noise_std)):
         if value is not None:
             raise UnsupportedError(f"{name}: not handled yet; leave it out to get the best atom of the grid")
-    if memory_budget(memory) < 8 * 2**20:
+    if memory_budget(memory) < _SCRATCH:
         raise InputError(f"memory: {memory} is less than the 8 MB that one block of scores needs")
+    images, where = _checked(coefficients, dictionary, mask)
+    return _match(images, dictionary, where, low_score)
+
+
+def _match(images: Array, dictionary: Dictionary, where: Array, low_score: float) -> Maps:
+    voxels = images.reshape(len(images), -1).T
+    valid = np.isfinite(voxels).all(axis=1) & voxels.any(axis=1)
+    used = np.flatnonzero(where.reshape(-1) & valid)
+    index, correlation = best_atoms(voxels[used], dictionary.coefficients)
+    score = (np.abs(correlation) / np.linalg.norm(voxels[used].astype(np.complex128), axis=1)).clip(max=1)
+    flags = np.where(_on_edge(dictionary)[index], Flag.GRID_EDGE, 0) | np.where(score < low_score, Flag.LOW_SCORE, 0)
+    invalid = np.where(where & ~valid.reshape(where.shape), Flag.INVALID, 0)
+
+    def spread(values: Array, outside: complex) -> Array:
+        out = np.full(len(voxels), outside, values.dtype)
+        out[used] = values
+        return out.reshape(where.shape)
+
+    return Maps(
+        parameters={name: spread(values[index], np.nan) for name, values in dictionary.parameters.items()},
+        pd=spread(correlation / dictionary.norms[index], complex(np.nan, np.nan)),
+        score=spread(score, np.nan),
+        index=spread(index, -1),
+        flags=(spread(flags, 0) | invalid).astype(np.uint8),
+        mask=where,
+        provenance={"dictionary": dictionary.digest, "method": "best atom"},
+    )
+
+
+def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) -> tuple[Array, Array]:
+    """Coefficient images of the dictionary's rank, and a mask of their shape."""
     images = as_host("coefficients", coefficients)
     if images.ndim == 0 or images.shape[0] != dictionary.rank:
         raise InputError(
@@ -82,29 +111,7 @@ def match(
     where = np.ones(shape, bool) if mask is None else as_host("mask", mask).astype(bool)
     if where.shape != shape or not where.any():
         raise InputError(f"mask: got shape {where.shape} with {int(where.sum())} voxels, expected {shape} and some")
-    voxels = images.reshape(len(images), -1).T
-    length = np.linalg.norm(voxels.astype(np.complex128), axis=1)
-    valid = np.isfinite(length) & (length > 0)
-    used = np.flatnonzero(where.reshape(-1) & valid)
-    index, correlation = best_atoms(voxels[used], dictionary.coefficients)
-
-    def spread(values: Array, outside: complex) -> Array:
-        out = np.full(len(voxels), outside, values.dtype)
-        out[used] = values
-        return out.reshape(shape)
-
-    score = np.abs(correlation) / length[used]
-    flags = np.where(_on_edge(dictionary)[index], Flag.GRID_EDGE, 0) | np.where(score < low_score, Flag.LOW_SCORE, 0)
-    invalid = np.where(where & ~valid.reshape(shape), Flag.INVALID, 0)
-    return Maps(
-        parameters={name: spread(values[index], np.nan) for name, values in dictionary.parameters.items()},
-        pd=spread(correlation / dictionary.norms[index], complex(np.nan, np.nan)),
-        score=spread(score.clip(max=1), np.nan),
-        index=spread(index, -1),
-        flags=(spread(flags, 0) | invalid).astype(np.uint8),
-        mask=where,
-        provenance={"dictionary": dictionary.digest, "method": "best atom"},
-    )
+    return images, where
 
 
 def _on_edge(dictionary: Dictionary) -> Array:

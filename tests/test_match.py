@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mrf
+from mrf.core.arrays import Array
+from mrf.matching.brute import best_atoms, best_atoms_reference
+from mrf.matching.mask import signal_mask
+
+
+def random_atoms(rng: np.random.Generator, n: int, rank: int, kind: str) -> Array:
+    atoms = rng.standard_normal((n, rank)) + (1j * rng.standard_normal((n, rank)) if kind == "complex" else 0)
+    atoms = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+    return np.asarray(atoms * (np.exp(0.7j) if kind == "one phase" else 1), np.complex64)
+
+
+@pytest.mark.parametrize("kind", ["complex", "one phase", "real"])
+@pytest.mark.parametrize("rank", [1, 2, 10])
+def test_tiles_equal_the_reference(kind: str, rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    atoms = random_atoms(rng, 3000, rank, kind)
+    atoms[11] = atoms[2900]  # a tie: the lower index wins
+    signals = (atoms[rng.integers(0, 3000, 700)] * 3e-5j).astype(np.complex64)
+    noise = rng.standard_normal((700, rank)) + 1j * rng.standard_normal((700, rank))
+    signals = signals + (noise * np.geomspace(1e-9, 1e-4, 700)[:, None]).astype(np.complex64)
+    signals[5] = atoms[2900] * 1e12
+    index, correlation = best_atoms(signals, atoms)
+    expected, expected_correlation = best_atoms_reference(signals, atoms)
+    assert np.array_equal(index, expected)
+    assert np.allclose(correlation, expected_correlation, rtol=1e-12, atol=0)
+
+
+def test_near_ties_are_decided_in_double_precision() -> None:
+    rng = np.random.default_rng(0)
+    centre = rng.standard_normal(8)
+    atoms = centre + 1e-4 * rng.standard_normal((5000, 8))
+    atoms = (atoms / np.linalg.norm(atoms, axis=1, keepdims=True)).astype(np.complex64)
+    signals = (centre + 1e-4 * rng.standard_normal((300, 8))).astype(np.complex64)
+    assert np.array_equal(best_atoms(signals, atoms)[0], best_atoms_reference(signals, atoms)[0])
+
+
+def test_maps_of_exact_signals(small_dictionary: mrf.Dictionary) -> None:
+    d = small_dictionary
+    pick = np.array([[3, 140, 277], [5, 60, 190]])
+    x = np.moveaxis((d.coefficients * d.norms[:, None])[pick], -1, 0) * (2 - 1j)
+    maps = mrf.match(x, d)
+    assert np.array_equal(maps.index, pick)
+    for name in ("t1", "t2"):
+        assert np.array_equal(getattr(maps, name), d.parameters[name][pick])
+    assert np.allclose(maps.pd, 2 - 1j, rtol=1e-5)
+    assert np.allclose(maps.score, 1, atol=1e-6)
+    assert maps.score.max() <= 1
+    edge = [[d.parameters[n][i] in (d.parameters[n].min(), d.parameters[n].max()) for n in ("t1", "t2")]
+            for i in pick.ravel()]  # fmt: skip
+    assert np.array_equal(maps.flags.ravel() & 2, 2 * np.any(edge, axis=1))
+
+
+def test_invalid_voxels_are_flagged_not_matched(small_dictionary: mrf.Dictionary) -> None:
+    d = small_dictionary
+    x = np.repeat((d.coefficients[140] * d.norms[140])[:, None], 5, axis=1)
+    x[0, 0], x[1, 1], x[:, 2] = np.nan, np.inf, 0
+    maps = mrf.match(x, d, mask=np.array([True, True, True, True, False]))
+    assert maps.index.tolist() == [-1, -1, -1, 140, -1]
+    assert (maps.flags & 1).tolist() == [1, 1, 1, 0, 0]
+    assert maps.flags[4] == 0
+    assert np.isnan(maps.t1[[0, 1, 2, 4]]).all()
+    assert np.isnan(maps.pd[0])
+    assert np.isnan(maps.score[4])
+    nothing = mrf.match(np.zeros((6, 2)), d)
+    assert (nothing.flags == 1).all()
+
+
+def test_noise_has_a_low_score(small_dictionary: mrf.Dictionary) -> None:
+    rng = np.random.default_rng(0)
+    maps = mrf.match(rng.standard_normal((6, 400)) + 1j * rng.standard_normal((6, 400)), small_dictionary)
+    assert np.array_equal(maps.flags & 8 > 0, maps.score < 0.5)
+    assert 0 < np.count_nonzero(maps.flags & 8) < 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mask": np.ones(3, bool)}, r"mask: got shape \(3,\)"),
+        ({"mask": np.zeros(2, bool)}, "with 0 voxels"),
+        ({"memory": "1MB"}, "less than the 8 MB"),
+        ({"memory": "plenty"}, "memory: got 'plenty'"),
+    ],
+)
+def test_bad_arguments_are_refused(
+    small_dictionary: mrf.Dictionary, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(mrf.InputError, match=message):
+        mrf.match(np.ones((6, 2)), small_dictionary, **arguments)
+    with pytest.raises(mrf.InputError, match="expected rank 6"):
+        mrf.match(np.ones((5, 2)), small_dictionary)
+
+
+@pytest.mark.parametrize("option", [{"refine": True}, {"known": {"b1": np.ones(2)}}, {"noise_std": 0.1}])
+def test_what_is_not_handled_is_refused(small_dictionary: mrf.Dictionary, option: dict[str, object]) -> None:
+    with pytest.raises(mrf.UnsupportedError, match=next(iter(option))):
+        mrf.match(np.ones((6, 2)), small_dictionary, **option)
+
+
+def test_signal_mask() -> None:
+    images = np.array([[0.0, 1.0, 10.0, np.nan]])
+    assert signal_mask(images, 0.2).tolist() == [False, False, True, True]
+    assert signal_mask(images, 0.0).all()
+    with pytest.raises(mrf.InputError, match="fraction"):
+        signal_mask(images, 1.0)
+
+
+def test_maps_round_trip(small_dictionary: mrf.Dictionary, tmp_path: Path) -> None:
+    d = small_dictionary
+    maps = mrf.match((d.coefficients * d.norms[:, None]).T[:, :24].reshape(6, 4, 6), d)
+    path = maps.save(tmp_path / "out")
+    for source in (path, path.parent):
+        loaded = mrf.Maps.load(source)
+        assert loaded.shape == (4, 6)
+        assert np.array_equal(loaded.t1, maps.t1)
+        assert loaded.provenance == maps.provenance
+        for name in ("pd", "score", "index", "flags", "mask", "affine"):
+            assert np.array_equal(getattr(loaded, name), getattr(maps, name)), name
+    with pytest.raises(AttributeError, match="no b1; they have t1, t2"):
+        _ = maps.b1
+    d.save(tmp_path / "d.h5")
+    with pytest.raises(mrf.FileError, match="not a maps file"):
+        mrf.Maps.load(tmp_path / "d.h5")
