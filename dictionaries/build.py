@@ -45,7 +45,6 @@ def build(
     memory : int or str, optional
         Budget in bytes or as text ("2GB"); None = half of what is free.
     progress : bool
-        Show a progress bar.
 
     Raises
     ------

@@ -17,6 +17,7 @@ from .core.arrays import Array
 from .core.errors import FileError, InputError
 from .core.maps import Maps
 from .core.storage import file_digest, output_folder
+from .core.units import DEGREE, MICROSECOND
 from .dictionaries.build import build, dictionary_digest, dictionary_inputs
 from .dictionaries.dictionary import Dictionary
 from .dictionaries.grid import Grid, log_axis
@@ -24,7 +25,7 @@ from .io.mrd import Scan
 from .matching.mask import signal_mask
 from .matching.match import match
 from .recon.reconstruct import METHODS, reconstruct
-from .simulation.sequence import Sequence
+from .simulation.sequence import EventKind, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -132,17 +133,26 @@ def cached_dictionary(sequence: Sequence, grid: Grid, *, rank: int, progress: bo
 def check_dictionary(dictionary: Dictionary, sequence: Sequence, origin: str) -> None:
     """Refuse a dictionary of another sequence than the scan's.
 
+    Headers round: sequences whose events agree to 1 microsecond and 0.01 degrees are the same.
+
     Raises
     ------
     InputError
-        Their digests differ.
+        They differ by more.
     """
-    if dictionary.sequence.digest != sequence.digest:
-        raise InputError(
-            f"{origin}: dictionary of another sequence (digest {dictionary.sequence.digest[:12]}, "
-            f"{dictionary.sequence.n_frames} frames) than the scan's (digest {sequence.digest[:12]}, "
-            f"{sequence.n_frames} frames); build one with --sequence"
-        )
+    own = dictionary.sequence
+    if own.digest == sequence.digest:
+        return
+    tolerance = np.where(np.isin(own.kinds, [EventKind.DELAY, EventKind.SPIN_LOCK]), MICROSECOND, 0.01 * DEGREE)
+    if own.events.shape == sequence.events.shape and (
+        (np.abs(own.events - sequence.events) <= tolerance[:, None]).all() and np.array_equal(own.kinds, sequence.kinds)
+    ):
+        log.info("%s: its sequence equals the scan's to rounding", origin)
+        return
+    raise InputError(
+        f"{origin}: dictionary of another sequence (digest {own.digest[:12]}, {own.n_frames} frames) than the scan's "
+        f"(digest {sequence.digest[:12]}, {sequence.n_frames} frames); build one with --sequence"
+    )
 
 
 def reconstruct_scan(scan: Scan, dictionary: Dictionary, recipe: Recipe, *, progress: bool = False) -> Maps:

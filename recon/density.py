@@ -11,8 +11,8 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
     """Weights with which the adjoint of the signal model approximates its inverse.
 
     Fixed-point iteration w <- w / (C w) over the distinct readouts together, C the convolution with
-    the non-negative kernel whose image is a triangle of twice the field of view. The scale is then
-    set on a smooth test image, so that sampled and gridded it keeps its projection on itself.
+    the non-negative kernel whose image is a triangle of twice the field of view and height 1. At the
+    fixed point the weighted density is 1 at every sample, which sets the scale.
 
     Parameters
     ----------
@@ -39,11 +39,5 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
     for _ in range(iterations):
         image = spread(weights[None].astype(np.complex64), radians, doubled) * window
         weights = weights / np.abs(sample(image.astype(np.complex64), radians)[0])
-    test = np.ones(())
-    for n in trajectory.matrix:
-        test = test[..., None] * np.cos(np.pi * (np.arange(n) - n // 2) / n) ** 2
-    test = test[None].astype(np.complex64)
-    gridded = spread((weights * sample(test, radians)).astype(np.complex64), radians, trajectory.matrix)
-    weights = weights * (np.vdot(test, test).real / np.vdot(test, gridded).real)
     per_arm = weights.reshape(len(first), -1)
     return per_arm[played] * len(first)

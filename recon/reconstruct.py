@@ -37,13 +37,12 @@ def reconstruct(
     coils : (coils, *matrix) complex array, optional
         Sensitivities; None = :func:`mrf.estimate_coils`.
     field_map
-        Not handled yet: only None.
+        Only None is handled yet.
     method : {"least_squares", "gridding"}
         Unweighted conjugate gradients from the gridded images, or these: the density-compensated adjoint.
     iterations : int
         Conjugate-gradient steps; fewer regularize more.
     progress : bool
-        Show a progress bar.
 
     Returns
     -------
@@ -54,8 +53,6 @@ def reconstruct(
     ------
     InputError
         Shapes that do not fit, NaN samples, coils that are zero, a basis that is not orthonormal.
-    UnsupportedError
-        A field map is given.
 
     References
     ----------

@@ -4,7 +4,12 @@ import argparse
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..dictionaries.dictionary import Dictionary
+    from ..io.mrd import Scan
+    from ..simulation.sequence import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +38,6 @@ def run(told: argparse.Namespace) -> None:
     from ..core.storage import output_folder
     from ..dictionaries.dictionary import Dictionary
     from ..io.mrd import read_mrd
-    from ..io.mrd_header import sequence_of_header
-    from ..io.sequences import load_sequence
     from ..pipeline import Recipe, cached_dictionary, check_dictionary, provenance, reconstruct_scan
     from .output import write_outputs
 
@@ -43,12 +46,7 @@ def run(told: argparse.Namespace) -> None:
     recipe = replace(recipe, method=told.method) if told.method else recipe
     given = Dictionary.load(told.dictionary) if told.dictionary else None
     scan = read_mrd(told.scan, frame_counter=told.frame_counter, trajectory_units=told.trajectory_units)
-    if told.sequence:
-        sequence = load_sequence(told.sequence)
-    elif given is not None and not scan.header.sequence_type:
-        sequence = given.sequence
-    else:
-        sequence = sequence_of_header(str(told.scan), scan.header, scan.n_frames)
+    sequence = _sequence(told, scan, given)
     if given is not None:
         check_dictionary(given, sequence, str(told.dictionary))
     dictionary = given or cached_dictionary(sequence, recipe.grid(), rank=recipe.rank, progress=not told.quiet)
@@ -56,3 +54,20 @@ def run(told: argparse.Namespace) -> None:
     sources = [told.scan, *([told.dictionary] if told.dictionary else [])]
     origin = provenance(sources, recipe, scan.notes) | {"sequence": sequence.digest} | dict(maps.provenance)
     write_outputs(replace(maps, provenance=origin), told.output, subject=told.subject, title=told.scan.name)
+
+
+def _sequence(told: argparse.Namespace, scan: "Scan", given: "Dictionary | None") -> "Sequence":
+    """The sequence that was asked for, else the header's, else (with a warning) the given dictionary's."""
+    from ..core.errors import FileError
+    from ..io.mrd_header import sequence_of_header
+    from ..io.sequences import load_sequence
+
+    if told.sequence:
+        return load_sequence(told.sequence)
+    try:
+        return sequence_of_header(str(told.scan), scan.header, scan.n_frames)
+    except FileError as error:
+        if given is None:
+            raise
+        log.warning("%s; taking the dictionary's sequence on trust", error)
+        return given.sequence

@@ -1,0 +1,228 @@
+"""The command line as its users meet it, on a small brain."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import nibabel
+import numpy as np
+import pytest
+
+import mrf
+from mrf.cli.demo import compare, table
+from mrf.cli.main import main
+from mrf.core.arrays import Array
+from mrf.io.mrd_write import write_mrd
+from mrf.phantom import Phantom, acquire, add_noise, brain, signals, spiral
+from mrf.pipeline import Recipe, cache_folder
+from mrf.report import relaxometry_norm, write_report
+
+RECIPE = "rank = 5\niterations = 12\nt1 = [0.3, 5.0, 90]\nt2 = [0.03, 2.0, 110]\n"
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[Phantom, mrf.Sequence, mrf.Trajectory, Array, Array]:
+    """A 48 x 48 brain of 300 frames."""
+    phantom, sequence = brain(48, 4), mrf.preset("jiang2015_fisp", n_frames=300)
+    trajectory = spiral(300, 48, phantom.field_of_view[0], n_arms=16, inner=8, n_samples=300)
+    kspace, noise = add_noise(acquire(phantom, trajectory, signals(phantom, sequence)), 0.02)
+    return phantom, sequence, trajectory, kspace, noise
+
+
+@pytest.fixture
+def scan(small: tuple[Phantom, mrf.Sequence, mrf.Trajectory, Array, Array], tmp_path: Path) -> Path:
+    _, sequence, trajectory, kspace, noise = small
+    write_mrd(tmp_path / "scan.h5", kspace, trajectory, sequence=sequence, noise=noise)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> int:
+    return main(["-q", *(str(a) for a in arguments)])
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line a failing command ends in."""
+    assert run(*arguments) == 1
+    out = capsys.readouterr()
+    assert out.err.count("\n") == 1
+    assert "Traceback" not in out.err
+    return out.err
+
+
+def test_scan_to_maps(
+    small: tuple[Phantom, mrf.Sequence, mrf.Trajectory, Array, Array], scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phantom = small[0]
+    assert run("reconstruct", scan / "scan.h5", "--recipe", scan / "recipe.toml", "-o", scan / "out") == 0
+    printed = capsys.readouterr().out.split()
+    assert all(Path(line).is_file() for line in printed)
+    maps = mrf.Maps.load(scan / "out")
+    for label, limit in ((1, 0.04), (2, 0.04)):
+        inside = phantom.labels == label
+        for name in ("t1", "t2"):
+            error = np.nanmedian(getattr(maps, name)[inside] / getattr(phantom, name)[inside]) - 1
+            assert abs(error) < limit, (label, name)
+    t2 = nibabel.load(scan / "out/sub-01/anat/sub-01_T2map.nii.gz")
+    assert np.allclose(t2.get_fdata()[:, :, 0].T, maps.t2, equal_nan=True)
+    assert len(maps.provenance["sequence"]) == 64
+    assert maps.provenance["recipe"]["rank"] == 5
+    assert set(maps.provenance["sha256"]) == {"scan.h5"}
+    assert {"numpy", "mrf-engine"} <= set(maps.provenance["versions"])
+    assert json.loads((scan / "out/dataset_description.json").read_text())["DatasetType"] == "derivative"
+    picture = matplotlib.image.imread(scan / "out/report.png")
+    assert picture.shape[1] > 1000
+    assert picture[..., :3].std() > 0.1
+    assert len(list(cache_folder().glob("*.h5"))) >= 1
+    rows = compare(phantom, maps)
+    assert "grey matter" in table(rows)
+    assert abs(float(rows[1]["t1_median_percent"])) < 4
+
+
+def test_a_given_dictionary_and_slices(
+    small: tuple[Phantom, mrf.Sequence, mrf.Trajectory, Array, Array], scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    d = scan / "d.h5"
+    arguments: list[str | Path] = ["--t1", "300:5000:90", "--t2", "30:2000:110", "--rank", "5", "-o", d]
+    sequence = scan / "s.json"
+    events = [{"type": "invert"}, {"type": "delay", "duration_ms": 18}, {"type": "pulse", "flip_angle_deg": 90},
+              {"type": "readout"}, {"type": "readout"}]  # fmt: skip
+    sequence.write_text(json.dumps({"events": events}))
+    assert run("dictionary", "build", "--sequence", sequence, "--t1", "300:900:9", "--t2", "30:90:9", "-o", d) == 0
+    assert "another sequence" in failed(capsys, "reconstruct", scan / "scan.h5", "--dictionary", d, "-o", scan / "out")
+    mrf.build(small[1], mrf.Grid(t1=mrf.log_axis(0.3, 5, 60), t2=mrf.log_axis(0.03, 2, 60)), rank=5).save(d)
+    assert run("reconstruct", scan / "scan.h5", "--dictionary", d, "-o", scan / "given") == 0  # the header rounds
+    assert mrf.Maps.load(scan / "given").provenance["dictionary"] == mrf.Dictionary.load(d).digest
+    kspace, trajectory = small[3], small[2]
+    write_mrd(scan / "untold.h5", kspace, trajectory)
+    assert run("reconstruct", scan / "untold.h5", "--dictionary", d, "-o", scan / "untold") == 0
+    assert "--sequence" in failed(capsys, "reconstruct", scan / "untold.h5", "-o", scan / "untold")
+    told = Path(scan / "told.json")
+    flips = np.rad2deg(small[1].events[small[1].kinds == mrf.EventKind.PULSE, 1]).tolist()
+    told.write_text(json.dumps({"kind": "fisp", "flip_angle_deg": flips, "repetition_time_ms": 12, "echo_time_ms": 2}))
+    assert "another sequence" in failed(
+        capsys, "reconstruct", scan / "scan.h5", "--dictionary", d, "--sequence", told, "-o", scan / "out"
+    )
+    assert run("dictionary", "build", "--sequence", "jiang2015_fisp", *arguments) == 0
+    assert run("dictionary", "show", d) == 0
+    shown = capsys.readouterr().out
+    assert "rank 5" in shown
+    assert "300 to 5000 ms in 90 steps" in shown
+    error = failed(capsys, "reconstruct", scan / "scan.h5", "--sequence", "jiang2015_fisp", "-o", scan / "out")
+    assert "has 300 frames" in error
+    assert not (scan / "out/maps.h5").exists()
+
+
+def test_slices_become_one_volume(
+    small: tuple[Phantom, mrf.Sequence, mrf.Trajectory, Array, Array], scan: Path
+) -> None:
+    from mrf.io.mrd import read_mrd
+    from mrf.pipeline import reconstruct_scan
+
+    one = read_mrd(scan / "scan.h5")
+    assert isinstance(one.trajectory, mrf.Trajectory)
+    d = mrf.build(small[1], mrf.Grid(t1=mrf.log_axis(0.3, 5, 40), t2=mrf.log_axis(0.03, 2, 40)), rank=4)
+    recipe = Recipe(method="gridding")
+    both = replace(one, kspace=np.stack([one.kspace, 2 * one.kspace]), trajectory=(one.trajectory,) * 2)
+    single, volume = reconstruct_scan(one, d, recipe), reconstruct_scan(both, d, recipe)
+    assert volume.shape == (2, 48, 48)
+    assert np.array_equal(volume.index[0], single.index)
+    assert np.mean(volume.index[1] == single.index) > 0.99
+    with pytest.raises(mrf.InputError, match="has 299 frames, the dictionary's sequence 300"):
+        reconstruct_scan(replace(one, kspace=one.kspace[:, :299]), d, recipe)
+
+
+def test_failures_are_one_line(scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = scan / "out"
+    (scan / "bad.toml").write_text("ranks = 5")
+    (scan / "worse.toml").write_text("rank = 0")
+    (scan / "a file").write_text("x")
+    cases: list[tuple[list[str | Path], str]] = [
+        (["reconstruct", scan / "none.h5", "-o", out], "none.h5: no such file"),
+        (["reconstruct", scan / "a file", "-o", out], "not a readable HDF5 file"),
+        (["reconstruct", scan / "scan.h5", "--sequence", "nope", "-o", out], "expected a preset"),
+        (["reconstruct", scan / "scan.h5", "--recipe", scan / "bad.toml", "-o", out], "field 'ranks' is unknown"),
+        (["reconstruct", scan / "scan.h5", "--recipe", scan / "worse.toml", "-o", out], "rank is 0"),
+        (["reconstruct", scan / "scan.h5", "--dictionary", scan / "scan.h5", "-o", out], "not a dictionary file"),
+        (["reconstruct", scan / "scan.h5", "-o", scan / "a file" / "out"], "cannot write there"),
+        (["fit", "--model", "multi_spin_echo", scan / "none", "-o", out], "no such folder"),
+        (["fit", "--model", "magic", scan, "-o", out], "expected one of multi_spin_echo"),
+        (["sequence", "show", "nope"], "expected a preset"),
+        (["dictionary", "show", scan / "scan.h5"], "not a dictionary file"),
+    ]
+    for arguments, message in cases:
+        assert message in failed(capsys, *arguments)
+    assert not list(out.glob("*")) if out.exists() else True
+    with pytest.raises(mrf.FileError):
+        main(["--debug", "-q", "reconstruct", str(scan / "none.h5"), "-o", str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        run("dictionary", "build", "--sequence", "jiang2015_fisp", "--t1", "100:50:3", "--t2", "1:2:3", "-o", out)
+    assert stopped.value.code == 2
+    assert "expected START:STOP:N" in capsys.readouterr().err
+
+
+def test_a_damaged_cache_is_built_again(
+    small: tuple[Phantom, mrf.Sequence, mrf.Trajectory, Array, Array], scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MRF_CACHE", str(scan / "cache"))
+    command: list[str | Path] = [
+        "reconstruct",
+        scan / "scan.h5",
+        "--recipe",
+        scan / "recipe.toml",
+        "--method",
+        "gridding",
+        "-o",
+    ]
+    assert run(*command, scan / "a") == 0
+    (cached,) = (scan / "cache").glob("*.h5")
+    cached.write_bytes(b"damaged")
+    assert run(*command, scan / "b") == 0
+    assert mrf.Dictionary.load(cached).rank == 5
+    assert np.array_equal(mrf.Maps.load(scan / "a").index, mrf.Maps.load(scan / "b").index)
+
+
+def test_sequence_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("sequence", "list") == 0
+    assert "jiang2015_fisp" in capsys.readouterr().out
+    assert run("sequence", "show", "jiang2015_fisp") == 0
+    shown = capsys.readouterr().out
+    assert "1000 frames" in shown
+    assert "0 to 70 degrees" in shown
+    assert "11.67 to 14.33 ms" in shown
+
+
+def test_recipes(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(RECIPE)
+    assert Recipe.load(path) == Recipe(rank=5, iterations=12, t1=(0.3, 5.0, 90), t2=(0.03, 2.0, 110))
+    path.write_text("rank =")
+    with pytest.raises(mrf.FileError, match="not valid TOML"):
+        Recipe.load(path)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"method": "magic"}, "expected one of least_squares"),
+        ({"mask_threshold": 2.0}, "mask_threshold is 2.0"),
+        ({"iterations": 1.5}, "iterations is 1.5"),
+    ]
+    for wrong, message in cases:
+        with pytest.raises(mrf.InputError, match=message):
+            Recipe(**wrong)
+
+
+def test_report_of_a_volume_with_nothing_in_it(tmp_path: Path) -> None:
+    empty = np.full((2, 5, 6), np.nan)
+    maps = mrf.Maps({"t1": empty, "b1": empty}, empty + 0j, empty, np.full((2, 5, 6), -1),
+                    np.ones((2, 5, 6), np.uint8), np.ones((2, 5, 6), bool))  # fmt: skip
+    assert write_report(maps, tmp_path / "r.png").stat().st_size > 1000
+
+
+def test_colour_scale() -> None:
+    norm = relaxometry_norm(4000)
+    assert norm(0) == 0
+    assert norm(4000) == pytest.approx(1)
+    assert norm(4000 / np.e) == pytest.approx(0.5)
+    assert norm(2000) - norm(1999) == pytest.approx(1 / 2000 / 2, rel=1e-2)
+    values = np.linspace(0, 4000, 50)
+    assert np.allclose(norm.inverse(norm(values)), values)

@@ -1,0 +1,249 @@
+"""Sequence files, DICOM series, NIfTI, storage helpers."""
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+import mrf
+from mrf.core.arrays import available_memory, memory_budget
+from mrf.core.storage import digest, output_folder
+from mrf.io.dicom import read_dicom_series
+from mrf.io.nifti import write_maps
+from mrf.io.sequences import load_sequence
+
+
+def test_sequence_files(tmp_path: Path) -> None:
+    toml = tmp_path / "a.toml"
+    toml.write_text('kind = "fisp"\nflip_angle_deg = [10, 20]\nrepetition_time_ms = 12\necho_time_ms = 2\n')
+    assert load_sequence(toml).digest == mrf.fisp(np.deg2rad([10, 20]), 12 * 1e-3, 2 * 1e-3).digest
+    told = {"name": "spin echoes", "kind": "multi_spin_echo", "n_echoes": 4, "echo_spacing_ms": 10}
+    (tmp_path / "b.json").write_text(json.dumps(told))
+    assert load_sequence(tmp_path / "b.json").digest == mrf.multi_spin_echo(4, 0.01).digest
+    assert load_sequence(tmp_path / "b.json").name == "spin echoes"
+    toml.write_text(
+        '[[events]]\ntype = "invert"\n[[events]]\ntype = "delay"\nduration_ms = 700\n'
+        '[[events]]\ntype = "pulse"\nflip_angle_deg = 90\n[[events]]\ntype = "readout"\n'
+        '[[events]]\ntype = "t2_preparation"\nduration = 0.05\n'
+    )
+    expected = mrf.Sequence(
+        [mrf.invert(), mrf.delay(0.7), mrf.pulse(np.pi / 2), mrf.readout(), mrf.t2_preparation(0.05)]
+    )
+    assert np.allclose(load_sequence(toml).events, expected.events, atol=1e-15)
+    assert load_sequence("jiang2015_fisp").n_frames == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind = ", "not valid TOML"),
+        ('kind = "tse"', "field kind is 'tse', expected one of fisp, bssfp, multi_spin_echo"),
+        ('kind = "fisp"\nflip_deg = 10', "field 'flip_deg' is unknown"),
+        ('kind = "fisp"\nflip_angle_deg = "x"', "field 'flip_angle_deg' is 'x', expected a number"),
+        ('kind = "fisp"\nflip_angle_deg = 10\nrepetition_time_ms = 1\necho_time_ms = 2', "echo time 0.002 s"),
+        ('kind = "fisp"', "missing"),
+        ('name = "a"', "no events"),
+        ("spam = 1", "unknown field 'spam'"),
+        ('[[events]]\ntype = "rotate"', r"events\[0\].type is 'rotate'"),
+        ('[[events]]\ntype = "delay"\nduration_ms = -1', r"events\[0\] \(delay\): duration: got -0.001"),
+    ],
+)
+def test_bad_sequence_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    with pytest.raises(mrf.FileError, match=rf"a\.toml.*{message}"):
+        load_sequence(path)
+
+
+def test_unknown_sequences_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(mrf.InputError, match=r"got 'nonsense', expected a preset \(jiang2015_fisp\)"):
+        load_sequence("nonsense")
+    with pytest.raises(mrf.UnsupportedError, match="Pulseq"):
+        load_sequence("a.seq")
+    with pytest.raises(mrf.FileError, match="cannot be read"):
+        load_sequence(tmp_path / "none.toml")
+    (tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(mrf.FileError, match="got a list"):
+        load_sequence(tmp_path / "a.json")
+
+
+def image(pixels: np.ndarray[Any, Any], **fields: Any) -> Dataset:
+    """A classic MR image with only what the reader needs."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = MRImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.Modality, dataset.Manufacturer = "MR", "Philips Medical Systems"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    dataset.PixelSpacing, dataset.SliceThickness = [2.0, 1.5], 5.0
+    dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-10.0, -20.0, 30.0]
+    dataset.MagneticFieldStrength = 3
+    for name, value in fields.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def series(folder: Path, *, slices: int = 2, echoes: int = 3) -> dict[tuple[int, int], Dataset]:
+    folder.mkdir(exist_ok=True)
+    made = {}
+    for z in range(slices):
+        for e in range(echoes):
+            slope = 2.0 + e
+            dataset = image(np.full((3, 4), 100 * (e + 1) + z), EchoTime=10.0 * (echoes - e), RescaleSlope=slope)
+            dataset.RescaleIntercept = 0
+            dataset.ImagePositionPatient = [-10.0, -20.0, 30.0 + 6 * z]
+            dataset.add_new((0x2005, 0x100E), "FL", 0.5)
+            made[z, e] = dataset
+            save(dataset, folder / f"im{e}{z}")
+    return made
+
+
+def save(dataset: Dataset, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset.save_as(path, enforce_file_format=True)
+
+
+def test_dicom_series_is_sorted_scaled_and_placed(tmp_path: Path) -> None:
+    series(tmp_path / "dicom")
+    (tmp_path / "dicom" / "notes.txt").write_text("hello")
+    found = read_dicom_series(tmp_path / "dicom")
+    assert found.data.shape == (3, 2, 3, 4)
+    assert np.allclose(found.times, [0.01, 0.02, 0.03])
+    assert found.varying == "EchoTime"
+    assert found.field_strength == 3
+    # stored * slope / (slope * private slope): the private slope alone remains
+    assert np.allclose(found.data[:, :, 0, 0], np.array([[300, 301], [200, 201], [100, 101]]) / 0.5)
+    assert np.allclose(found.affine @ [0, 0, 0, 1], [10, 20, 30, 1])
+    assert np.allclose(found.affine @ [1, 1, 1, 1], [8.5, 18, 36, 1])
+    assert any("1 other files left out, the first notes.txt" in note for note in found.notes)
+
+
+def test_other_vendors_keep_the_rescale_slope(tmp_path: Path) -> None:
+    for (z, e), dataset in series(tmp_path / "dicom").items():
+        dataset.Manufacturer = "SIEMENS"
+        save(dataset, tmp_path / "dicom" / f"im{e}{z}")
+    assert np.allclose(read_dicom_series(tmp_path / "dicom").data[:, 0, 0, 0], [300 * 4, 200 * 3, 100 * 2])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"EchoTime": 10.0}, "missing or doubled"),
+        ({"EchoTime": None}, "no time varies"),
+        ({"Rows": 4, "Columns": 3}, "field Rows is 4, but .* has 3; the folder mixes geometries"),
+        ({"PixelSpacing": [1.0, 1.5]}, "field PixelSpacing"),
+        ({"InversionTime": 5.0}, "missing or doubled|echo time and inversion time vary"),
+        ({"ImageOrientationPatient": None}, "field ImageOrientationPatient is missing"),
+    ],
+)
+def test_bad_dicom_series_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    for (z, e), dataset in series(tmp_path / "dicom").items():
+        if "InversionTime" in change:
+            dataset.InversionTime = 100.0
+        if (z, e) == (1, 0) or change.get("EchoTime", 0) is None:
+            for name, value in change.items():
+                if value is None:
+                    del dataset[name]
+                else:
+                    setattr(dataset, name, value)
+        save(dataset, tmp_path / "dicom" / f"im{e}{z}")
+    with pytest.raises(mrf.FileError, match=message):
+        read_dicom_series(tmp_path / "dicom")
+
+
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(mrf.FileError, match="no such folder"):
+        read_dicom_series(tmp_path / "none")
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(mrf.FileError, match="none of its files is a DICOM MR image"):
+        read_dicom_series(tmp_path)
+
+
+def test_undecodable_pixels_and_bad_scales_are_refused(tmp_path: Path) -> None:
+    for (z, e), dataset in series(tmp_path / "a").items():
+        dataset.PixelData = dataset.PixelData[:6]
+        save(dataset, tmp_path / "a" / f"im{e}{z}")
+    with pytest.raises(mrf.FileError, match="pixel data cannot be decoded"):
+        read_dicom_series(tmp_path / "a")
+    for (z, e), dataset in series(tmp_path / "b").items():
+        dataset[0x2005, 0x100E].value = 0.0
+        save(dataset, tmp_path / "b" / f"im{e}{z}")
+    with pytest.raises(mrf.FileError, match=r"\(2005,100E\) scale slope is 0.0"):
+        read_dicom_series(tmp_path / "b")
+    assert pydicom.dcmread(tmp_path / "b" / "im00").Rows == 3
+
+
+def test_nifti_is_a_bids_derivative(small_dictionary: mrf.Dictionary, tmp_path: Path) -> None:
+    d = small_dictionary
+    x = (d.coefficients * d.norms[:, None]).T[:, :24].reshape(6, 2, 3, 4)
+    x[0, 0, 0, 0] = np.nan
+    maps = mrf.match(x, d)
+    affine = np.diag([-2.0, -3, 4, 1])
+    origin = {"sources": ["scan.h5"], "method": "best atom"}
+    maps = replace(maps, affine=affine, std={"t1": np.ones((2, 3, 4))}, provenance=origin)
+    files = write_maps(maps, tmp_path, subject="07")
+    names = {path.relative_to(tmp_path).as_posix() for path in files}
+    assert names == {f"sub-07/anat/sub-07_{n}.nii.gz" for n in ("T1map", "desc-std_T1map", "T2map", "M0map")}
+    t1 = nibabel.load(tmp_path / "sub-07/anat/sub-07_T1map.nii.gz")
+    assert t1.shape == (4, 3, 2)
+    assert np.allclose(t1.affine, affine)
+    assert t1.header.get_xyzt_units() == ("mm", "sec")
+    assert np.allclose(t1.get_fdata()[1, 2, 1], maps.t1[1, 2, 1])
+    assert np.isnan(t1.get_fdata()[0, 0, 0])
+    side = json.loads((tmp_path / "sub-07/anat/sub-07_T1map.json").read_text())
+    assert (side["Units"], side["Sources"], side["SkullStripped"]) == ("s", ["scan.h5"], False)
+    description = json.loads((tmp_path / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+    with pytest.raises(mrf.InputError, match="letters and digits"):
+        write_maps(maps, tmp_path, subject="a/b")
+
+
+def test_memory_budget() -> None:
+    assert memory_budget("2GB") == 2 * 10**9
+    assert memory_budget("100 kb") == 10**5
+    assert memory_budget(5) == 5
+    assert 0 < memory_budget(None) <= available_memory()
+    for wrong in ("much", "-1GB", 0, "1.2.3GB"):
+        with pytest.raises(mrf.InputError, match="memory: got"):
+            memory_budget(wrong)
+
+
+def test_digest_tells_types_and_order_apart() -> None:
+    parts: list[tuple[Any, ...]] = [
+        ("ab", "c"),
+        ("a", "bc"),
+        (np.arange(3),),
+        (np.arange(3.0),),
+        (np.arange(3)[None],),
+        (b"ab", b"c"),
+    ]
+    assert len({digest(*part) for part in parts}) == len(parts) - 1  # text and its bytes are one
+    assert digest(np.arange(3, dtype=">i4")) == digest(np.arange(3, dtype="<i4"))
+
+
+def test_output_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(mrf.FileError, match="cannot write there"):
+        output_folder(tmp_path / "file" / "out")
+
+
+def test_device_arrays_are_refused() -> None:
+    class Fake:
+        __module__ = "cupy._core"
+
+    with pytest.raises(mrf.UnsupportedError, match=r"pass t1\.get\(\)"):
+        mrf.simulate(mrf.multi_spin_echo(2, 0.01), t1=Fake(), t2=0.1)
