@@ -16,6 +16,7 @@ from .reference import configuration_orders
 from .sequence import EventKind, Sequence
 
 TRUNCATION_TOLERANCE = 1e-5  # relative L2 error of a signal that leaving out configuration states may make
+_SURVIVING = 1e-8  # amplitude that counts as nothing
 
 
 def simulate(
@@ -43,8 +44,8 @@ def simulate(
     slice_profile : (positions,) array_like, optional
         Factors on the flip angle across the slice; the signal is the mean over positions.
     n_states : int, optional
-        Configuration orders kept, k = 0 .. n_states - 1. None: for each octave of T2, doubled until the
-        atoms at the ends of every parameter change by less than `TRUNCATION_TOLERANCE` (relative L2).
+        Configuration orders kept, k = 0 .. n_states - 1. None: for each octave of T2, as many as the atoms
+        at the ends of every parameter need for a relative L2 error below `TRUNCATION_TOLERANCE`.
     dtype : dtype
         complex64 (states in single precision, about 1e-6 relative) or complex128.
 
@@ -163,22 +164,46 @@ def sufficient_states(played: _Played, tissue: Array) -> int:
     """Configuration orders that keep the truncation error of these atoms below `TRUNCATION_TOLERANCE`.
 
     The atoms at both ends of each parameter, among all and among those of the longest T2, are
-    simulated in double precision with n and 2n orders, n doubling until the two agree.
+    simulated in double precision with :func:`surviving_orders`; n doubles until they agree with that
+    to half the tolerance, which leaves the other half to the atoms in between.
     """
     longest = np.flatnonzero(tissue[:, 1] >= 0.999 * tissue[:, 1].max())
-    ends = {int(group[i]) for group in (np.arange(len(tissue)), longest) for column in tissue[group].T
-            for i in (column.argmin(), column.argmax())}  # fmt: skip
-    probes = tissue[sorted(ends)]
-    n, exact = min(8, played.span + 1), played.span + 1
-    signal = _run(played, probes, n, np.dtype(np.complex128))
-    while n < exact:
-        doubled = min(2 * n, exact)
-        better = _run(played, probes, doubled, np.dtype(np.complex128))
-        error = np.linalg.norm(signal - better, axis=1)
-        if (error <= TRUNCATION_TOLERANCE * np.linalg.norm(better, axis=1)).all():
+    between = longest[:: max(1, len(longest) // 8)]
+    ends = {
+        int(group[i])
+        for group in (np.arange(len(tissue)), longest)
+        for column in tissue[group].T
+        for i in (column.argmin(), column.argmax())
+    }
+    probes = tissue[sorted(ends.union(between.tolist()))]
+    enough = surviving_orders(played, float(tissue[:, 1].max()))
+    whole = _run(played, probes, enough, np.dtype(np.complex128))
+    allowed = TRUNCATION_TOLERANCE / 2 * np.linalg.norm(whole, axis=1)
+    n = 8
+    while n < enough:
+        error = np.linalg.norm(_run(played, probes, n, np.dtype(np.complex128)) - whole, axis=1)
+        if (error <= allowed).all():
             return n
-        n, signal = doubled, better
-    return exact
+        n *= 2
+    return enough
+
+
+def surviving_orders(played: _Played, t2: float) -> int:
+    """Configuration orders beyond which nothing comes back.
+
+    To be seen, magnetization that was dephased by n cycles must be rephased by n again, and for all these
+    cycles it is transverse. The least time in which the sequence plays 2n cycles, over the intervals
+    between pulses in any order, therefore bounds what order n can contribute by exp(-time / T2).
+    """
+    acting = ~np.isin(played.table[:, 0], [EventKind.DELAY, EventKind.DEPHASE, EventKind.READOUT])
+    interval = np.cumsum(acting)
+    cycles = np.bincount(interval, np.abs(played.table[:, 1]) * (played.table[:, 0] == EventKind.DEPHASE))
+    time = np.bincount(interval, played.table[:, 1] * (played.table[:, 0] == EventKind.DELAY))
+    cycles, time = cycles[cycles > 0], time[cycles > 0]
+    quickest = np.argsort(time / cycles)
+    time_of_cycles = np.cumsum(time[quickest])
+    surviving = int(np.searchsorted(time_of_cycles, -np.log(_SURVIVING) * t2))
+    return min(played.span, math.ceil(float(cycles[quickest][: surviving + 1].sum()) / 2)) + 1
 
 
 def _run(played: _Played, tissue: Array, orders: int, kind: np.dtype[Any]) -> Array:

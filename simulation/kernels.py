@@ -122,9 +122,13 @@ def configuration_states(
             if kind == DELAY:
                 waiting += value
             elif kind == READOUT:
-                start = complex(p[0, lower], p[1, lower]) if channels == 2 else complex(p[0, lower], 0.0)
-                turn = complex(math.cos(phase + omega * waiting), math.sin(phase + omega * waiting))
-                out[atom, frame] = factors[frame] * start * turn * math.exp(-waiting / t2)
+                faded = factors[frame] * math.exp(-waiting / t2)
+                if channels == 2:
+                    angle = phase + omega * waiting
+                    turn = complex(math.cos(angle), math.sin(angle))
+                    out[atom, frame] = faded * turn * complex(p[0, lower], p[1, lower])
+                else:
+                    out[atom, frame] = faded * p[0, lower]
                 frame += 1
             elif kind == DEPHASE:
                 for _ in range(abs(int(value))):

@@ -97,7 +97,9 @@ def test_a_given_dictionary_and_slices(
     assert mrf.Maps.load(scan / "given").provenance["dictionary"] == mrf.Dictionary.load(d).digest
     kspace, trajectory = small[3], small[2]
     write_mrd(scan / "untold.h5", kspace, trajectory)
+    capsys.readouterr()
     assert run("reconstruct", scan / "untold.h5", "--dictionary", d, "-o", scan / "untold") == 0
+    assert "taking the dictionary's sequence on trust" in capsys.readouterr().err
     assert "--sequence" in failed(capsys, "reconstruct", scan / "untold.h5", "-o", scan / "untold")
     told = Path(scan / "told.json")
     flips = np.rad2deg(small[1].events[small[1].kinds == mrf.EventKind.PULSE, 1]).tolist()

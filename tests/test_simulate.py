@@ -113,6 +113,16 @@ def test_automatic_states_keep_the_tolerance() -> None:
     assert error.max() < 2 * TRUNCATION_TOLERANCE
 
 
+def test_automatic_states_of_sequences_that_rephase_late() -> None:
+    """Orders that only high configurations reach, where 2n states are as wrong as n."""
+    crushed = Sequence([pulse(np.pi / 2), dephase(100), delay(0.01), pulse(np.pi, np.pi / 2), dephase(100), readout()])
+    pause = [delay(0.001), dephase(), pulse(0.0)] * 90
+    slow = Sequence([pulse(np.pi / 2), *pause, pulse(np.pi, np.pi / 2), *pause, readout()])
+    for sequence, time in ((crushed, 0.01), (slow, 0.18)):
+        got = mrf.simulate(sequence, t1=1.0, t2=0.1, dtype="complex128")
+        assert abs(got[0]) == pytest.approx(np.exp(-time / 0.1), rel=1e-4)
+
+
 def test_single_precision() -> None:
     s = mrf.preset("jiang2015_fisp")
     t1, t2 = np.array([0.3, 1.0, 4.0]), np.array([0.03, 0.1, 0.5])
