@@ -25,6 +25,11 @@ _PUBLIC = {
     "recon.coils": ["estimate_coils"],
     "recon.reconstruct": ["reconstruct"],
     "matching.match": ["match"],
+    "models": ["fit"],
+    "io.mrd": ["read_mrd"],
+    "io.mrd_write": ["write_mrd"],
+    "io.dicom": ["read_dicom_series"],
+    "io.sequences": ["load_sequence"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME)]

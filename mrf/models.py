@@ -103,13 +103,10 @@ def fit(
         raise InputError(f"model: got {model!r}, expected one of {', '.join(_MODELS)}")
     make, wanted = _MODELS[model]
     _check_protocol(model, make, protocol)
-    dictionary = make(**protocol)
+    whole = make(**protocol)
+    dictionary = replace(whole, parameters={name: whole.parameters[name] for name in wanted})
     maps = match(dictionary.compress(as_host("data", data)), dictionary, mask=mask)
-    return replace(
-        maps,
-        parameters={name: maps.parameters[name] for name in wanted},
-        provenance={**maps.provenance, "method": f"{model}: best atom of {len(dictionary)}"},
-    )
+    return replace(maps, provenance={**maps.provenance, "method": f"{model}: best atom of {len(whole)}"})
 
 
 def _check_protocol(model: str, make: Callable[..., Dictionary], protocol: Mapping[str, object]) -> None:

@@ -22,16 +22,17 @@ class _Panel:
     upper: float | None  # of the colour bar, in shown units; None = 99th percentile
     logarithmic: bool
     lower: float = 0.0
+    extend: str = "both"  # ends of the colour bar beyond which values may lie
 
 
 # Colour maps after Fuderer et al. 2024, doi:10.1002/mrm.30290: Lipari for T1, Navia for T2.
 _PANELS = {
-    "t1": _Panel("T1", "ms", 1 / MILLISECOND, "lipari", 4000, True),
-    "t2": _Panel("T2", "ms", 1 / MILLISECOND, "navia", 400, True),
+    "t1": _Panel("T1", "ms", 1 / MILLISECOND, "lipari", 4000, True, extend="max"),
+    "t2": _Panel("T2", "ms", 1 / MILLISECOND, "navia", 400, True, extend="max"),
     "b1": _Panel("B1", "relative", 1, "vik", 1.5, False, 0.5),
     "off_resonance": _Panel("Off-resonance", "Hz", 1, "vik", 100, False, -100),
-    "pd": _Panel("Proton density", "a.u.", 1, "gray", None, False),
-    "score": _Panel("Score", "", 1, "gray", 1, False, 0.9),
+    "pd": _Panel("Proton density", "a.u.", 1, "gray", None, False, extend="max"),
+    "score": _Panel("Score", "", 1, "gray", 1, False, 0.9, "min"),
 }
 
 
@@ -101,7 +102,9 @@ def _draw(picture: Any, histogram: Any, panel: _Panel, array: Array) -> None:
     picture.set_title(label)
     picture.set_xticks([])
     picture.set_yticks([])
-    bar = picture.figure.colorbar(image, ax=picture, orientation="horizontal", shrink=0.9, pad=0.02, extend="max")
+    bar = picture.figure.colorbar(
+        image, ax=picture, orientation="horizontal", shrink=0.9, pad=0.02, extend=panel.extend
+    )
     if panel.logarithmic:
         bar.set_ticks([upper * part for part in (0, 0.125, 0.25, 0.5, 1)])
         bar.ax.set_xticklabels([f"{upper * part:g}" for part in (0, 0.125, 0.25, 0.5, 1)])

@@ -151,6 +151,7 @@ def test_failures_are_one_line(scan: Path, capsys: pytest.CaptureFixture[str]) -
         (["reconstruct", scan / "scan.h5", "-o", scan / "a file" / "out"], "cannot write there"),
         (["fit", "--model", "multi_spin_echo", scan / "none", "-o", out], "no such folder"),
         (["fit", "--model", "magic", scan, "-o", out], "expected one of multi_spin_echo"),
+        (["demo", "--device", "gpu", "-o", out], "no GPU path yet"),
         (["sequence", "show", "nope"], "expected a preset"),
         (["dictionary", "show", scan / "scan.h5"], "not a dictionary file"),
     ]
@@ -159,6 +160,8 @@ def test_failures_are_one_line(scan: Path, capsys: pytest.CaptureFixture[str]) -
     assert not list(out.glob("*")) if out.exists() else True
     with pytest.raises(mrf.FileError):
         main(["--debug", "-q", "reconstruct", str(scan / "none.h5"), "-o", str(out)])
+    assert main(["reconstruct", str(scan / "none.h5"), "-o", str(out), "-q"]) == 1
+    capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
         run("dictionary", "build", "--sequence", "jiang2015_fisp", "--t1", "100:50:3", "--t2", "1:2:3", "-o", out)
     assert stopped.value.code == 2

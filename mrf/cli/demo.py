@@ -13,13 +13,14 @@ log = logging.getLogger(__name__)
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     verb = verbs.add_parser("demo", help="simulate a raw scan of a numerical brain and map it")
-    verb.add_argument("--device", choices=("cpu",), default="cpu", help="where to work")
+    verb.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to work (gpu: not handled yet)")
     verb.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="OUT", help="folder (default demo)")
     verb.set_defaults(run=run)
 
 
 def run(told: argparse.Namespace) -> None:
     """Make the scan, reconstruct it as any other, compare with the truth."""
+    from ..core.errors import UnsupportedError
     from ..core.maps import Maps
     from ..core.storage import atomic_path, output_folder
     from ..io.mrd_write import write_mrd
@@ -28,6 +29,8 @@ def run(told: argparse.Namespace) -> None:
     from . import reconstruct
     from .main import parser
 
+    if told.device == "gpu":
+        raise UnsupportedError("--device gpu: there is no GPU path yet; use --device cpu")
     started = time.perf_counter()
     folder = output_folder(told.output)
     phantom, sequence = brain(), preset("jiang2015_fisp")

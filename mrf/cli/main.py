@@ -18,12 +18,24 @@ def parser() -> argparse.ArgumentParser:
         prog="mrf", description="MR fingerprinting and quantitative MRI: raw k-space to T1/T2 maps."
     )
     top.add_argument("--version", action="version", version=f"mrf-engine {__version__}")
-    top.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-    top.add_argument("-q", "--quiet", action="store_true", help="no progress, no notes")
+    top.set_defaults(debug=False, quiet=False)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         importlib.import_module(f".{verb}", __package__).add(verbs)
+    _add_common(top)
     return top
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """Options that may stand before or after the verb."""
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of a failure"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress, no notes")
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                _add_common(inner)
 
 
 def main(arguments: Arguments[str] | None = None) -> int:

@@ -1,0 +1,96 @@
+"""Simulation, matching, subspace operator and MRD reading, each against the plain way of doing it."""
+
+import tempfile
+from pathlib import Path
+
+import ismrmrd
+import numpy as np
+
+import mrf
+from benchmarks.runner import Case
+from mrf.core.arrays import Array
+from mrf.matching.brute import best_atoms
+from mrf.phantom import spiral
+from mrf.recon.subspace import SubspaceModel
+from mrf.simulation.reference import simulate_reference
+
+
+def _relative(a: Array, b: Array) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def simulate(small: bool) -> Case:
+    """The numba kernel in single precision against the NumPy reference, both with 64 orders."""
+    n = 200 if small else 2000
+    sequence = mrf.preset("jiang2015_fisp", n_frames=200 if small else 1000)
+    rng = np.random.default_rng(0)
+    t1 = rng.uniform(0.3, 3, n)
+    t2 = rng.uniform(0.02, 0.2, n)
+    return Case(
+        "simulate",
+        "NumPy reference",
+        lambda: mrf.simulate(sequence, t1=t1, t2=t2, n_states=64),
+        lambda: simulate_reference(sequence, t1, t2, np.ones(n), np.zeros(n), 64),
+        _relative,
+        1e-5,
+    )
+
+
+def match(small: bool) -> Case:
+    """Tiles against blocks of 512 voxels of the plain complex64 product."""
+    atoms, voxels = (10_000, 2_000) if small else (100_000, 8_000)
+    rng = np.random.default_rng(0)
+    d = rng.standard_normal((atoms, 10)).astype(np.complex64)
+    d /= np.linalg.norm(d, axis=1, keepdims=True)
+    x = d[rng.integers(0, atoms, voxels)] + (0.05 * rng.standard_normal((voxels, 10))).astype(np.complex64)
+
+    def plain() -> Array:
+        blocks = [np.abs(x[i : i + 512] @ d.conj().T).argmax(axis=1) for i in range(0, voxels, 512)]
+        return np.concatenate(blocks)
+
+    def worse(fast: Array, slow: Array) -> float:
+        """How much lower the correlation is than the baseline's, at worst."""
+        score = [np.abs(np.sum(d[index].conj() * x, axis=1)) for index in (fast, slow)]
+        return float(np.max(1 - score[0] / score[1]))
+
+    return Case("match", "complex64 blocks of 512 voxels", lambda: best_atoms(x, d)[0], plain, worse, 1e-6)
+
+
+def subspace(small: bool) -> Case:
+    """One application of the normal operator against adjoint(forward)."""
+    n, frames = (64, 240) if small else (128, 1000)
+    trajectory = spiral(frames, n, 0.24)
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((frames, 5)))[0].T.astype(np.float32)
+    coils = (rng.standard_normal((8, n, n)) + 1j * rng.standard_normal((8, n, n))).astype(np.complex64)
+    model = SubspaceModel(trajectory, basis, coils)
+    x = (rng.standard_normal((5, n, n)) + 0j).astype(np.complex64)
+    return Case(
+        "subspace normal operator",
+        "forward then adjoint",
+        lambda: model.normal(x),
+        lambda: model.adjoint(model.forward(x)),
+        _relative,
+        1e-5,
+    )
+
+
+def read(small: bool) -> Case:
+    """Reading and sorting an MRD file against fetching its acquisitions one by one."""
+    frames = 100 if small else 1000
+    trajectory = spiral(frames, 64, 0.24)
+    rng = np.random.default_rng(0)
+    kspace = rng.standard_normal((8, frames, 640)).astype(np.complex64)
+    path = Path(tempfile.mkdtemp(prefix="mrf-bench-")) / "scan.h5"
+    mrf.write_mrd(path, kspace, trajectory)
+
+    def one_by_one() -> Array:
+        dataset = ismrmrd.Dataset(str(path), "dataset", create_if_needed=False)
+        read = [dataset.read_acquisition(i).data for i in range(dataset.number_of_acquisitions())]
+        dataset.close()
+        return np.stack(read, axis=1)
+
+    return Case("read_mrd", "read_acquisition", lambda: mrf.read_mrd(path).kspace, one_by_one, _relative, 0.0)
+
+
+CASES = {"simulate": simulate, "match": match, "subspace": subspace, "read": read}
