@@ -1,16 +1,19 @@
 """Density compensation weights for gridding."""
 
+from functools import lru_cache
+
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import Array, freeze
 from .nufft import sample, spread
 from .trajectory import Trajectory
 
 
+@lru_cache(maxsize=2)
 def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
     """Weights with which the adjoint of the signal model approximates its inverse.
 
-    Fixed-point iteration w <- w / (C w) over the distinct readouts together, C the convolution with
+    The last two trajectories' weights are kept. Fixed-point iteration w <- w / (C w) over the distinct readouts together, C the convolution with
     the non-negative kernel whose image is a triangle of twice the field of view and height 1. At the
     fixed point the weighted density is 1 at every sample, which sets the scale.
 
@@ -21,7 +24,7 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
 
     Returns
     -------
-    (frames, samples) float64
+    (frames, samples) float64, read-only
         The weight of each distinct readout times the number of distinct readouts: right for temporal
         weights of mean square 1 / frames, which the rows of an orthonormal basis are.
 
@@ -40,4 +43,4 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
         image = spread(weights[None].astype(np.complex64), radians, doubled) * window
         weights = weights / np.abs(sample(image.astype(np.complex64), radians)[0])
     per_arm = weights.reshape(len(first), -1)
-    return per_arm[played] * len(first)
+    return freeze(per_arm[played] * len(first))
