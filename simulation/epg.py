@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from ..core.arrays import Array, real, usable_cores
 from ..core.errors import InputError, UnsupportedError
-from .kernels import configuration_states
+from .kernels import LANES, configuration_states
 from .reference import configuration_orders
 from .sequence import EventKind, Sequence
 
 TRUNCATION_TOLERANCE = 1e-5  # relative L2 error of a signal that leaving out configuration states may make
+_BLOCKS = 16  # of 32 atoms in one piece of work
 _SURVIVING = 1e-8  # amplitude that counts as nothing
 
 
@@ -118,14 +119,26 @@ def _tissue(
 
 
 def _play(sequence: Sequence, tissue: Array, factors: Array, n_states: int | None, kind: np.dtype[Any]) -> Array:
-    """(atoms, frames): the mean over the slice profile's factors."""
+    """(atoms, frames): the mean over the slice profile's factors, in pieces of one octave, one thread a core."""
     played = _Played.of(sequence, precession=bool(tissue[:, 3].any()))
-    out: Array = np.zeros((len(tissue), sequence.n_frames), kind)
-    for factor in factors:
-        scaled = tissue * [1, 1, factor, 1]
-        for atoms in octaves(tissue[:, 1]):
-            states = n_states or sufficient_states(played, scaled[atoms])
-            out[atoms] += _run(played, scaled[atoms], states, kind) / len(factors)
+    profile = [[1, 1, factor, 1] for factor in factors]
+    pieces: list[tuple[Array, list[int]]] = []
+    for atoms in octaves(tissue[:, 1]):
+        orders = [n_states or sufficient_states(played, tissue[atoms] * scale) for scale in profile]
+        size = LANES * max(1, min(_BLOCKS, math.ceil(len(atoms) / (LANES * usable_cores()))))
+        pieces += [(atoms[i : i + size], orders) for i in range(0, len(atoms), size)]
+    out: Array = np.empty((len(tissue), sequence.n_frames), kind)
+
+    def work(piece: tuple[Array, list[int]]) -> None:
+        atoms, orders = piece
+        parts = (_run(played, tissue[atoms] * scale, n, kind) for scale, n in zip(profile, orders, strict=True))
+        out[atoms] = next(parts) if len(profile) == 1 else sum(parts) / kind.type(len(profile))
+
+    if len(pieces) <= 1:
+        list(map(work, pieces))
+        return out
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        list(pool.map(work, pieces))
     return out
 
 
@@ -137,6 +150,7 @@ class _Played:
     factors: Array  # (frames,) complex128: signal = factor * i F+_0
     channels: int
     span: int  # sum of |cycles|: the highest order that can be reached
+    reach: tuple[int, int]  # lowest and highest running sum of cycles, 0 included
 
     @classmethod
     def of(cls, sequence: Sequence, *, precession: bool) -> "_Played":
@@ -151,7 +165,9 @@ class _Played:
             table[pulses, 1] *= np.where(np.rint(half_turns) % 2, -1, 1)
             table[table[:, 0] == EventKind.PULSE, 2] = 0
             factors = factors * np.exp(1j * axis)
-        return cls(table, factors, 1 if on_axis else 2, configuration_orders(sequence) - 1)
+        moved = np.cumsum(np.append(0, table[table[:, 0] == EventKind.DEPHASE, 1])).astype(np.int64)
+        reach = int(moved.min()), int(moved.max())
+        return cls(table, factors, 1 if on_axis else 2, configuration_orders(sequence) - 1, reach)
 
 
 def octaves(t2: Array) -> list[Array]:
@@ -207,21 +223,13 @@ def surviving_orders(played: _Played, t2: float) -> int:
 
 
 def _run(played: _Played, tissue: Array, orders: int, kind: np.dtype[Any]) -> Array:
-    """The kernel over blocks of atoms, one thread a core."""
-    out = np.empty((len(tissue), len(played.factors)), kind)
-    threads = usable_cores()
-    block = max(1, min(1024, math.ceil(len(tissue) / threads)))
-
-    def work(start: int) -> None:
-        part = slice(start, start + block)
-        configuration_states(
-            played.table, played.factors, tissue[part], played.channels, played.span, orders, out[part]
-        )
-
-    starts = range(0, len(tissue), block)
-    if len(starts) == 1:
-        work(0)
-        return out
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, starts))
-    return out
+    """(atoms, frames) signals of a few blocks of atoms."""
+    blocks = math.ceil(len(tissue) / LANES)
+    filled = tissue[np.minimum(np.arange(blocks * LANES), len(tissue) - 1)].reshape(blocks, LANES, 4)
+    lanes = np.ascontiguousarray(filled.transpose(0, 2, 1))
+    lanes[:, :2] = 1 / lanes[:, :2]
+    states = np.empty((blocks, len(played.factors), played.channels, LANES), kind.type().real.dtype)
+    configuration_states(played.table, lanes, played.channels, played.reach, orders, states)
+    values = states[:, :, 0] + 1j * states[:, :, 1] if played.channels == 2 else states[:, :, 0]
+    signals: Array = values.transpose(0, 2, 1).reshape(blocks * LANES, -1)[: len(tissue)] * played.factors.astype(kind)
+    return signals
