@@ -11,9 +11,9 @@ from .trajectory import Trajectory
 
 @lru_cache(maxsize=2)
 def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
-    """Weights with which the adjoint of the signal model approximates its inverse.
+    """Weights with which the adjoint of the signal model approximates its inverse (the last two are kept).
 
-    The last two trajectories' weights are kept. Fixed-point iteration w <- w / (C w) over the distinct readouts together, C the convolution with
+    Fixed-point iteration w <- w / (C w) over the distinct readouts together, C the convolution with
     the non-negative kernel whose image is a triangle of twice the field of view and height 1. At the
     fixed point the weighted density is 1 at every sample, which sets the scale.
 

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,9 @@ def spoil(what: str, value: Any) -> Callable[[list[Any], Any], list[Any]]:
         elif what == "flag":
             for one in acquisitions:
                 one.setFlag(value)
+        elif what == "every encoding":
+            for one in acquisitions:
+                one.encoding_space_ref = value
         elif what == "missing":
             del acquisitions[2]
         else:
@@ -241,6 +245,7 @@ def spoil(what: str, value: Any) -> Callable[[list[Any], Any], list[Any]]:
         ("no trajectory", None, "acquisition 2 has no trajectory"),
         ("discard_pre", 20, "leave none of its 20 samples"),
         ("encoding_space_ref", 1, "encoding_space_ref varies"),
+        ("every encoding", 1, "encoding_space_ref is 1, but the header has 1 encodings"),
         ("idx", ("phase", 1), r"idx\.phase varies beside idx\.contrast"),
         ("missing", None, "slice 0 has no frame 2 of 6"),
         ("flag", ismrmrd.ACQ_IS_DUMMYSCAN_DATA, "none of its 6 acquisitions is image data"),
@@ -271,7 +276,7 @@ def test_foreign_and_truncated_files(tmp_path: Path) -> None:
         read_mrd(path)
     with h5py.File(path, "w") as file:
         file["x/data"], file["x/xml"] = np.zeros(3), [b"<ismrmrdHeader/>"]
-    with pytest.raises(mrf.FileError, match="header has no encoding"):
+    with pytest.raises(mrf.FileError, match="field data holds no MRD acquisitions"):
         read_mrd(path)
     whole = written(tmp_path / "b.h5").read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -280,6 +285,123 @@ def test_foreign_and_truncated_files(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(mrf.FileError, match="not a readable HDF5 file"):
         read_mrd(path)
+
+
+@pytest.mark.parametrize("xml", [3.0, [[b"<a/>"]] * 2, [b""]])
+def test_odd_header_datasets(tmp_path: Path, xml: Any) -> None:
+    path = written(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file["dataset/xml"]
+        file["dataset/xml"] = xml
+    with pytest.raises(mrf.FileError, match=r"a\.h5: field xml"):
+        read_mrd(path)
+
+
+def test_a_header_stored_as_a_scalar_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        text = file["dataset/xml"][0]
+        del file["dataset/xml"]
+        file["dataset/xml"] = text
+    assert np.array_equal(read_mrd(path).kspace, scan()[0])
+
+
+def slices(places: list[tuple[float, float, float]], **directions: tuple[float, float, float]) -> Any:
+    """Every acquisition once a slice, multiplied by 1, 2, ...; slice `z` at `places[z]`."""
+
+    def change(acquisitions: list[Any], header: Any) -> list[Any]:
+        out = []
+        for z, place in enumerate(places):
+            for a in acquisitions:
+                part = remade(a, a.data * (z + 1), a.traj)
+                part.idx.slice = z
+                for axis in range(3):
+                    part.position[axis] = place[axis]
+                    for default, name in enumerate(("read_dir", "phase_dir", "slice_dir")):
+                        along = directions.get(name, tuple(float(i == default) for i in range(3)))
+                        getattr(part, name)[axis] = along[axis]
+                out.append(part)
+        return out
+
+    return change
+
+
+def test_slices_are_put_in_spatial_order(tmp_path: Path) -> None:
+    found = read_mrd(written(tmp_path / "a.h5", slices([(0, 0, 14), (0, 0, 0), (0, 0, 7)])))
+    assert np.allclose(found.kspace[:, 0, 0, 0] / scan()[0][0, 0, 0], [2, 3, 1])
+    assert np.allclose(found.affine @ [10, 8, 2, 1], [0, 0, 14, 1])
+    assert any("spatial order [1, 2, 0]" in note for note in found.notes)
+    found = read_mrd(written(tmp_path / "b.h5", slices([(0, 0, 14), (0, 0, 7), (0, 0, 0)])))
+    assert np.allclose(found.kspace[:, 0, 0, 0] / scan()[0][0, 0, 0], [1, 2, 3])
+    assert found.affine[2, 2] == pytest.approx(-7)
+
+
+def test_oblique_slices(tmp_path: Path) -> None:
+    c, s = np.cos(0.4), np.sin(0.4)
+    read, phase, normal = (c, s, 0.0), (-s, c, 0.0), (0.0, 0.0, 1.0)
+    change = slices([(10.0, 20, 5), (10.0, 20, 11)], read_dir=read, phase_dir=phase, slice_dir=normal)
+    found = read_mrd(written(tmp_path / "a.h5", change))
+    expected = np.array([10, 20, 11]) + np.array(read) * 3 * 15 - np.array(phase) * 2 * 15.625
+    assert np.allclose(found.affine @ [13, 6, 1, 1], [-expected[0], -expected[1], expected[2], 1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (slices([(0, 0, 0), (0, 0, 5), (0, 0, 30)]), "field position: slices lie at .* expected an even stack"),
+        (slices([(0, 0, 0), (3, 0, 5), (6, 0, 10)]), "6.00 mm apart in plane"),
+        (slices([(0, 0, np.nan)]), "field position holds NaN"),
+        (slices([(0, 0, 0)], phase_dir=(1.0, 0, 0)), "not orthogonal unit vectors"),
+        (stored(0.0), "every location is the same"),
+    ],
+)
+def test_impossible_geometry_is_refused(tmp_path: Path, change: Any, message: str) -> None:
+    with pytest.raises(mrf.FileError, match=rf"a\.h5.*{message}"):
+        read_mrd(written(tmp_path / "a.h5", change))
+
+
+def partitions(acquisitions: list[Any], header: Any) -> None:
+    acquisitions[1].idx.kspace_encode_step_2 = 1
+
+
+def thick(acquisitions: list[Any], header: Any) -> None:
+    header.encoding[0].encodedSpace.matrixSize.z = 3
+
+
+def slabs(acquisitions: list[Any], header: Any) -> None:
+    thick(acquisitions, header)
+    acquisitions[1].idx.slice = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (partitions, "kspace_encode_step_2 varies, but .* matrix z = 1"),
+        (thick, "for a 2-D scan correct the header to z = 1"),
+        (slabs, "several slabs are not handled"),
+    ],
+)
+def test_partitions_slices_and_matrix_must_agree(tmp_path: Path, change: Any, message: str) -> None:
+    with pytest.raises(mrf.FileError, match=message):
+        read_mrd(written(tmp_path / "a.h5", change))
+
+
+def test_the_acquisitions_encoding_is_used(tmp_path: Path) -> None:
+    def second(acquisitions: list[Any], header: Any) -> None:
+        header.encoding.append(copy.deepcopy(header.encoding[0]))
+        header.encoding[0].encodedSpace.matrixSize.x = 64
+        for a in acquisitions:
+            a.encoding_space_ref = 1
+
+    found = read_mrd(written(tmp_path / "a.h5", second))
+    assert isinstance(found.trajectory, mrf.Trajectory)
+    assert found.trajectory.matrix == (16, 20)
+
+
+def test_a_small_reach_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = read_mrd(written(tmp_path / "a.h5", stored(0.15)))
+    assert any("check --trajectory-units" in note for note in found.notes)
+    assert "check --trajectory-units" in caplog.text
 
 
 HEADER = """<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding><encodedSpace>
@@ -330,6 +452,7 @@ def test_sequences_of_headers() -> None:
     [
         ({}, "sequence_type is ''"),
         ({"sequence_type": "TSE"}, "sequence_type is 'TSE', expected one that contains FISP or SSFP"),
+        ({"sequence_type": "FISP (SSFP-FID)"}, "may mean balanced or spoiled"),
         ({"sequence_type": "FISP", "flipAngle_deg": 10}, "flipAngle_deg has 1 values for 1000 frames, expected 1000"),
         ({"sequence_type": "FISP", "flipAngle_deg": np.ones(1000)}, "TR has 0 values"),
         ({"sequence_type": "FISP", "flipAngle_deg": np.ones(1000), "TR": 10}, "TE has 0 values .* expected 1 or 1000"),
@@ -350,6 +473,13 @@ def test_options_are_checked(tmp_path: Path) -> None:
         read_mrd(path, trajectory_units="furlongs")
     with pytest.raises(mrf.InputError, match="expected \\(coils, 6, 20\\)"):
         write_mrd(path, scan()[0][:, :5], scan()[1])
+    phased = mrf.fisp(np.ones(6), 0.01, 0.002, rf_phase=np.arange(6))
+    with pytest.raises(mrf.InputError, match="that an MRD header cannot tell"):
+        write_mrd(path, scan()[0], scan()[1], sequence=phased)
+    balanced = mrf.bssfp(np.ones(6), 0.01)
+    write_mrd(tmp_path / "balanced.h5", scan()[0], scan()[1], sequence=balanced)
+    told = sequence_of_header("b", read_mrd(tmp_path / "balanced.h5").header, 6)
+    assert np.allclose(told.events, balanced.events, atol=1e-12)
     with pytest.raises(mrf.InputError, match="no train of one pulse a readout"):
         write_mrd(path, scan()[0], scan()[1], sequence=mrf.multi_spin_echo(6, 0.01))
 

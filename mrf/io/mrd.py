@@ -10,11 +10,13 @@ import numpy as np
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..recon.trajectory import Trajectory
-from .mrd_header import Header, affine, parse_header, spatial_frequencies
+from .mrd_geometry import slice_geometry
+from .mrd_header import UNITS, Header, parse_header, spatial_frequencies
 from .mrd_sort import COUNTERS, Frames, sort_frames
 
 log = logging.getLogger(__name__)
 
+_HEAD = set(ismrmrd.hdf5.acquisition_header_dtype.names)
 # Acquisitions that are no image data (flag bits are 1-based in the standard).
 _NOISE = ismrmrd.ACQ_IS_NOISE_MEASUREMENT
 _IGNORED = {
@@ -36,6 +38,8 @@ class Scan:
 
     Attributes
     ----------
+    name : str
+        Where it comes from, for messages.
     kspace : (coils, frames, samples) or (slices, coils, frames, samples) complex64
         Noise-whitened where the file has noise scans.
     trajectory : Trajectory or tuple of Trajectory
@@ -49,6 +53,7 @@ class Scan:
         The choices made while reading.
     """
 
+    name: str
     kspace: Array
     trajectory: Trajectory | tuple[Trajectory, ...]
     noise: Array | None
@@ -95,17 +100,18 @@ def read_mrd(path: str | Path, *, frame_counter: str | None = None, trajectory_u
     ----------
     Inati et al. 2017, doi:10.1002/mrm.26089
     """
-    name = str(path)
     if frame_counter is not None and frame_counter not in (*COUNTERS, "order"):
         raise InputError(f"frame counter: got {frame_counter!r}, expected one of {', '.join(COUNTERS)}, order")
-    header, table = _read_table(path)
-    return assemble(name, header, table, frame_counter, trajectory_units)
+    if trajectory_units is not None and trajectory_units not in UNITS:
+        raise InputError(f"trajectory units: got {trajectory_units!r}, expected one of {', '.join(UNITS)}")
+    xml, table = _read_table(path)
+    return assemble(str(path), xml, table, frame_counter, trajectory_units)
 
 
-def _read_table(path: str | Path) -> tuple[Header, Array]:
-    """Header and all acquisitions (head, traj, data), read at once."""
+def _read_table(path: str | Path) -> tuple[bytes, Array]:
+    """Header text and all acquisitions (head, traj, data), read at once."""
     if not Path(path).is_file():
-        raise FileError(f"{path}: no such file")
+        raise FileError(f"{path}: {'is a folder' if Path(path).is_dir() else 'no such file'}; give an MRD file")
     try:
         with ismrmrd.File(str(path), mode="r") as file:
             groups = [group for group in file if file[group].has_acquisitions() and file[group].has_header()]
@@ -116,19 +122,18 @@ def _read_table(path: str | Path) -> tuple[Header, Array]:
                     f"{path}: holds {len(groups)} measurements ({', '.join(groups)}), expected one; split it"
                 )
             group = file[groups[0]]
-            header = parse_header(str(path), _bytes(group._contents["xml"][0]))
-            table = group.acquisitions.data[:]
-    except (OSError, KeyError, RuntimeError) as error:
+            text = np.asarray(group._contents["xml"][()], object).reshape(-1)
+            table = np.asarray(group.acquisitions.data[()])
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
-    if table.dtype.names is None or not {"head", "traj", "data"} <= set(table.dtype.names):
+    whole = table.ndim == 1 and {"head", "traj", "data"} <= set(table.dtype.names or ())
+    if not whole or not set(table.dtype["head"].names or ()) >= _HEAD:
         raise FileError(f"{path}: field data holds no MRD acquisitions; is it another HDF5 file?")
     if len(table) == 0:
         raise FileError(f"{path}: field data holds no acquisition")
-    return header, table
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
+    if len(text) != 1 or not isinstance(text[0], str | bytes):
+        raise FileError(f"{path}: field xml holds no text; export the scan again")
+    return text[0].encode() if isinstance(text[0], str) else text[0], table
 
 
 def _flagged(heads: Array, bit: int) -> Array:
@@ -136,10 +141,50 @@ def _flagged(heads: Array, bit: int) -> Array:
     return flagged.astype(bool)
 
 
-def assemble(name: str, header: Header, table: Array, frame_counter: str | None, trajectory_units: str | None) -> Scan:
+def assemble(name: str, xml: bytes, table: Array, frame_counter: str | None, trajectory_units: str | None) -> Scan:
     """Sort acquisitions into a scan; arguments as in :func:`read_mrd`, `table` with fields head, traj, data."""
-    heads, notes = table["head"], []
-    noisy, ignored = _flagged(heads, _NOISE), np.zeros(len(heads), bool)
+    image, noisy, notes = _image_data(name, table)
+    heads = table["head"][image]
+    if np.ptp(heads["encoding_space_ref"]):
+        raise FileError(
+            f"{name}: field encoding_space_ref varies; several encodings in one scan are not handled; split it"
+        )
+    header = parse_header(name, xml, int(heads["encoding_space_ref"][0]))
+    frames = sort_frames(name, table[image], image, header, frame_counter)
+    order, affine, where = slice_geometry(name, heads[frames.first], header)
+    try:
+        k, how = spatial_frequencies(name, frames.k[order], frames.partition[order], header, trajectory_units)
+        matrix, extent = header.matrix[-header.axes :], header.field_of_view[-header.axes :]
+        first = Trajectory(k[0], matrix, extent)
+        trajectories = tuple(first if np.array_equal(one, k[0]) else Trajectory(one, matrix, extent) for one in k)
+    except InputError as error:
+        raise FileError(f"{name}: trajectory: {error}; or give --trajectory-units") from error
+    noise = _noise(name, table[noisy], frames)
+    kspace = frames.kspace[order]
+    if noise is not None:
+        kspace = _whiten(name, kspace, noise, table[noisy]["head"], heads)
+        notes.append(f"whitened with {noise.shape[1]} noise samples")
+    if header.cropped:
+        notes.append("reconSpace differs from encodedSpace, which is what is reconstructed")
+    notes += [*frames.notes, *where, how]
+    for note in notes:
+        log.info("%s: %s", name, note)
+    single = len(kspace) == 1
+    return Scan(
+        name=name,
+        kspace=kspace[0] if single else kspace,
+        trajectory=trajectories[0] if single else trajectories,
+        noise=noise,
+        header=header,
+        affine=affine,
+        notes=tuple(notes),
+    )
+
+
+def _image_data(name: str, table: Array) -> tuple[Array, Array, list[str]]:
+    """Numbers of the acquisitions that are image data, which ones are noise scans, and what was left out."""
+    heads = table["head"]
+    noisy, ignored, notes = _flagged(heads, _NOISE), np.zeros(len(heads), bool), []
     for what, bit in _IGNORED.items():
         found = _flagged(heads, bit) & ~noisy
         if found.any():
@@ -148,32 +193,7 @@ def assemble(name: str, header: Header, table: Array, frame_counter: str | None,
     image = np.flatnonzero(~noisy & ~ignored)
     if len(image) == 0:
         raise FileError(f"{name}: none of its {len(table)} acquisitions is image data")
-    frames = sort_frames(name, table[image], image, frame_counter)
-    k, how = spatial_frequencies(frames.k, frames.partition, header, trajectory_units)
-    notes += [*frames.notes, how]
-    noise = _noise(name, table[noisy], frames)
-    kspace = frames.kspace
-    if noise is not None:
-        kspace = _whiten(name, kspace, noise, table[noisy]["head"], heads[image])
-        notes.append(f"whitened with {noise.shape[1]} noise samples")
-    matrix, extent = header.matrix[-header.axes :], header.field_of_view[-header.axes :]
-    try:
-        shared = all(np.array_equal(k[0], other) for other in k[1:])
-        first = Trajectory(k[0], matrix, extent)
-        trajectories = tuple(first if shared else Trajectory(one, matrix, extent) for one in k)
-    except InputError as error:
-        raise FileError(f"{name}: trajectory: {error}; or give --trajectory-units") from error
-    for note in notes:
-        log.info("%s: %s", name, note)
-    single = len(kspace) == 1
-    return Scan(
-        kspace=kspace[0] if single else kspace,
-        trajectory=trajectories[0] if single else trajectories,
-        noise=noise,
-        header=header,
-        affine=affine(heads[image][frames.first], header),
-        notes=tuple(notes),
-    )
+    return image, noisy, notes
 
 
 def _noise(name: str, table: Array, frames: Frames) -> Array | None:

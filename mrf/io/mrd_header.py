@@ -3,6 +3,7 @@
 The XML is read element by element: real files leave out elements that the schema requires.
 """
 
+import logging
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -12,6 +13,8 @@ from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..core.units import DEGREE, MILLIMETRE, MILLISECOND
 from ..simulation.sequence import Sequence, bssfp, fisp
+
+log = logging.getLogger(__name__)
 
 UNITS = ("normalized", "cycles_per_fov", "1/m")
 
@@ -31,6 +34,8 @@ class Header:
     sequence_type : str
     parameters : {"TR" | "TE" | "TI" | "flipAngle_deg": tuple of floats}
         As stored: ms and degrees.
+    cropped : bool
+        Whether reconSpace has another matrix than encodedSpace, which the engine reconstructs.
     xml : str
         The whole header.
     """
@@ -40,6 +45,7 @@ class Header:
     partition_centre: int
     sequence_type: str
     parameters: dict[str, tuple[float, ...]]
+    cropped: bool
     xml: str
 
     @property
@@ -48,15 +54,23 @@ class Header:
         return 3 if self.matrix[0] > 1 else 2
 
 
-def parse_header(path: str, xml: bytes) -> Header:
+def parse_header(path: str, xml: bytes, encoding: int = 0) -> Header:
     """The header of an MRD file from its XML; trailing NULs are ignored.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    xml : bytes
+    encoding : int
+        Which of its encodings, as in the acquisitions' `encoding_space_ref`.
 
     Raises
     ------
     FileError
-        No XML, no encoding, a size or field of view that is not positive, a number that is none.
+        No XML, no such encoding, a size or field of view that is not positive, a number that is none.
     """
-    text = xml.rstrip(b"\0").decode(errors="replace")
+    text = xml.rstrip(b"\0").decode("utf-8-sig", errors="replace")
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
@@ -69,14 +83,19 @@ def parse_header(path: str, xml: bytes) -> Header:
     def numbers(where: str) -> tuple[float, ...]:
         found = [element.text or "" for element in root.findall(where)]
         try:
-            return tuple(float(value) for value in found)
+            values = tuple(float(value) for value in found)
         except ValueError as error:
             raise FileError(f"{path}: header field {where} is not a number ({error}); correct the header") from error
+        if not np.isfinite(values).all():
+            raise FileError(f"{path}: header field {where} is not finite; correct the header")
+        return values
 
     encodings = len(root.findall("encoding"))
     if encodings == 0:
         raise FileError(f"{path}: header has no encoding: no matrix and field of view; export the scan again")
-    space, limits = "encoding[1]/encodedSpace", "encoding[1]/encodingLimits"
+    if encoding >= encodings:
+        raise FileError(f"{path}: field encoding_space_ref is {encoding}, but the header has {encodings} encodings")
+    space, limits = (f"encoding[{encoding + 1}]/{part}" for part in ("encodedSpace", "encodingLimits"))
     matrix = [n for axis in "zyx" for n in numbers(f"{space}/matrixSize/{axis}")]
     extent = [x * MILLIMETRE for axis in "zyx" for x in numbers(f"{space}/fieldOfView_mm/{axis}")]
     whole = len(matrix) == 3 and all(1 <= n <= 65535 and n == int(n) for n in matrix)
@@ -86,21 +105,25 @@ def parse_header(path: str, xml: bytes) -> Header:
             "expected three positive values each; correct the header"
         )
     centre = numbers(f"{limits}/kspace_encoding_step_2/center")
+    recon = tuple(n for axis in "zyx" for n in numbers(f"encoding[{encoding + 1}]/reconSpace/matrixSize/{axis}"))
     return Header(
         matrix=(int(matrix[0]), int(matrix[1]), int(matrix[2])),
         field_of_view=(extent[0], extent[1], extent[2]),
         partition_centre=int(centre[0]) if centre and centre[0] > 0 else int(matrix[0]) // 2,
         sequence_type=(root.findtext("sequenceParameters/sequence_type") or "").strip(),
         parameters={name: numbers(f"sequenceParameters/{name}") for name in ("TR", "TE", "TI", "flipAngle_deg")},
+        cropped=len(recon) == 3 and recon != tuple(matrix),
         xml=text,
     )
 
 
-def spatial_frequencies(k: Array, partition: Array, header: Header, units: str | None) -> tuple[Array, str]:
+def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, units: str | None) -> tuple[Array, str]:
     """A stored trajectory in 1/m, axes reversed to ([kz,] ky, kx).
 
     Parameters
     ----------
+    path : str
+        For messages.
     k : (..., 2 or 3) array
         Columns (kx, ky[, kz]) as stored. A third column is kz in a 3-D encoding; in a 2-D one it is the
         density some writers store there, and is left out.
@@ -117,12 +140,11 @@ def spatial_frequencies(k: Array, partition: Array, header: Header, units: str |
         How it was read.
     """
     axes = header.axes
-    k = k[..., :axes]
     largest = float(np.abs(k).max())
     reason = "as asked" if units else f"its largest value is {largest:.4g}"
     units = units or ("normalized" if largest <= 0.51 else "cycles_per_fov")
-    if units not in UNITS:
-        raise InputError(f"trajectory units: got {units!r}, expected one of {', '.join(UNITS)}")
+    if not np.ptp(k):
+        raise InputError("every location is the same: the trajectory was never filled in; store it with the data")
     stored = k.shape[-1]
     factor = np.ones(stored)
     if units != "1/m":
@@ -130,33 +152,15 @@ def spatial_frequencies(k: Array, partition: Array, header: Header, units: str |
     if units == "normalized":
         factor *= np.array(header.matrix)[-stored:]
     converted = k[..., ::-1].astype(np.float64) * factor
+    reach = np.abs(converted * np.array(header.field_of_view)[-stored:] / np.array(header.matrix)[-stored:]).max()
+    note = f"trajectory read as {units} ({reason})"
+    if reach < 0.25:
+        note += f"; it reaches only {reach:.3g} of 0.5 cycles per pixel: check --trajectory-units and the matrix"
+        log.warning("%s: %s", path, note)
     if stored < axes:
         kz = (partition - header.partition_centre) / header.field_of_view[0]
         converted = np.concatenate([kz[..., None], converted], axis=-1)
-    return converted, f"trajectory read as {units} ({reason})"
-
-
-def affine(heads: Array, header: Header) -> Array:
-    """RAS+ mm affine of the (x, y, z) image from the first acquisition of each slice.
-
-    An acquisition's position is the centre of the excited volume in patient coordinates (LPS, mm);
-    the engine puts the centre of the field of view on pixel n // 2.
-    """
-    size = np.array(header.matrix[::-1])
-    extent = np.array(header.field_of_view[::-1]) / MILLIMETRE
-    directions = [np.array(heads[0][name], np.float64) for name in ("read_dir", "phase_dir", "slice_dir")]
-    if not all(np.isclose(np.linalg.norm(d), 1, atol=1e-2) for d in directions):
-        directions = list(np.eye(3))
-    positions = np.array([np.array(head["position"], np.float64) for head in heads])
-    out = np.eye(4)
-    out[:3, :3] = np.stack(directions, axis=1) * (extent / size)
-    centre = size // 2
-    if len(heads) > 1:
-        centre[2] = 0
-        between = positions[1] - positions[0]
-        out[:3, 2] = between if np.linalg.norm(between) > 0 else directions[2] * extent[2]
-    out[:3, 3] = positions[0] - out[:3, :3] @ centre
-    return np.diag([-1.0, -1, 1, 1]) @ out
+    return converted, note
 
 
 def sequence_of_header(path: str, header: Header, n_frames: int) -> Sequence:
@@ -175,12 +179,18 @@ def sequence_of_header(path: str, header: Header, n_frames: int) -> Sequence:
             f"{path}: header field sequenceParameters.sequence_type is {header.sequence_type!r}, expected one that "
             f"contains FISP or SSFP; {cure}"
         )
-    balanced = "SSFP" in kind or "TRUE" in kind
+    balanced = "TRUE" in kind or "FISP" not in kind
+    if any(word in kind for word in ("FID", "ECHO")) or ("SSFP" in kind and "FISP" in kind and not balanced):
+        raise FileError(
+            f"{path}: header field sequenceParameters.sequence_type {header.sequence_type!r} may mean balanced or spoiled; "
+            f"{cure}"
+        )
     allowed = {"flipAngle_deg": {n_frames}, "TR": {1, n_frames}, "TI": {0, 1}}
     allowed["TE"] = {0, 1, n_frames} if balanced else {1, n_frames}
     for name, counts in allowed.items():
         count = len(header.parameters[name])
         if count not in counts:
+            cure += ", or say with --frame-counter what numbers the frames"
             raise FileError(
                 f"{path}: header field sequenceParameters.{name} has {count} values for {n_frames} frames, expected "
                 f"{' or '.join(str(n) for n in sorted(counts))}; {cure}"
@@ -189,6 +199,8 @@ def sequence_of_header(path: str, header: Header, n_frames: int) -> Sequence:
     tr, te = (values[0] if len(values) == 1 else values for values in (times["TR"], times["TE"]))
     flip = np.array(header.parameters["flipAngle_deg"]) * DEGREE
     inversion = times["TI"][0] if len(times["TI"]) else None
+    if inversion == 0:
+        log.warning("%s: header field TI is 0: taken as an inversion right before the first pulse", path)
     try:
         if balanced:
             return bssfp(flip, tr, te if np.size(te) else None, inversion_time=inversion)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError
+from .mrd_header import Header
 
 COUNTERS = ("contrast", "repetition", "kspace_encode_step_1", "phase", "set", "segment")
 
@@ -35,7 +36,7 @@ class Frames:
     notes: tuple[str, ...]
 
 
-def sort_frames(name: str, table: Array, numbers: Array, frame_counter: str | None) -> Frames:
+def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_counter: str | None) -> Frames:
     """Sort image acquisitions; `numbers` are their positions in the file, for messages.
 
     Raises
@@ -46,10 +47,11 @@ def sort_frames(name: str, table: Array, numbers: Array, frame_counter: str | No
     heads = table["head"]
     idx = heads["idx"]
     counter = frame_counter or next((c for c in ("contrast", "repetition") if np.ptp(idx[c])), "order")
-    _refuse_other_counters(name, heads, counter, chosen=frame_counter is not None)
+    _refuse_other_counters(name, idx, counter, chosen=frame_counter is not None)
+    _check_partitions(name, heads, header)
     frame = _in_order(idx) if counter == "order" else idx[counter].astype(np.int64) - idx[counter].min()
     n_frames = int(frame.max()) + 1
-    decoded = [_decode(name, row, int(number)) for row, number in zip(table, numbers, strict=True)]
+    decoded = [_decode(name, row, int(number), header.axes) for row, number in zip(table, numbers, strict=True)]
     joined: list[tuple[Array, Array, Array]] = []
     slices = np.unique(idx["slice"])
     for z, f in ((z, f) for z in slices for f in range(n_frames)):
@@ -82,18 +84,37 @@ def sort_frames(name: str, table: Array, numbers: Array, frame_counter: str | No
     )
 
 
-def _refuse_other_counters(name: str, heads: Array, counter: str, *, chosen: bool) -> None:
+def _refuse_other_counters(name: str, idx: Array, counter: str, *, chosen: bool) -> None:
     """Counters that would silently be joined along samples are refused, unless the user chose one himself."""
-    if np.ptp(heads["encoding_space_ref"]):
-        raise FileError(
-            f"{name}: field encoding_space_ref varies; scans of several encodings are not handled; split it"
-        )
     for other in () if chosen else ("repetition", "phase", "set"):
-        if other != counter and np.ptp(heads["idx"][other]):
+        if other != counter and np.ptp(idx[other]):
             raise FileError(
                 f"{name}: idx.{other} varies beside idx.{counter}, which is not handled; say which one numbers the "
                 "frames with --frame-counter (the others are joined), or split the scan"
             )
+
+
+def _check_partitions(name: str, heads: Array, header: Header) -> None:
+    """Partitions, slices and the header's matrix must tell one story."""
+    idx, partitions = heads["idx"], bool(np.ptp(heads["idx"]["kspace_encode_step_2"]))
+    z = header.matrix[0]
+    if header.axes == 2 and partitions:
+        raise FileError(
+            f"{name}: idx.kspace_encode_step_2 varies, but header field encodedSpace has matrix z = 1; correct the "
+            "header (z = number of partitions)"
+        )
+    if header.axes == 3 and np.ptp(idx["slice"]):
+        raise FileError(
+            f"{name}: idx.slice varies, but header field encodedSpace has matrix z = {z}: slices of a 2-D scan have "
+            "z = 1, and several slabs are not handled; correct the header or split the scan"
+        )
+    if header.axes == 3 and not partitions and heads["trajectory_dimensions"].max() == 2:
+        raise FileError(
+            f"{name}: header field encodedSpace has matrix z = {z}, but neither idx.kspace_encode_step_2 nor the "
+            "trajectory tells kz; for a 2-D scan correct the header to z = 1"
+        )
+    if header.axes == 3 and np.ptp(heads["trajectory_dimensions"]):
+        raise FileError(f"{name}: field trajectory_dimensions varies between 2 and 3; store kz in all or in none")
 
 
 def _in_order(idx: Array) -> Array:
@@ -107,7 +128,7 @@ def _in_order(idx: Array) -> Array:
     return frame
 
 
-def _decode(name: str, row: Array, number: int) -> tuple[Array, Array, Array]:
+def _decode(name: str, row: Array, number: int, axes: int) -> tuple[Array, Array, Array]:
     """(coils, samples) data, (samples, columns) trajectory and (samples,) partition of one acquisition."""
     head = row["head"]
     samples, coils, columns = (
@@ -127,7 +148,7 @@ def _decode(name: str, row: Array, number: int) -> tuple[Array, Array, Array]:
             f"data holds {len(row['data']) // 2} complex values and field traj {len(row['traj'])}; export it again"
         )
     data = np.ascontiguousarray(row["data"], np.float32).view(np.complex64).reshape(coils, samples)
-    k = np.asarray(row["traj"], np.float32).reshape(samples, columns)
+    k = np.asarray(row["traj"], np.float32).reshape(samples, columns)[:, :axes]
     for field, values in (("data", data), ("traj", k)):
         if not np.isfinite(values).all():
             raise FileError(f"{where}: field {field} holds NaN or infinite values; repair or leave out that data")

@@ -7,11 +7,12 @@ import ismrmrd
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.errors import InputError
+from ..core.errors import FileError, InputError
 from ..core.storage import atomic_path
 from ..core.units import DEGREE, MICROSECOND, MILLIMETRE, MILLISECOND
 from ..recon.trajectory import Trajectory
 from ..simulation.sequence import EventKind, Sequence
+from .mrd_header import parse_header, sequence_of_header
 
 xsd = ismrmrd.xsd
 
@@ -22,7 +23,7 @@ def write_mrd(
     trajectory: Trajectory,
     *,
     sequence: Sequence | None = None,
-    sequence_type: str = "FISP",
+    sequence_type: str | None = None,
     noise: Array | None = None,
     slice_thickness: float = 5 * MILLIMETRE,
     dwell_time: float = 5 * MICROSECOND,
@@ -37,8 +38,8 @@ def write_mrd(
         Stored in cycles per field of view, (kx, ky[, kz]).
     sequence : Sequence, optional
         Made by `fisp` or `bssfp`; its flip angles and times go into the header.
-    sequence_type : str
-        "FISP" or "SSFP", for the header.
+    sequence_type : str, optional
+        For the header; None = FISP where the sequence dephases, else SSFP.
     noise : (coils, samples) complex array, optional
         Written first, as a noise scan.
     slice_thickness, dwell_time : float
@@ -56,7 +57,15 @@ def write_mrd(
         raise InputError(
             f"kspace: got shape {kspace.shape}, expected (coils, {trajectory.n_frames}, {trajectory.n_samples})"
         )
+    if samples > 65535:
+        raise InputError(
+            f"kspace: got {samples} samples a frame, an MRD acquisition holds at most 65535; split the readouts"
+        )
+    if sequence_type is None:
+        spoiled = sequence is not None and bool((sequence.kinds == EventKind.DEPHASE).any())
+        sequence_type = "FISP" if spoiled else "SSFP"
     header = _header(trajectory, sequence, sequence_type, coils, slice_thickness)
+    _check_told(header, sequence, frames)
     stored = (trajectory.k * np.array(trajectory.field_of_view))[..., ::-1].astype(np.float32)
     acquisitions = []
     if noise is not None:
@@ -109,6 +118,21 @@ def _header(
         ],
         sequenceParameters=None if sequence is None else _told(sequence, sequence_type),
     )
+
+
+def _check_told(header: Any, sequence: Sequence | None, frames: int) -> None:
+    """What the header tells must be the sequence that was given."""
+    if sequence is None:
+        return
+    try:
+        told = sequence_of_header("header", parse_header("header", xsd.ToXML(header).encode()), frames)
+    except FileError as error:
+        raise InputError(f"sequence: {error}") from error
+    if told.events.shape != sequence.events.shape or not np.allclose(told.events, sequence.events, rtol=0, atol=1e-9):
+        raise InputError(
+            f"sequence: {sequence!r} has phases, preparations or efficiencies that an MRD header cannot tell; write "
+            "the scan without it and give it to mrf reconstruct --sequence"
+        )
 
 
 def _told(sequence: Sequence, sequence_type: str) -> Any:

@@ -1,0 +1,98 @@
+"""Where the slices of an MRD scan lie in the scanner."""
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.errors import FileError
+from ..core.units import MILLIMETRE
+from .mrd_header import Header
+
+_TOLERANCE = 0.1  # mm by which slices may stray from an even stack
+
+
+def slice_geometry(path: str, heads: Array, header: Header) -> tuple[Array, Array, tuple[str, ...]]:
+    """Order of the slices in space, and the affine of the image made of them in that order.
+
+    An acquisition's position is the centre of the excited volume in patient coordinates (LPS, mm); the
+    engine puts the centre of the field of view on pixel n // 2.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    heads : (slices,) MRD acquisition headers
+        The first of each slice.
+    header : Header
+
+    Returns
+    -------
+    order : (slices,) int64
+        As it is where that makes an even stack, else sorted along the slice normal.
+    affine : (4, 4) float64
+        RAS+ mm of the (x, y, z) image.
+    notes : tuple of str
+
+    Raises
+    ------
+    FileError
+        Directions or positions that are not finite, slices that are not parallel, shifted in plane or
+        not evenly spaced.
+    """
+    directions, notes = _directions(path, heads)
+    positions = np.array([np.array(head["position"], np.float64) for head in heads])
+    if not np.isfinite(positions).all():
+        raise FileError(f"{path}: field position holds NaN or infinite values; correct the acquisition headers")
+    size = np.array(header.matrix[::-1])
+    extent = np.array(header.field_of_view[::-1]) / MILLIMETRE
+    axes, centre, order = directions * (extent / size), size // 2, np.arange(len(heads))
+    if len(heads) > 1:
+        centre[2] = 0
+        if np.ptp(positions, axis=0).any():
+            order, step = _stack(path, positions, directions[:, 2])
+            axes[:, 2] = step
+            if (np.diff(order) != 1).any():
+                notes += (f"slices put in spatial order {order.tolist()}",)
+        else:
+            notes += ("all slices have the same position: they are stacked by the slice thickness",)
+    out = np.eye(4)
+    out[:3, :3] = axes
+    out[:3, 3] = positions[order[0]] - axes @ centre
+    return order, np.diag([-1.0, -1, 1, 1]) @ out, notes
+
+
+def _directions(path: str, heads: Array) -> tuple[Array, tuple[str, ...]]:
+    """Columns: unit vectors along x, y and z of the image, in LPS."""
+    found = np.array(
+        [[np.array(head[name], np.float64) for name in ("read_dir", "phase_dir", "slice_dir")] for head in heads]
+    )
+    if not found[:, :2].any():
+        return np.eye(3), ("read_dir and phase_dir are not filled in: axes of the scanner are assumed",)
+    read, phase, normal = found[0]
+    if not normal.any():
+        normal = np.cross(read, phase)
+    out = np.stack([read, phase, normal], axis=1)
+    if not (np.isfinite(out).all() and np.abs(out.T @ out - np.eye(3)).max() < 1e-2):
+        raise FileError(
+            f"{path}: fields read_dir {read.round(3)}, phase_dir {phase.round(3)} and slice_dir {normal.round(3)} are "
+            "not orthogonal unit vectors; correct the acquisition headers"
+        )
+    if np.abs(found - found[0]).max() > 1e-3:
+        raise FileError(f"{path}: fields read_dir, phase_dir, slice_dir: slices are not parallel; split the scan")
+    return out, ()
+
+
+def _stack(path: str, positions: Array, normal: Array) -> tuple[Array, Array]:
+    """Order in which the positions are evenly spaced, and the step (mm) from one to the next."""
+    for order in (np.arange(len(positions)), np.argsort(positions @ normal, kind="stable")):
+        steps = np.diff(positions[order], axis=0)
+        step = steps.mean(axis=0)
+        even = np.abs(steps - step).max() <= _TOLERANCE
+        in_plane = step - normal * (step @ normal)
+        if even and np.abs(in_plane).max() <= _TOLERANCE and np.abs(step @ normal) > _TOLERANCE:
+            return order, step
+    along = positions @ normal
+    shifted = np.ptp(positions - np.outer(along, normal), axis=0).max()
+    raise FileError(
+        f"{path}: field position: slices lie at {np.sort(along).round(2).tolist()} mm along their normal and up to "
+        f"{shifted:.2f} mm apart in plane; expected an even stack: split the scan"
+    )
