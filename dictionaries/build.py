@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ..core.arrays import Array, memory_budget
+from ..core.arrays import Array, memory_budget, whole
 from ..core.errors import InputError
 from ..core.storage import digest
 from ..simulation.epg import TRUNCATION_TOLERANCE, octaves, simulate
@@ -81,7 +81,9 @@ def build(
 
 def _check(sequence: Sequence, grid: Grid, rank: int | None, energy: float) -> None:
     frames, atoms = sequence.n_frames, len(grid)
-    if rank is not None and not (int(rank) == rank and 1 <= rank <= min(frames, atoms)):
+    if frames == 0:
+        raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
+    if rank is not None and whole("rank", rank, 1) > min(frames, atoms):
         raise InputError(f"rank: got {rank}, expected 1 to {min(frames, atoms)} ({frames} frames, {atoms} atoms)")
     if not 0 < energy <= 1:
         raise InputError(f"energy: got {energy}, expected a fraction in (0, 1]")

@@ -28,7 +28,8 @@ def log_axis(start: float, stop: float, n: int) -> Array:
     >>> log_axis(1.0, 100.0, 3)
     array([  1.,  10., 100.])
     """
-    if int(n) != n or n < 1 or not 0 < start <= stop or (n == 1) != (start == stop):
+    finite = np.isfinite([start, stop, n]).all() and n <= 10**7
+    if not finite or int(n) != n or n < 1 or not 0 < start <= stop or (n == 1) != (start == stop):
         raise InputError(f"axis: got {start}:{stop}:{n}, expected 0 < start < stop and at least 2 values")
     axis: Array = np.geomspace(start, stop, int(n))
     return axis

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from . import __version__
-from .core.arrays import Array
 from .core.errors import FileError, InputError
 from .core.maps import Maps
 from .core.storage import file_digest, output_folder
@@ -68,8 +67,12 @@ class Recipe:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"recipe: {name} is {value!r}, expected a whole number >= 1")
-        if not 0 <= self.mask_threshold < 1:
+        if not (isinstance(self.mask_threshold, int | float) and 0 <= self.mask_threshold < 1):
             raise InputError(f"recipe: mask_threshold is {self.mask_threshold!r}, expected a fraction in [0, 1)")
+        for name in ("t1", "t2"):
+            axis = getattr(self, name)
+            if not (isinstance(axis, tuple) and len(axis) == 3 and all(isinstance(x, int | float) for x in axis)):
+                raise InputError(f"recipe: {name} is {axis!r}, expected [start, stop, number of values] in s")
         self.grid()
 
     def grid(self) -> Grid:
@@ -86,7 +89,7 @@ class Recipe:
             The file cannot be read or has an unknown field or wrong value.
         """
         try:
-            told = tomllib.loads(Path(path).read_text())
+            told = tomllib.loads(Path(path).read_text("utf-8-sig"))
         except OSError as error:
             raise FileError(f"{path}: cannot be read ({error.strerror})") from error
         except ValueError as error:
@@ -126,7 +129,10 @@ def cached_dictionary(sequence: Sequence, grid: Grid, *, rank: int, progress: bo
             log.warning("%s; building it again", error)
     log.info("dictionary: simulating %d atoms of %d frames", len(grid), sequence.n_frames)
     built = build(sequence, grid, rank=rank, progress=progress)
-    built.save(output_folder(path.parent) / path.name)
+    try:
+        built.save(output_folder(path.parent) / path.name)
+    except FileError as error:
+        log.warning("%s; the dictionary is not kept: point MRF_CACHE to a writable folder", error)
     return built
 
 
@@ -170,40 +176,27 @@ def reconstruct_scan(scan: Scan, dictionary: Dictionary, recipe: Recipe, *, prog
     """
     if scan.n_frames != dictionary.sequence.n_frames:
         raise InputError(
-            f"scan: has {scan.n_frames} frames, the dictionary's sequence {dictionary.sequence.n_frames}; "
+            f"{scan.name}: has {scan.n_frames} frames, the dictionary's sequence {dictionary.sequence.n_frames}; "
             "give the sequence that was played"
         )
-    parts = []
+    slices = []
     for number, (kspace, trajectory) in enumerate(scan.slices):
         log.info("slice %d of %d: %s", number + 1, len(scan.slices), recipe.method)
-        coefficients = reconstruct(
-            kspace,
-            trajectory,
-            dictionary.basis,
-            method=recipe.method,
-            iterations=recipe.iterations,
-            progress=progress,
-        )
-        parts.append(match(coefficients, dictionary, mask=signal_mask(coefficients, recipe.mask_threshold)))
-    maps = parts[0] if len(parts) == 1 else _stack(parts)
+        try:
+            made = reconstruct(
+                kspace,
+                trajectory,
+                dictionary.basis,
+                method=recipe.method,
+                iterations=recipe.iterations,
+                progress=progress,
+            )
+        except InputError as error:
+            raise InputError(f"{scan.name}: slice {number}: {error}") from error
+        slices.append(made)
+    coefficients = slices[0] if len(slices) == 1 else np.stack(slices, axis=1)
+    maps = match(coefficients, dictionary, mask=signal_mask(coefficients, recipe.mask_threshold))
     return replace(maps, affine=scan.affine)
-
-
-def _stack(parts: list[Maps]) -> Maps:
-    """Slices of one scan as one volume."""
-
-    def joined(name: str) -> Array:
-        return np.stack([getattr(part, name) for part in parts])
-
-    return Maps(
-        parameters={name: joined(name) for name in parts[0].parameters},
-        pd=joined("pd"),
-        score=joined("score"),
-        index=joined("index"),
-        flags=joined("flags"),
-        mask=joined("mask"),
-        provenance=parts[0].provenance,
-    )
 
 
 def provenance(sources: list[str | Path], recipe: Recipe | None = None, notes: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -219,7 +212,7 @@ def provenance(sources: list[str | Path], recipe: Recipe | None = None, notes: t
         "versions": packages,
         "command": " ".join(["mrf", *sys.argv[1:]]),
         "sources": [path.name for path in files],
-        "sha256": {path.name: file_digest(path) for path in files if path.is_file()},
+        "sha256": {str(path): file_digest(path) for path in files if path.is_file()},
         "recipe": None if recipe is None else asdict(recipe),
         "notes": list(notes),
     }

@@ -76,7 +76,8 @@ def write_report(maps: Maps, path: str | Path, *, title: str = "") -> Path:
     axes = figure.subplots(2, len(values), height_ratios=(3, 1.5), squeeze=False)
     for column, (name, array) in enumerate(values.items()):
         _draw(axes[0, column], axes[1, column], _PANELS[name], array)
-    figure.suptitle(f"{title}\n{_summary(maps)}" if title else _summary(maps), fontsize=11)
+    title = title.encode(errors="replace").decode()
+    figure.suptitle(f"{title}\n{_summary(maps)}" if title else _summary(maps), fontsize=11, parse_math=False)
     path = Path(path)
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of libraries under matplotlib

@@ -1,8 +1,10 @@
 """Checks shared by everything that takes k-space."""
 
+import math
+
 import numpy as np
 
-from ..core.arrays import Array, as_host
+from ..core.arrays import Array, as_host, available_memory
 from ..core.errors import InputError
 from .trajectory import Trajectory
 
@@ -69,3 +71,21 @@ def checked_basis(basis: Array, trajectory: Trajectory) -> Array:
     if not error < 1e-3:
         raise InputError(f"basis: rows are not orthonormal (off by {error:.2g}); use Dictionary.basis")
     return rows
+
+
+def check_memory(rank: int, coils: int, trajectory: Trajectory, itemsize: int) -> None:
+    """Refuse a reconstruction that cannot fit, before it starts.
+
+    Raises
+    ------
+    InputError
+        The kernels, doubled grids and images need more than is free.
+    """
+    pixels = math.prod(trajectory.matrix)
+    doubled = 2 ** len(trajectory.matrix) * pixels
+    needed = itemsize * (rank**2 * doubled + 4 * rank * doubled + (2 * coils + 6 * rank) * pixels)
+    if needed > available_memory():
+        raise InputError(
+            f"reconstruct: a matrix of {trajectory.matrix} with rank {rank} needs about {needed / 1e9:.1f} GB, "
+            f"{available_memory() / 1e9:.1f} GB are free; lower the rank or the matrix"
+        )

@@ -5,6 +5,7 @@ import sigpy
 import sigpy.mri
 
 from ..core.arrays import Array
+from ..core.errors import InputError
 from .checks import checked_kspace
 from .density import density_weights
 from .nufft import spread
@@ -20,7 +21,7 @@ def estimate_coils(
     threshold: float = 0.02,
     crop: float = 0.9,
 ) -> Array:
-    """Coil sensitivities by ESPIRiT (sigpy's) on the gridded sum of all frames.
+    """Coil sensitivities by ESPIRiT (sigpy's) on the gridded sum of all frames, thin slabs plane by plane.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ def estimate_coils(
     Raises
     ------
     InputError
-        K-space of another shape than the trajectory, or not finite.
+        K-space of another shape than the trajectory, or not finite; a matrix smaller than two kernels;
+        nothing that looks like an object.
 
     References
     ----------
@@ -57,14 +59,35 @@ def estimate_coils(
     weights = density_weights(trajectory)[first]
     radians = trajectory.radians[first].reshape(-1, len(matrix))
     images = spread((summed * weights).reshape(len(kspace), -1).astype(np.complex64), radians, matrix)
+    if len(matrix) == 3 and matrix[0] < 2 * kernel_width:  # too thin for a 3-D kernel: plane by plane
+        planes = [_espirit(images[:, z], calibration_width, kernel_width, threshold, crop) for z in range(matrix[0])]
+        coils = np.stack(planes, axis=1)
+    else:
+        coils = _espirit(images, calibration_width, kernel_width, threshold, crop)
+    if not coils.any():
+        raise InputError(
+            f"coils: estimation found no object above crop = {crop}; lower it in estimate_coils, or give coils"
+        )
+    return coils
+
+
+def _espirit(images: Array, calibration_width: int, kernel_width: int, threshold: float, crop: float) -> Array:
+    """Sensitivities from (coils, *matrix) images; 0 where they hold nothing."""
+    smallest = min(images.shape[1:])
+    if smallest < 2 * kernel_width:
+        raise InputError(
+            f"coils: a matrix of {images.shape[1:]} is too small to estimate them with a kernel of {kernel_width}; "
+            "give coils"
+        )
+    if not images.any():
+        return np.zeros(images.shape, np.complex64)
     grid = sigpy.fft(images, axes=tuple(range(1, images.ndim)))
-    calibration = sigpy.mri.app.EspiritCalib(
+    coils: Array = sigpy.mri.app.EspiritCalib(
         grid,
-        calib_width=min(calibration_width, *matrix),
+        calib_width=min(calibration_width, smallest),
         kernel_width=kernel_width,
         thresh=threshold,
         crop=crop,
         show_pbar=False,
-    )
-    coils: Array = calibration.run()
+    ).run()
     return coils

@@ -4,9 +4,9 @@ import numpy as np
 import sigpy.alg
 from tqdm import tqdm
 
-from ..core.arrays import Array
+from ..core.arrays import Array, whole
 from ..core.errors import InputError, UnsupportedError
-from .checks import checked_basis, checked_coils, checked_kspace
+from .checks import check_memory, checked_basis, checked_coils, checked_kspace
 from .coils import estimate_coils
 from .density import density_weights
 from .subspace import SubspaceModel
@@ -69,11 +69,16 @@ def reconstruct(
     _check_options(field_map, method, iterations)
     kspace = checked_kspace(kspace, trajectory)
     basis = checked_basis(basis, trajectory)
+    check_memory(len(basis), len(kspace), trajectory, kspace.itemsize)
+    scale = np.abs(kspace).max()  # so that no scale overflows single precision
+    kspace = kspace / scale
     coils = checked_coils(estimate_coils(kspace, trajectory) if coils is None else coils, len(kspace), trajectory)
     precision = kspace.dtype if basis.dtype.kind == "c" else kspace.real.dtype
     model = SubspaceModel(trajectory, basis.astype(precision), coils.astype(kspace.dtype))
     gridded = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype))
-    return gridded if method == "gridding" else _least_squares(model, kspace, gridded, iterations, progress)
+    made: Array = gridded if method == "gridding" else _least_squares(model, kspace, gridded, iterations, progress)
+    made *= scale
+    return made
 
 
 def _check_options(field_map: Array | None, method: str, iterations: int) -> None:
@@ -81,8 +86,7 @@ def _check_options(field_map: Array | None, method: str, iterations: int) -> Non
         raise UnsupportedError("field_map: not handled yet; leave it None")
     if method not in METHODS:
         raise InputError(f"method: got {method!r}, expected one of {', '.join(METHODS)}")
-    if int(iterations) != iterations or iterations < 1:
-        raise InputError(f"iterations: got {iterations}, expected a whole number >= 1")
+    whole("iterations", iterations, 1)
 
 
 def _least_squares(model: SubspaceModel, kspace: Array, start: Array, iterations: int, progress: bool) -> Array:

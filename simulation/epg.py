@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, real, usable_cores
+from ..core.arrays import Array, real, usable_cores, whole
 from ..core.errors import InputError, UnsupportedError
 from .kernels import LANES, configuration_states
 from .reference import configuration_orders
@@ -91,8 +91,8 @@ def _refuse(
         raise UnsupportedError("diffusion: not handled yet; leave it at 0")
     if repetitions != 1:
         raise UnsupportedError(f"repetitions={repetitions!r}: not handled yet; play sequence * n")
-    if n_states is not None and (int(n_states) != n_states or n_states < 1):
-        raise InputError(f"n_states: got {n_states}, expected a whole number >= 1 or None")
+    if n_states is not None:
+        whole("n_states", n_states, 1)
     if np.dtype(dtype) not in (np.complex64, np.complex128):
         raise InputError(f"dtype: got {np.dtype(dtype)}, expected complex64 or complex128")
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, freeze, real
+from ..core.arrays import Array, freeze, real, whole
 from ..core.errors import InputError
 
 Values: TypeAlias = float | npt.ArrayLike
@@ -71,9 +71,7 @@ def spin_lock(duration: float, amplitude: float) -> Event:
 
 def dephase(cycles: int = 1, *, b_value: float = 0.0) -> Event:
     """Gradient moment of whole `cycles` per voxel; `b_value` (s/m^2) of one cycle, used with diffusion."""
-    if int(cycles) != cycles:
-        raise InputError(f"cycles: got {cycles}, expected a whole number of cycles per voxel")
-    return Event(EventKind.DEPHASE, float(int(cycles)), _number("b_value", b_value, 0))
+    return Event(EventKind.DEPHASE, float(whole("cycles per voxel", cycles)), _number("b_value", b_value, 0))
 
 
 def crush() -> Event:
@@ -135,9 +133,7 @@ class Sequence:
 
     def __mul__(self, n: int) -> "Sequence":
         """The sequence played `n` times."""
-        if int(n) != n or n < 1:
-            raise InputError(f"repetitions of a sequence: got {n}, expected a whole number >= 1")
-        return Sequence(np.tile(self.events, (int(n), 1)), self.name)
+        return Sequence(np.tile(self.events, (whole("repetitions of a sequence", n, 1), 1)), self.name)
 
     @property
     def kinds(self) -> Array:
@@ -347,8 +343,7 @@ def multi_spin_echo(
     >>> multi_spin_echo(32, 8e-3).duration
     0.256
     """
-    if int(n_echoes) != n_echoes or n_echoes < 1:
-        raise InputError(f"n_echoes: got {n_echoes}, expected a whole number >= 1")
+    count = whole("n_echoes", n_echoes, 1)
     half = delay(_number("echo_spacing", echo_spacing, 0) / 2)
     echo = [half, dephase(), pulse(refocusing_angle), half, dephase(), readout()]
-    return Sequence([pulse(excitation_angle, math.pi / 2), *echo * int(n_echoes)], "multi_spin_echo")
+    return Sequence([pulse(excitation_angle, math.pi / 2), *echo * count], "multi_spin_echo")

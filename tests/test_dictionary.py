@@ -105,7 +105,12 @@ def test_round_trip(small_dictionary: mrf.Dictionary, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"rank": 0}, "rank: got 0"), ({"rank": 61}, "expected 1 to 60"), ({"energy": 0.0}, "energy: got 0.0")],
+    [
+        ({"rank": 0}, "rank: got 0"),
+        ({"rank": 2.5}, "rank: got 2.5"),
+        ({"rank": 61}, "expected 1 to 60"),
+        ({"energy": 0.0}, "energy: got 0.0"),
+    ],
 )
 def test_bad_options_are_refused(short_fisp: mrf.Sequence, options: dict[str, object], message: str) -> None:
     grid = mrf.Grid(t1=mrf.log_axis(0.3, 3.0, 12), t2=mrf.log_axis(0.03, 0.3, 12))

@@ -49,7 +49,12 @@ def test_sequence_files(tmp_path: Path) -> None:
         ('kind = "fisp"\nflip_deg = 10', "field 'flip_deg' is unknown"),
         ('kind = "fisp"\nflip_angle_deg = "x"', "field 'flip_angle_deg' is 'x', expected a number"),
         ('kind = "fisp"\nflip_angle_deg = 10\nrepetition_time_ms = 1\necho_time_ms = 2', "echo time 0.002 s"),
-        ('kind = "fisp"', "missing"),
+        ('kind = "fisp"', "field flip_angle_deg is missing"),
+        ('kind = ["fisp"]', "field kind is"),
+        ('kind = "fisp"\nflip_angle_ms = 10', "field 'flip_angle_ms' is unknown"),
+        ('kind = "fisp"\nflip_angle = 60', "reaches 60 rad; for degrees write flip_angle_deg"),
+        ('kind = "multi_spin_echo"\nn_echoes = nan\necho_spacing_ms = 1', "n_echoes"),
+        ('[[events]]\ntype = "dephase"\ncycles = inf', "cycles"),
         ('name = "a"', "no events"),
         ("spam = 1", "unknown field 'spam'"),
         ('[[events]]\ntype = "rotate"', r"events\[0\].type is 'rotate'"),
@@ -146,6 +151,7 @@ def test_other_vendors_keep_the_rescale_slope(tmp_path: Path) -> None:
         ({"EchoTime": None}, "no time varies"),
         ({"Rows": 4, "Columns": 3}, "field Rows is 4, but .* has 3; the folder mixes geometries"),
         ({"PixelSpacing": [1.0, 1.5]}, "field PixelSpacing"),
+        ({"EchoTime": 10.0000001}, "missing or doubled"),
         ({"InversionTime": 5.0}, "missing or doubled|echo time and inversion time vary"),
         ({"ImageOrientationPatient": None}, "field ImageOrientationPatient is missing"),
     ],
@@ -163,6 +169,36 @@ def test_bad_dicom_series_are_refused(tmp_path: Path, change: dict[str, Any], me
         save(dataset, tmp_path / "dicom" / f"im{e}{z}")
     with pytest.raises(mrf.FileError, match=message):
         read_dicom_series(tmp_path / "dicom")
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [([(0, 0, 0), (0, 0, 4), (0, 0, 20)], "expected even spacing"), ([(0, 0, 0), (3, 0, 4)], "3.00 mm apart in plane")],
+)
+def test_uneven_dicom_stacks_are_refused(tmp_path: Path, places: list[Any], message: str) -> None:
+    for (z, e), dataset in series(tmp_path / "dicom", slices=len(places)).items():
+        dataset.ImagePositionPatient = list(places[z])
+        save(dataset, tmp_path / "dicom" / f"im{e}{z}")
+    with pytest.raises(mrf.FileError, match=message):
+        read_dicom_series(tmp_path / "dicom")
+
+
+def test_incomplete_dicom_series_are_refused(tmp_path: Path) -> None:
+    made = series(tmp_path / "a")
+    del made[0, 1].PixelData
+    save(made[0, 1], tmp_path / "a" / "im10")
+    with pytest.raises(mrf.FileError, match="im10: MR image without field PixelData"):
+        read_dicom_series(tmp_path / "a")
+    made = series(tmp_path / "b")
+    del made[0, 1][0x2005, 0x100E]
+    save(made[0, 1], tmp_path / "b" / "im10")
+    with pytest.raises(mrf.FileError, match="only some images have field"):
+        read_dicom_series(tmp_path / "b")
+    made = series(tmp_path / "c")
+    made[0, 1].PixelSpacing = [1.0, 2.0, 3.0]
+    save(made[0, 1], tmp_path / "c" / "im10")
+    with pytest.raises(mrf.FileError, match=r"PixelSpacing is .*, expected 2 finite numbers"):
+        read_dicom_series(tmp_path / "c")
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import mrf
 from mrf.core.arrays import Array
 from mrf.phantom import spiral
+from mrf.recon.checks import check_memory
 from mrf.recon.density import density_weights
 from mrf.recon.nufft import sample, sample_exact, spread
 from mrf.recon.subspace import SubspaceModel
@@ -120,6 +121,36 @@ def test_estimated_coils() -> None:
     assert np.array_equal(mrf.estimate_coils(kspace[:1], t), np.ones((1, 24, 24)))
     image = mrf.reconstruct(kspace, t, basis, iterations=30)
     assert relative(np.abs(image[0][inner]), np.abs(truth[0][inner])) < 0.1
+
+
+def test_coils_of_a_thin_slab_and_of_small_matrices() -> None:
+    rng = np.random.default_rng(0)
+    matrix = (4, 24, 24)
+    k = rng.uniform(-0.5, 0.5, (20, 900, 3)) * np.array(matrix) / 0.2
+    t = mrf.Trajectory(k, matrix, (0.2, 0.2, 0.2))
+    z, y, x = np.meshgrid(*[(np.arange(n) - n // 2) / n for n in matrix], indexing="ij")
+    coils = np.array([1 + 0.6 * x + 0.2j * y, 0.8 - 0.5 * y + 0.3j * x + 0.2 * z])
+    disc = np.hypot(y, x) < 0.4
+    image = (disc * 1.0)[None] + 0j
+    kspace = SubspaceModel(t, np.full((1, 20), 20**-0.5), coils).forward(image)
+    found = mrf.estimate_coils(kspace, t)
+    ratio, expected = found[1, :, 12, 6:18] / found[0, :, 12, 6:18], coils[1, :, 12, 6:18] / coils[0, :, 12, 6:18]
+    assert np.abs(ratio - expected).max() < 0.2
+    small = mrf.Trajectory(k[..., 1:] / 4, (8, 8), (0.2, 0.2))
+    with pytest.raises(mrf.InputError, match="too small to estimate them"):
+        mrf.estimate_coils(kspace, small)
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e18])
+def test_any_scale_of_kspace(factor: float) -> None:
+    kspace, t, basis, coils, truth = noiseless_scan()
+    got = mrf.reconstruct((kspace * factor).astype(np.complex64), t, basis, coils=coils, iterations=40)
+    assert relative(got / factor, truth) < 1e-2
+
+
+def test_what_cannot_fit_is_refused_first() -> None:
+    with pytest.raises(mrf.InputError, match=r"needs about .* GB"):
+        check_memory(10, 8, mrf.Trajectory(np.zeros((1, 1, 2)), (60000, 60000), (1.0, 1.0)), 8)
 
 
 def test_arms_are_found() -> None:

@@ -64,7 +64,7 @@ def test_multi_spin_echo_and_t2_preparation() -> None:
         (lambda: pulse(np.nan), "flip_angle: got nan"),
         (lambda: delay(-1.0), r"duration: got -1.0, expected a finite number in \[0, inf\]"),
         (lambda: invert(1.5), "efficiency"),
-        (lambda: dephase(0.5), "whole number of cycles"),
+        (lambda: dephase(0.5), "cycles per voxel: got 0.5, expected a whole number"),
         (lambda: Sequence([readout()]) * 0, "whole number >= 1"),
         (lambda: mrf.fisp([0.1, 0.2], [0.01] * 3, 0.002), "one length"),
         (lambda: mrf.fisp(0.1, 0.01, 0.02), "frame 0 has echo time 0.02 s and repetition time 0.01 s"),

@@ -22,6 +22,8 @@ def _axis(text: str) -> tuple[float, float, int]:
     try:
         start, stop, n = text.split(":")
         axis = float(start), float(stop), int(n)
+        if axis[2] > 10**6:
+            raise ValueError("too many values")
         log_axis(*axis)
     except (ValueError, InputError) as error:
         raise argparse.ArgumentTypeError(

@@ -28,10 +28,15 @@ def add(verbs: Any) -> None:
 
 
 def _build(told: argparse.Namespace) -> None:
+    from ..core.errors import InputError
+    from ..core.storage import output_folder
     from ..dictionaries.build import build
     from ..dictionaries.grid import Grid, log_axis
     from ..io.sequences import load_sequence
 
+    if told.output.is_dir():
+        raise InputError(f"{told.output}: is a folder; give the name of the file to write, e.g. {told.output / 'D.h5'}")
+    output_folder(told.output.parent)
     sequence = load_sequence(told.sequence)
     b1 = None if told.b1 is None else log_axis(*told.b1)
     grid = Grid(t1=log_axis(*told.t1), t2=log_axis(*told.t2), b1=b1)

@@ -26,22 +26,33 @@ def add(verbs: Any) -> None:
 def run(told: argparse.Namespace) -> None:
     """Read the series, fit it, write the maps."""
     from ..core.errors import InputError
-    from ..core.storage import output_folder
-    from ..io.dicom import read_dicom_series
-    from ..matching.mask import signal_mask
-    from ..models import fit, models
-    from ..pipeline import provenance
-    from .output import write_outputs
+    from ..io.nifti import check_subject
+    from ..models import models
+    from .output import results_folder
 
     if told.model not in models():
         raise InputError(f"model: got {told.model!r}, expected one of {', '.join(models())}")
-    output_folder(told.output)
+    check_subject(told.subject)
+    with results_folder(told.output):
+        _fit(told)
+
+
+def _fit(told: argparse.Namespace) -> None:
+    from ..core.errors import InputError
+    from ..io.dicom import read_dicom_series
+    from ..matching.mask import signal_mask
+    from ..models import fit
+    from ..pipeline import provenance
+    from .output import write_outputs
+
     series = read_dicom_series(told.input)
     if series.varying != "EchoTime":
         raise InputError(f"{told.input}: field {series.varying} varies, but {told.model} needs several echo times")
     mask = signal_mask(series.data, told.mask_threshold)
-    maps = fit(told.model, series.data, echo_times=series.times, mask=mask)
-    files = sorted(path for path in told.input.rglob("*") if path.is_file())
-    origin = provenance(list(files), notes=series.notes) | dict(maps.provenance)
+    try:
+        maps = fit(told.model, series.data, echo_times=series.times, mask=mask)
+    except InputError as error:
+        raise InputError(f"{told.input}: {error}") from error
+    origin = provenance(list(series.files), notes=series.notes) | dict(maps.provenance)
     maps = replace(maps, affine=series.affine, provenance=origin)
     write_outputs(maps, told.output, subject=told.subject, title=f"{told.input.name}: {told.model}")

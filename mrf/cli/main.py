@@ -2,8 +2,11 @@
 
 import argparse
 import importlib
+import io
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Sequence as Arguments
 
 from .. import __version__
@@ -50,6 +53,10 @@ def main(arguments: Arguments[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.WARNING if told.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name is printed whatever the terminal can show
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)  # temporary files are removed on the way out
     for noisy in ("numba", "matplotlib", "h5py"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -62,7 +69,16 @@ def main(arguments: Arguments[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"mrf {told.verb}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if told.debug:
+            raise
+        print(f"mrf {told.verb}: internal error: {type(error).__name__}: {error}; run it with --debug", file=sys.stderr)
+        return 1
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -35,13 +35,20 @@ def add(verbs: Any) -> None:
 
 def run(told: argparse.Namespace) -> None:
     """Check everything that can be wrong first, then work, then write."""
-    from ..core.storage import output_folder
+    from ..io.nifti import check_subject
+    from .output import results_folder
+
+    check_subject(told.subject)
+    with results_folder(told.output):
+        _reconstruct(told)
+
+
+def _reconstruct(told: argparse.Namespace) -> None:
     from ..dictionaries.dictionary import Dictionary
     from ..io.mrd import read_mrd
     from ..pipeline import Recipe, cached_dictionary, check_dictionary, provenance, reconstruct_scan
     from .output import write_outputs
 
-    output_folder(told.output)
     recipe = Recipe.load(told.recipe) if told.recipe else Recipe()
     recipe = replace(recipe, method=told.method) if told.method else recipe
     given = Dictionary.load(told.dictionary) if told.dictionary else None
@@ -49,10 +56,13 @@ def run(told: argparse.Namespace) -> None:
     sequence = _sequence(told, scan, given)
     if given is not None:
         check_dictionary(given, sequence, str(told.dictionary))
+        log.info("the dictionary's own grid and rank %d are used, not the recipe's", given.rank)
     dictionary = given or cached_dictionary(sequence, recipe.grid(), rank=recipe.rank, progress=not told.quiet)
     maps = reconstruct_scan(scan, dictionary, recipe, progress=not told.quiet)
     sources = [told.scan, *([told.dictionary] if told.dictionary else [])]
     origin = provenance(sources, recipe, scan.notes) | {"sequence": sequence.digest} | dict(maps.provenance)
+    if given is not None:
+        origin["recipe"] = {name: value for name, value in origin["recipe"].items() if name not in ("rank", "t1", "t2")}
     write_outputs(replace(maps, provenance=origin), told.output, subject=told.subject, title=told.scan.name)
 
 
@@ -67,7 +77,7 @@ def _sequence(told: argparse.Namespace, scan: "Scan", given: "Dictionary | None"
     try:
         return sequence_of_header(str(told.scan), scan.header, scan.n_frames)
     except FileError as error:
-        if given is None:
+        if given is None or scan.header.parameters["flipAngle_deg"]:
             raise
         log.warning("%s; taking the dictionary's sequence on trust", error)
         return given.sequence

@@ -53,6 +53,20 @@ def real(name: str, x: object, *, positive: bool = False) -> Array:
     return a
 
 
+def whole(name: str, value: float, least: int | None = None) -> int:
+    """`value` as an int.
+
+    Raises
+    ------
+    InputError
+        It is no whole number, or less than `least`.
+    """
+    if not np.isfinite(value) or int(value) != value or (least is not None and value < least):
+        bound = "" if least is None else f" >= {least}"
+        raise InputError(f"{name}: got {value}, expected a whole number{bound}")
+    return int(value)
+
+
 def freeze(a: Array) -> Array:
     """`a` itself when it already cannot be written, else a read-only copy: what frozen dataclasses hold."""
     if a.flags.writeable:

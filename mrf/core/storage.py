@@ -133,7 +133,7 @@ def read_hdf5(path: str | Path, kind: str, schema: int) -> tuple[dict[str, Array
     """
     path = Path(path)
     if not path.is_file():
-        raise FileError(f"{path}: no such file")
+        raise FileError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; give a {kind} file")
     try:
         with h5py.File(path, "r") as file:
             marks = {name: file.attrs.get(name) for name in ("format", "kind", "schema", "complete")}
@@ -146,7 +146,7 @@ def read_hdf5(path: str | Path, kind: str, schema: int) -> tuple[dict[str, Array
             if not marks["complete"]:
                 raise FileError(f"{path}: incomplete: its writer was interrupted; make the file again")
             arrays = {name: np.asarray(file[name]) for name in file}
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
     try:
         metadata = json.loads(arrays.pop("metadata").tobytes())

@@ -19,6 +19,20 @@ log = logging.getLogger(__name__)
 UNITS = ("normalized", "cycles_per_fov", "1/m")
 
 
+def _parsed(path: str, xml: bytes) -> tuple[str, ElementTree.Element]:
+    """The header as text and as elements without namespaces."""
+    text = xml.rstrip(b"\0").decode("utf-8-sig", errors="replace")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise FileError(f"{path}: field xml is not XML ({error}); export the scan again") from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    if root.tag != "ismrmrdHeader":
+        raise FileError(f"{path}: field xml is a {root.tag!r} document, expected an ismrmrdHeader")
+    return text, root
+
+
 @dataclass(frozen=True)
 class Header:
     """The parts of an MRD header that the engine uses, axes in the engine's order.
@@ -68,17 +82,9 @@ def parse_header(path: str, xml: bytes, encoding: int = 0) -> Header:
     Raises
     ------
     FileError
-        No XML, no such encoding, a size or field of view that is not positive, a number that is none.
+        No XML, no such encoding, a size that is not positive, a number that is none.
     """
-    text = xml.rstrip(b"\0").decode("utf-8-sig", errors="replace")
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise FileError(f"{path}: field xml is not XML ({error}); export the scan again") from error
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    if root.tag != "ismrmrdHeader":
-        raise FileError(f"{path}: field xml is a {root.tag!r} document, expected an ismrmrdHeader")
+    text, root = _parsed(path, xml)
 
     def numbers(where: str) -> tuple[float, ...]:
         found = [element.text or "" for element in root.findall(where)]
@@ -182,8 +188,8 @@ def sequence_of_header(path: str, header: Header, n_frames: int) -> Sequence:
     balanced = "TRUE" in kind or "FISP" not in kind
     if any(word in kind for word in ("FID", "ECHO")) or ("SSFP" in kind and "FISP" in kind and not balanced):
         raise FileError(
-            f"{path}: header field sequenceParameters.sequence_type {header.sequence_type!r} may mean balanced or spoiled; "
-            f"{cure}"
+            f"{path}: header field sequenceParameters.sequence_type is {header.sequence_type!r}, which may mean "
+            f"balanced or spoiled; {cure}"
         )
     allowed = {"flipAngle_deg": {n_frames}, "TR": {1, n_frames}, "TI": {0, 1}}
     allowed["TE"] = {0, 1, n_frames} if balanced else {1, n_frames}

@@ -50,20 +50,14 @@ def write_mrd(
     InputError
         Shapes that do not fit, or a sequence that an MRD header cannot tell.
     FileError
-        The file cannot be written; an earlier one is untouched.
+        The file cannot be written.
     """
     coils, frames, samples = kspace.shape
-    if (frames, samples) != (trajectory.n_frames, trajectory.n_samples):
+    if (frames, samples) != (trajectory.n_frames, trajectory.n_samples) or samples > 65535:
         raise InputError(
-            f"kspace: got shape {kspace.shape}, expected (coils, {trajectory.n_frames}, {trajectory.n_samples})"
+            f"kspace: got shape {kspace.shape}, expected (coils, {trajectory.n_frames}, {trajectory.n_samples}) and at "
+            "most 65535 samples"
         )
-    if samples > 65535:
-        raise InputError(
-            f"kspace: got {samples} samples a frame, an MRD acquisition holds at most 65535; split the readouts"
-        )
-    if sequence_type is None:
-        spoiled = sequence is not None and bool((sequence.kinds == EventKind.DEPHASE).any())
-        sequence_type = "FISP" if spoiled else "SSFP"
     header = _header(trajectory, sequence, sequence_type, coils, slice_thickness)
     _check_told(header, sequence, frames)
     stored = (trajectory.k * np.array(trajectory.field_of_view))[..., ::-1].astype(np.float32)
@@ -95,7 +89,7 @@ def _acquisition(data: Array, k: Array, dwell_time: float) -> Any:
 
 
 def _header(
-    trajectory: Trajectory, sequence: Sequence | None, sequence_type: str, coils: int, slice_thickness: float
+    trajectory: Trajectory, sequence: Sequence | None, sequence_type: str | None, coils: int, slice_thickness: float
 ) -> Any:
     matrix = (1,) * (3 - len(trajectory.matrix)) + trajectory.matrix
     extent = (slice_thickness,) * (3 - len(trajectory.matrix)) + trajectory.field_of_view
@@ -135,7 +129,7 @@ def _check_told(header: Any, sequence: Sequence | None, frames: int) -> None:
         )
 
 
-def _told(sequence: Sequence, sequence_type: str) -> Any:
+def _told(sequence: Sequence, sequence_type: str | None) -> Any:
     """`sequenceParameters` of an echo train: the inverse of :func:`mrf.io.mrd_header.sequence_of_header`."""
     rows, kinds = sequence.events, sequence.kinds
     pulses, readouts = np.flatnonzero(kinds == EventKind.PULSE), np.flatnonzero(kinds == EventKind.READOUT)
@@ -149,5 +143,5 @@ def _told(sequence: Sequence, sequence_type: str) -> Any:
         TE=((clock[readouts] - clock[pulses]) / MILLISECOND).tolist(),
         TI=[float(clock[pulses[0]] / MILLISECOND)] if inverted else [],
         flipAngle_deg=(rows[pulses, 1] / DEGREE).tolist(),
-        sequence_type=sequence_type,
+        sequence_type=sequence_type or ("FISP" if (kinds == EventKind.DEPHASE).any() else "SSFP"),
     )

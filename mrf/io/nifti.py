@@ -51,8 +51,7 @@ def write_maps(maps: Maps, folder: str | Path, *, subject: str = "01") -> list[P
     FileError
         The folder cannot be written.
     """
-    if not subject.isalnum():
-        raise InputError(f"subject: got {subject!r}, expected letters and digits")
+    check_subject(subject)
     if len(maps.shape) not in (2, 3):
         raise InputError(f"maps: shape {maps.shape} is no (y, x) or (z, y, x) image")
     top = output_folder(folder)
@@ -63,6 +62,8 @@ def write_maps(maps: Maps, folder: str | Path, *, subject: str = "01") -> list[P
         "GeneratedBy": [{"Name": "mrf-engine", "Version": __version__}],
     }
     _write_json(top / "dataset_description.json", description)
+    with atomic_path(top / ".bidsignore") as temporary:
+        temporary.write_text("*.h5\n*.png\n*.csv\n")
     written = []
     values = dict(maps.parameters) | {"pd": np.abs(maps.pd)}
     for name, (suffix, kind, unit) in SUFFIXES.items():
@@ -76,6 +77,18 @@ def write_maps(maps: Maps, folder: str | Path, *, subject: str = "01") -> list[P
             )
             written.append(path)
     return written
+
+
+def check_subject(subject: str) -> None:
+    """Refuse a subject label that BIDS does not allow.
+
+    Raises
+    ------
+    InputError
+        It is not made of letters and digits.
+    """
+    if not (subject.isascii() and subject.isalnum()):
+        raise InputError(f"subject: got {subject!r}, expected letters and digits")
 
 
 def _side_car(maps: Maps, name: str, unit: str, deviation: bool) -> dict[str, Any]:

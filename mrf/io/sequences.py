@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ _EVENTS: dict[str, Callable[..., Event | Sequence]] = {
     )
 }  # fmt: skip
 _UNITS = {"_ms": MILLISECOND, "_deg": DEGREE}
+_MOST = 4 * math.pi  # rad: a larger angle without "_deg" was meant in degrees
 
 
 def load_sequence(source: str | Path) -> Sequence:
@@ -56,11 +58,11 @@ def load_sequence(source: str | Path) -> Sequence:
             f"sequence: got {str(source)!r}, expected a preset ({', '.join(presets())}) or a .toml or .json file"
         )
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")
         told = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path}: not valid {path.suffix[1:].upper()} ({error})") from error
     if not isinstance(told, dict):
         raise FileError(f"{path}: got a {type(told).__name__}, expected a table with 'kind' or 'events'")
@@ -71,7 +73,7 @@ def _from_table(path: str, told: dict[str, Any]) -> Sequence:
     name = str(told.pop("name", Path(path).stem))
     if "kind" in told:
         kind = told.pop("kind")
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise FileError(f"{path}: field kind is {kind!r}, expected one of {', '.join(_KINDS)}")
         made = _call(f"{path}: {kind}", _KINDS[kind], told)
         return Sequence(made.events, name)
@@ -83,7 +85,7 @@ def _from_table(path: str, told: dict[str, Any]) -> Sequence:
     for number, event in enumerate(listed):
         arguments = dict(event) if isinstance(event, Mapping) else {}
         kind = arguments.pop("type", None)
-        if kind not in _EVENTS:
+        if not isinstance(kind, str) or kind not in _EVENTS:
             raise FileError(f"{path}: events[{number}].type is {kind!r}, expected one of {', '.join(_EVENTS)}")
         parts.append(_call(f"{path}: events[{number}] ({kind})", _EVENTS[kind], arguments))
     return Sequence(parts, name)
@@ -95,14 +97,29 @@ def _call(where: str, make: Callable[..., Any], told: Mapping[str, Any]) -> Any:
     for key, value in told.items():
         suffix = next((s for s in _UNITS if key.endswith(s)), "")
         name = key.removesuffix(suffix)
-        if name not in known or name in arguments:
-            raise FileError(f"{where}: field {key!r} is unknown or doubled, expected {', '.join(known)} (_ms, _deg)")
+        if name not in known or name in arguments or (suffix and suffix != _suffix(name)):
+            expected = ", ".join(name + _suffix(name) for name in known)
+            raise FileError(f"{where}: field {key!r} is unknown or doubled, expected {expected}")
         try:
             number = np.asarray(value, np.float64) * _UNITS.get(suffix, 1.0)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise FileError(f"{where}: field {key!r} is {value!r}, expected a number or a list of numbers") from error
+        if name.endswith("angle") and np.abs(number).max(initial=0) > _MOST:
+            raise FileError(
+                f"{where}: field {key!r} reaches {np.abs(number).max():g} rad; for degrees write {name}_deg"
+            )
         arguments[name] = float(number) if number.ndim == 0 else number
+    missing = [name for name, p in known.items() if p.default is p.empty and name not in arguments]
+    if missing:
+        raise FileError(f"{where}: field {missing[0]}{_suffix(missing[0])} is missing")
     try:
         return make(**arguments)
-    except (InputError, TypeError) as error:
+    except (InputError, TypeError, ValueError, OverflowError) as error:
         raise FileError(f"{where}: {error}") from error
+
+
+def _suffix(name: str) -> str:
+    """The ending that gives an argument its unit in files."""
+    if name.endswith(("time", "duration", "spacing")):
+        return "_ms"
+    return "_deg" if name.endswith(("angle", "phase")) else ""
