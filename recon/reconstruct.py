@@ -35,9 +35,7 @@ def reconstruct(
     basis : (rank, frames) array
         Orthonormal temporal basis, e.g. ``dictionary.basis``.
     coils : (coils, *matrix) complex array, optional
-        Sensitivities; None = :func:`mrf.estimate_coils`.
-    field_map
-        Only None is handled yet.
+        Sensitivities; None = :func:`mrf.estimate_coils`. `field_map`: only None is handled yet.
     method : {"least_squares", "gridding"}
         Unweighted conjugate gradients from the gridded images, or these: the density-compensated adjoint.
     iterations : int
@@ -67,16 +65,16 @@ def reconstruct(
     (2, 8, 8)
     """
     _check_options(field_map, method, iterations)
-    kspace = checked_kspace(kspace, trajectory)
-    basis = checked_basis(basis, trajectory)
+    kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
     check_memory(len(basis), len(kspace), trajectory, kspace.itemsize)
     scale = np.abs(kspace).max()  # so that no scale overflows single precision
     kspace = kspace / scale
     coils = checked_coils(estimate_coils(kspace, trajectory) if coils is None else coils, len(kspace), trajectory)
     precision = kspace.dtype if basis.dtype.kind == "c" else kspace.real.dtype
     model = SubspaceModel(trajectory, basis.astype(precision), coils.astype(kspace.dtype))
-    gridded = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype))
-    made: Array = gridded if method == "gridding" else _least_squares(model, kspace, gridded, iterations, progress)
+    made = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype))
+    if method == "least_squares":
+        made = _least_squares(model, kspace, made, iterations, progress)
     made *= scale
     return made
 

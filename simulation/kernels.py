@@ -176,6 +176,24 @@ def _act(
 
 
 @numba.njit(**_COMPILE)
+def _record(
+    p: Array, lower: int, rate: Array, omega: Array, waiting: float, phase: float, out: Array, work: Array
+) -> None:
+    """p_0 after the pending time and phase, into (channels, 32) `out`."""
+    one = p.dtype.type(1)
+    _expm1(rate[1], waiting, work[0], work[2], work[3])
+    for channel in range(len(out)):
+        for lane in range(LANES):
+            out[channel, lane] = p[lower, channel, lane] * (one + work[0, lane])
+    if len(out) == 2:
+        _angle(work[0], work[1], omega, waiting, phase)
+        for lane in range(LANES):
+            real, imaginary = out[0, lane], out[1, lane]
+            out[0, lane] = work[0, lane] * real - work[1, lane] * imaginary
+            out[1, lane] = work[0, lane] * imaginary + work[1, lane] * real
+
+
+@numba.njit(**_COMPILE)
 def configuration_states(
     table: Array, tissue: Array, channels: int, reach: tuple[int, int], orders: int, out: Array
 ) -> None:
@@ -218,16 +236,7 @@ def configuration_states(
             if kind == DELAY:
                 waiting += value
             elif kind == READOUT:
-                _expm1(rate[1], waiting, work[0], work[2], work[3])
-                for channel in range(channels):
-                    for lane in range(LANES):
-                        out[block, frame, channel, lane] = p[lower, channel, lane] * (one + work[0, lane])
-                if channels == 2:
-                    _angle(work[0], work[1], omega, waiting, phase)
-                    for lane in range(LANES):
-                        real, imaginary = out[block, frame, 0, lane], out[block, frame, 1, lane]
-                        out[block, frame, 0, lane] = work[0, lane] * real - work[1, lane] * imaginary
-                        out[block, frame, 1, lane] = work[0, lane] * imaginary + work[1, lane] * real
+                _record(p, lower, rate, omega, waiting, phase, out[block, frame], work)
                 frame += 1
             elif kind == DEPHASE:
                 for _ in range(abs(int(value))):
