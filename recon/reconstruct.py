@@ -67,16 +67,13 @@ def reconstruct(
     _check_options(field_map, method, iterations)
     kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
     check_memory(len(basis), len(kspace), trajectory, kspace.itemsize)
-    scale = np.abs(kspace).max()  # so that no scale overflows single precision
+    scale: Array = np.abs(kspace).max()  # so that no scale overflows single precision
     kspace = kspace / scale
     coils = checked_coils(estimate_coils(kspace, trajectory) if coils is None else coils, len(kspace), trajectory)
     precision = kspace.dtype if basis.dtype.kind == "c" else kspace.real.dtype
     model = SubspaceModel(trajectory, basis.astype(precision), coils.astype(kspace.dtype))
     made = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype))
-    if method == "least_squares":
-        made = _least_squares(model, kspace, made, iterations, progress)
-    made *= scale
-    return made
+    return scale * (made if method == "gridding" else _least_squares(model, kspace, made, iterations, progress))
 
 
 def _check_options(field_map: Array | None, method: str, iterations: int) -> None:
