@@ -61,7 +61,7 @@ def build(
     >>> build(multi_spin_echo(8, 0.01), Grid(t1=[1.0], t2=[0.03, 0.1, 0.3]), rank=2).coefficients.shape
     (3, 2)
     """
-    _check(sequence, grid, rank, energy)
+    rank, energy, n_states = _checked(sequence, grid, rank, energy, n_states)
     stream = _Signals(sequence, grid, slice_profile, n_states, memory_budget(memory))
     total = len(stream.blocks) * (1 if stream.keep else 2)
     with tqdm(total=total, desc="dictionary", unit="block", disable=None if progress else True) as bar:
@@ -79,14 +79,18 @@ def build(
     )
 
 
-def _check(sequence: Sequence, grid: Grid, rank: int | None, energy: float) -> None:
+def _checked(
+    sequence: Sequence, grid: Grid, rank: int | None, energy: float, n_states: int | None
+) -> tuple[int | None, float, int | None]:
     frames, atoms = sequence.n_frames, len(grid)
     if frames == 0:
         raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
-    if rank is not None and whole("rank", rank, 1) > min(frames, atoms):
+    rank = None if rank is None else whole("rank", rank, 1)
+    if rank is not None and rank > min(frames, atoms):
         raise InputError(f"rank: got {rank}, expected 1 to {min(frames, atoms)} ({frames} frames, {atoms} atoms)")
     if not 0 < energy <= 1:
         raise InputError(f"energy: got {energy}, expected a fraction in (0, 1]")
+    return rank, float(energy), None if n_states is None else whole("n_states", n_states, 1)
 
 
 def dictionary_inputs(
@@ -126,12 +130,16 @@ class _Signals:
     ) -> None:
         self.parameters = grid.parameters
         self.frames = sequence.n_frames
-        size = min(4096, budget // (256 * self.frames))  # a block and what is made of it: 32 copies of 8 bytes
+        fixed = 80 * self.frames**2  # Gram matrix, its eigenvectors and their workspace
+        size = min(4096, (budget - fixed) // (256 * self.frames))  # a block and what is made of it: 32 copies
         if size < 1:
-            raise InputError(f"memory: {budget} bytes are too few for one atom of {self.frames} frames; give more")
+            raise InputError(
+                f"memory: {budget} bytes are too few for the subspace of {self.frames} frames and one atom; give at "
+                f"least {fixed + 256 * self.frames}"
+            )
         groups = octaves(self.parameters["t2"])
         self.blocks = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
-        self.keep = 8 * self.frames * len(grid) <= budget // 2
+        self.keep = 8 * self.frames * len(grid) <= (budget - fixed) // 2
         self._kept: dict[int, Array] = {}
         self._sequence, self._slice_profile, self._n_states = sequence, slice_profile, n_states
 

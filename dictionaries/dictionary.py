@@ -11,6 +11,7 @@ from ..core.arrays import Array, as_host, freeze
 from ..core.errors import FileError, InputError
 from ..core.storage import read_hdf5, write_hdf5
 from ..simulation.sequence import Sequence
+from .grid import POSITIVE
 
 SCHEMA = 1
 
@@ -53,14 +54,19 @@ class Dictionary:
     def __post_init__(self) -> None:
         """Refuse atoms that would capture or poison voxels."""
         atoms, rank = self.coefficients.shape
+        if atoms == 0 or not self.parameters:
+            raise InputError("dictionary: has no atoms or no parameters")
         if self.basis.shape != (rank, self.sequence.n_frames) or self.norms.shape != (atoms,):
             raise InputError(
                 f"dictionary: coefficients {self.coefficients.shape}, norms {self.norms.shape} and basis "
                 f"{self.basis.shape} do not fit a sequence of {self.sequence.n_frames} frames"
             )
         for name, values in self.parameters.items():
-            if values.shape != (atoms,) or not np.isfinite(values).all():
-                raise InputError(f"dictionary: {name} is not {atoms} finite values")
+            positive = name not in POSITIVE or bool((values > 0).all())
+            if values.shape != (atoms,) or not np.isfinite(values).all() or not positive:
+                raise InputError(f"dictionary: {name} is not {atoms} finite values a tissue can have")
+        if not np.abs(self.basis @ self.basis.conj().T - np.eye(rank)).max() < 1e-3:
+            raise InputError("dictionary: the rows of its basis are not orthonormal")
         bad = ~(np.isfinite(self.norms) & (self.norms > 0) & np.isfinite(self.coefficients).all(axis=1))
         bad |= ~(np.abs(np.linalg.norm(self.coefficients, axis=1) - 1) < 1e-4)
         if bad.any():
@@ -72,6 +78,7 @@ class Dictionary:
             )
         for name in ("coefficients", "norms", "basis"):
             object.__setattr__(self, name, freeze(getattr(self, name)))
+        object.__setattr__(self, "parameters", {name: freeze(values) for name, values in self.parameters.items()})
 
     def __repr__(self) -> str:
         """Sizes, not values."""

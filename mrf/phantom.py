@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .core.arrays import Array
+from .core.errors import InputError
 from .core.units import MILLIMETRE
 from .recon.trajectory import Trajectory
 from .simulation.reference import configuration_orders, simulate_reference
@@ -139,6 +140,8 @@ def spiral(
         Interleaves that would sample the centre fully.
     """
     edge = n / 2
+    if not 0 < inner < n_arms:
+        raise InputError(f"spiral: got inner {inner} and {n_arms} arms, expected 0 < inner < arms")
     growth = n_arms / inner - 1
     turns = edge * np.log(1 + growth) / (inner * growth)
     angle = np.linspace(0, 2 * np.pi * turns, 20001)

@@ -65,7 +65,7 @@ class Recipe:
             raise InputError(f"recipe: method is {self.method!r}, expected one of {', '.join(METHODS)}")
         for name in ("iterations", "rank"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"recipe: {name} is {value!r}, expected a whole number >= 1")
         if not (isinstance(self.mask_threshold, int | float) and 0 <= self.mask_threshold < 1):
             raise InputError(f"recipe: mask_threshold is {self.mask_threshold!r}, expected a fraction in [0, 1)")
@@ -73,6 +73,8 @@ class Recipe:
             axis = getattr(self, name)
             if not (isinstance(axis, tuple) and len(axis) == 3 and all(isinstance(x, int | float) for x in axis)):
                 raise InputError(f"recipe: {name} is {axis!r}, expected [start, stop, number of values] in s")
+            if axis[1] > 100:
+                raise InputError(f"recipe: {name} reaches {axis[1]:g} s; give it in seconds")
         self.grid()
 
     def grid(self) -> Grid:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .core.arrays import Array
+from .core.errors import InputError
 from .core.maps import Flag, Maps
 from .core.storage import atomic_path
 from .core.units import MILLISECOND
@@ -69,6 +70,8 @@ def write_report(maps: Maps, path: str | Path, *, title: str = "") -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if len(maps.shape) not in (2, 3):
+        raise InputError(f"report: maps of shape {maps.shape} are no (y, x) or (z, y, x) image")
     values = {name: array for name, array in maps.parameters.items() if name in _PANELS}
     values |= {"pd": np.abs(maps.pd), "score": maps.score}
     figure = Figure(figsize=(3.6 * len(values), 6.6), layout="constrained")

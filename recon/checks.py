@@ -53,6 +53,12 @@ def checked_coils(coils: Array, n_coils: int, trajectory: Trajectory) -> Array:
     return maps
 
 
+def coil_power(coils: Array) -> Array:
+    """(*matrix) sum of squared sensitivities, 1 where there are none: what gridding is divided by."""
+    power: Array = np.sum(np.abs(coils) ** 2, axis=0)
+    return np.where(power > 1e-3 * power.max(), power, 1).astype(power.dtype)
+
+
 def checked_basis(basis: Array, trajectory: Trajectory) -> Array:
     """`basis` as (rank, frames) orthonormal rows.
 
@@ -62,7 +68,7 @@ def checked_basis(basis: Array, trajectory: Trajectory) -> Array:
         Another number of frames than the trajectory has, or rows that are not orthonormal.
     """
     rows = as_host("basis", basis)
-    if rows.ndim != 2 or rows.shape[1] != trajectory.n_frames:
+    if rows.ndim != 2 or rows.shape[1] != trajectory.n_frames or rows.shape[0] == 0:
         raise InputError(
             f"basis: got shape {rows.shape}, but the trajectory has {trajectory.n_frames} frames; expected "
             "(rank, frames), so check that scan and sequence belong together"

@@ -25,8 +25,8 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
     Returns
     -------
     (frames, samples) float64, read-only
-        The weight of each distinct readout times the number of distinct readouts: right for temporal
-        weights of mean square 1 / frames, which the rows of an orthonormal basis are.
+        The weight of each distinct readout shared among the frames that play it, times the number of frames:
+        right for temporal weights of mean square 1 / frames, which the rows of an orthonormal basis are.
 
     References
     ----------
@@ -43,4 +43,5 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
         image = spread(weights[None].astype(np.complex64), radians, doubled) * window
         weights = weights / np.abs(sample(image.astype(np.complex64), radians)[0])
     per_arm = weights.reshape(len(first), -1)
-    return freeze(per_arm[played] * len(first))
+    plays = np.bincount(played)
+    return freeze(per_arm[played] * (trajectory.n_frames / plays[played])[:, None])

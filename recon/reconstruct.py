@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from ..core.arrays import Array, whole
 from ..core.errors import InputError, UnsupportedError
-from .checks import check_memory, checked_basis, checked_coils, checked_kspace
+from .checks import check_memory, checked_basis, checked_coils, checked_kspace, coil_power
 from .coils import estimate_coils
 from .density import density_weights
 from .subspace import SubspaceModel
@@ -69,10 +69,11 @@ def reconstruct(
     check_memory(len(basis), len(kspace), trajectory, kspace.itemsize)
     scale: Array = np.abs(kspace).max()  # so that no scale overflows single precision
     kspace = kspace / scale
-    coils = checked_coils(estimate_coils(kspace, trajectory) if coils is None else coils, len(kspace), trajectory)
+    coils = estimate_coils(kspace, trajectory, weights=basis[0].conj()) if coils is None else coils
+    coils = checked_coils(coils, len(kspace), trajectory).astype(kspace.dtype)
     precision = kspace.dtype if basis.dtype.kind == "c" else kspace.real.dtype
-    model = SubspaceModel(trajectory, basis.astype(precision), coils.astype(kspace.dtype))
-    made = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype))
+    model = SubspaceModel(trajectory, basis.astype(precision), coils)
+    made = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype)) / coil_power(coils)
     return scale * (made if method == "gridding" else _least_squares(model, kspace, made, iterations, progress))
 
 

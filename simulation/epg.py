@@ -72,17 +72,16 @@ def simulate(
     >>> abs(simulate(s, t1=1.0, t2=0.1).round(4))
     array([0.0068], dtype=float32)
     """
-    _refuse(sequence, diffusion, repetitions, n_states, dtype)
+    _refuse(sequence, diffusion, repetitions, dtype)
     tissue, shape = _tissue(t1, t2, b1, off_resonance)
-    factors = real("slice_profile", 1.0 if slice_profile is None else slice_profile).reshape(-1)
-    if len(factors) == 0:
-        raise InputError("slice_profile: got no positions, expected at least one factor on the flip angle")
-    return _play(sequence, tissue, factors, n_states, np.dtype(dtype)).reshape(*shape, sequence.n_frames)
+    factors = np.atleast_1d(real("slice_profile", 1.0 if slice_profile is None else slice_profile))
+    if factors.ndim != 1 or len(factors) == 0:
+        raise InputError(f"slice_profile: got shape {factors.shape}, expected (positions,) factors on the flip angle")
+    states = None if n_states is None else whole("n_states", n_states, 1)
+    return _play(sequence, tissue, factors, states, np.dtype(dtype)).reshape(*shape, sequence.n_frames)
 
 
-def _refuse(
-    sequence: Sequence, diffusion: npt.ArrayLike, repetitions: int | str, n_states: int | None, dtype: npt.DTypeLike
-) -> None:
+def _refuse(sequence: Sequence, diffusion: npt.ArrayLike, repetitions: int | str, dtype: npt.DTypeLike) -> None:
     if sequence.n_frames == 0:
         raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
     if (sequence.kinds == EventKind.SPIN_LOCK).any():
@@ -91,8 +90,6 @@ def _refuse(
         raise UnsupportedError("diffusion: not handled yet; leave it at 0")
     if repetitions != 1:
         raise UnsupportedError(f"repetitions={repetitions!r}: not handled yet; play sequence * n")
-    if n_states is not None:
-        whole("n_states", n_states, 1)
     if np.dtype(dtype) not in (np.complex64, np.complex128):
         raise InputError(f"dtype: got {np.dtype(dtype)}, expected complex64 or complex128")
 
@@ -179,46 +176,61 @@ def octaves(t2: Array) -> list[Array]:
 def sufficient_states(played: _Played, tissue: Array) -> int:
     """Configuration orders that keep the truncation error of these atoms below `TRUNCATION_TOLERANCE`.
 
-    The atoms at both ends of each parameter, among all and among those of the longest T2, are
+    The atoms at both ends of each parameter and some in between, among all and those of the longest T2, are
     simulated in double precision with :func:`surviving_orders`; n doubles until they agree with that
-    to half the tolerance, which leaves the other half to the atoms in between.
+    to a quarter of the tolerance, which leaves the rest to the atoms in between.
     """
-    longest = np.flatnonzero(tissue[:, 1] >= 0.999 * tissue[:, 1].max())
-    between = longest[:: max(1, len(longest) // 8)]
-    ends = {
-        int(group[i])
-        for group in (np.arange(len(tissue)), longest)
-        for column in tissue[group].T
-        for i in (column.argmin(), column.argmax())
-    }
-    probes = tissue[sorted(ends.union(between.tolist()))]
-    enough = surviving_orders(played, float(tissue[:, 1].max()))
-    whole = _run(played, probes, enough, np.dtype(np.complex128))
-    allowed = TRUNCATION_TOLERANCE / 2 * np.linalg.norm(whole, axis=1)
+    probes, double = tissue[_probes(tissue)], np.dtype(np.complex128)
+    longest = float(tissue[:, 1].max())
+    enough = surviving_orders(played, longest, _SURVIVING)
+    whole = _run(played, probes, enough, double)
+    weakest = float(np.linalg.norm(whole, axis=1).min())
+    if weakest < 1 and enough <= played.span:  # the tolerance is relative to the signal
+        enough = surviving_orders(played, longest, _SURVIVING * weakest)
+        whole = _run(played, probes, enough, double)
+    allowed = TRUNCATION_TOLERANCE / 4 * np.linalg.norm(whole, axis=1)
     n = 8
     while n < enough:
-        error = np.linalg.norm(_run(played, probes, n, np.dtype(np.complex128)) - whole, axis=1)
-        if (error <= allowed).all():
+        if (np.linalg.norm(_run(played, probes, n, double) - whole, axis=1) <= allowed).all():
             return n
         n *= 2
     return enough
 
 
-def surviving_orders(played: _Played, t2: float) -> int:
-    """Configuration orders beyond which nothing comes back.
+def _probes(tissue: Array) -> Array:
+    """Numbers of at most 32 atoms: ends of every parameter, among all and the longest T2, and some in between."""
+    everything = np.arange(len(tissue))
+    longest = np.flatnonzero(tissue[:, 1] >= 0.999 * tissue[:, 1].max())
+    chosen: list[int] = []
+    rng = np.random.default_rng(0)
+    for group in (longest, everything):
+        chosen += [int(group[i]) for column in tissue[group].T for i in (column.argmin(), column.argmax())]
+        chosen += rng.permutation(group)[:8].tolist()
+    return np.unique(chosen)
+
+
+def surviving_orders(played: _Played, t2: float, amplitude: float) -> int:
+    """Configuration orders beyond which nothing above `amplitude` comes back.
 
     To be seen, magnetization that was dephased by n cycles must be rephased by n again, and for all these
-    cycles it is transverse. The least time in which the sequence plays 2n cycles, over the intervals
-    between pulses in any order, therefore bounds what order n can contribute by exp(-time / T2).
+    cycles it is transverse: for whole intervals between pulses, but for the last one, which ends with its
+    readout. The least time in which the sequence plays 2n cycles, over the intervals in any order,
+    therefore bounds what order n can contribute by exp(-time / T2).
     """
-    acting = ~np.isin(played.table[:, 0], [EventKind.DELAY, EventKind.DEPHASE, EventKind.READOUT])
-    interval = np.cumsum(acting)
-    cycles = np.bincount(interval, np.abs(played.table[:, 1]) * (played.table[:, 0] == EventKind.DEPHASE))
-    time = np.bincount(interval, played.table[:, 1] * (played.table[:, 0] == EventKind.DELAY))
-    cycles, time = cycles[cycles > 0], time[cycles > 0]
-    quickest = np.argsort(time / cycles)
-    time_of_cycles = np.cumsum(time[quickest])
-    surviving = int(np.searchsorted(time_of_cycles, -np.log(_SURVIVING) * t2))
+    kind, value = played.table[:, 0], played.table[:, 1]
+    interval = np.cumsum(~np.isin(kind, [EventKind.DELAY, EventKind.DEPHASE, EventKind.READOUT]))
+    cycles = np.bincount(interval, np.abs(value) * (kind == EventKind.DEPHASE))
+    duration = np.bincount(interval, value * (kind == EventKind.DELAY))
+    clock = np.cumsum(value * (kind == EventKind.DELAY))
+    unread = duration.copy()
+    read = kind == EventKind.READOUT
+    unread[interval[read]] = np.cumsum(duration)[interval[read]] - clock[read]  # the last readout counts
+    ending = np.isin(np.arange(len(duration)), interval[read])
+    spared = unread[ending].max(initial=0)
+    cycles, duration = cycles[cycles > 0], duration[cycles > 0]
+    quickest = np.argsort(duration / cycles)
+    needed = spared - math.log(amplitude) * t2 if amplitude > 0 else math.inf
+    surviving = int(np.searchsorted(np.cumsum(duration[quickest]), needed))
     return min(played.span, math.ceil(float(cycles[quickest][: surviving + 1].sum()) / 2)) + 1
 
 

@@ -34,29 +34,31 @@ _TAYLOR = tuple(np.float32(1 / math.factorial(n)) for n in range(2, 8))
 
 
 @numba.njit(**_COMPILE)
-def _expm1(rate: Array, time: float, out: Array, bits: Array, scale: Array) -> None:
-    """``expm1(-rate * time)`` of 32 lanes; `bits` and `scale` are scratch.
+def _exponentials(rate: Array, time: float, exp: Array, expm1: Array, bits: Array, scale: Array) -> None:
+    """``exp(-rate * time)`` and ``expm1(-rate * time)`` of 32 lanes; `bits` and `scale` are scratch.
 
-    In single precision x = n ln 2 + r, and 2^n expm1(r) + (2^n - 1) keeps the relative precision that
-    1 - exp(x) loses for small x.
+    In single precision x = n ln 2 + r, y = expm1(r): 2^n y + 2^n keeps the relative precision of small
+    exponentials, 2^n y + (2^n - 1) that of small x.
     """
-    if out.itemsize == 8:
+    if exp.itemsize == 8:
         for lane in range(LANES):
-            out[lane] = math.expm1(-rate[lane] * time)
+            exp[lane] = math.exp(-rate[lane] * time)
+            expm1[lane] = math.expm1(-rate[lane] * time)
         return
     whole, power = bits.view(np.int32), scale.view(np.int32)
     c2, c3, c4, c5, c6, c7 = _TAYLOR
     for lane in range(LANES):
         x = max(np.float32(-time * rate[lane]), _LOWEST)
-        out[lane] = x
+        exp[lane] = x
         bits[lane] = x * _LOG2_E + _ROUND
     for lane in range(LANES):
         power[lane] = (whole[lane] << _MANTISSA_BITS) + _ONE_BITS
     for lane in range(LANES):
         n = bits[lane] - _ROUND
-        r = (out[lane] - n * _LN2_HIGH) - n * _LN2_LOW
+        r = (exp[lane] - n * _LN2_HIGH) - n * _LN2_LOW
         y = r + r * r * (c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * c7)))))
-        out[lane] = scale[lane] * y + (scale[lane] - np.float32(1))
+        exp[lane] = scale[lane] * y + scale[lane]
+        expm1[lane] = scale[lane] * y + (scale[lane] - np.float32(1))
 
 
 @numba.njit(**_COMPILE)
@@ -156,11 +158,10 @@ def _act(
 ) -> None:
     """Let the pending time pass, then play an event that touches all orders."""
     one, half = p.dtype.type(1), p.dtype.type(0.5)
-    _expm1(rate[1], waiting, lanes[0], work[2], work[3])
-    _expm1(rate[0], waiting, lanes[2], work[2], work[3])
+    _exponentials(rate[1], waiting, lanes[0], lanes[2], work[2], work[3])
+    _exponentials(rate[0], waiting, lanes[1], lanes[2], work[2], work[3])
     for lane in range(LANES):
-        lanes[0, lane] = half * (one + lanes[0, lane])
-        lanes[1, lane] = one + lanes[2, lane]
+        lanes[0, lane] *= half
         lanes[2, lane] = -lanes[2, lane]
     if kind == PULSE:
         _angle(lanes[3], lanes[4], b1, value, 0.0)
@@ -180,11 +181,10 @@ def _record(
     p: Array, lower: int, rate: Array, omega: Array, waiting: float, phase: float, out: Array, work: Array
 ) -> None:
     """p_0 after the pending time and phase, into (channels, 32) `out`."""
-    one = p.dtype.type(1)
-    _expm1(rate[1], waiting, work[0], work[2], work[3])
+    _exponentials(rate[1], waiting, work[0], work[1], work[2], work[3])
     for channel in range(len(out)):
         for lane in range(LANES):
-            out[channel, lane] = p[lower, channel, lane] * (one + work[0, lane])
+            out[channel, lane] = p[lower, channel, lane] * work[0, lane]
     if len(out) == 2:
         _angle(work[0], work[1], omega, waiting, phase)
         for lane in range(LANES):

@@ -50,10 +50,11 @@ def simulate_reference(
             z = z * np.exp(-first / t1)[:, None]
             z[:, top] -= np.expm1(-first / t1)
         elif kind == EventKind.DEPHASE:
-            cycles = int(first)
-            f = np.roll(f, cycles, axis=1)
-            f[:, : max(cycles, 0)] = 0
-            f[:, f.shape[1] + min(cycles, 0) :] = 0
+            cycles, width = int(first), f.shape[1]
+            shifted = np.zeros_like(f)
+            if abs(cycles) < width:
+                shifted[:, max(cycles, 0) : width + min(cycles, 0)] = f[:, max(-cycles, 0) : width - max(cycles, 0)]
+            f = shifted
         elif kind == EventKind.CRUSH:
             f = 0 * f
         elif kind == EventKind.READOUT:

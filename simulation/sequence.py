@@ -38,6 +38,8 @@ class Event(NamedTuple):
 
 
 def _number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> float:
+    if not isinstance(value, float | int | np.number):
+        raise InputError(f"{name}: got {value!r}, expected a number")
     number = float(value)
     if not (math.isfinite(number) and low <= number <= high):
         raise InputError(f"{name}: got {value}, expected a finite number in [{low:g}, {high:g}]")
@@ -124,6 +126,7 @@ class Sequence:
         if not known.all():
             row = int(np.argmin(known))
             raise InputError(f"events: row {row} has kind {table[row, 0]:g}, expected 1 to {max(EventKind)}")
+        _check_rows(table)
         object.__setattr__(self, "events", freeze(table))
         object.__setattr__(self, "name", name)
 
@@ -162,6 +165,22 @@ class Sequence:
             f"Sequence({self.name!r}, {self.n_frames} frames, {len(self.events)} events, "
             f"{self.duration:.4g} s, {self.digest[:8]})"
         )
+
+
+def _check_rows(table: Array) -> None:
+    """Refuse values no scanner can play, however the table was made."""
+    kind, first, second = table.T
+    rules = (
+        ("duration", np.isin(kind, [EventKind.DELAY, EventKind.SPIN_LOCK]), first < 0, ">= 0"),
+        ("amplitude", kind == EventKind.SPIN_LOCK, second < 0, ">= 0"),
+        ("efficiency", np.isin(kind, [EventKind.INVERT, EventKind.SATURATE]), (first < 0) | (first > 1), "in [0, 1]"),
+        ("cycles per voxel", kind == EventKind.DEPHASE, first != np.rint(first), "a whole number"),
+        ("b_value", kind == EventKind.DEPHASE, second < 0, ">= 0"),
+    )
+    for name, which, wrong, expected in rules:
+        if (which & wrong).any():
+            row = int(np.argmax(which & wrong))
+            raise InputError(f"events: row {row}: {name} is {table[row, 1:].tolist()}, expected {expected}")
 
 
 def _rows(events: "Iterable[Event | Sequence]") -> Iterator[tuple[float, float, float]]:

@@ -1,12 +1,16 @@
 """The house rules that a program can check: layers, links, file and function sizes, the wheel."""
 
 import ast
+import doctest
+import importlib
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import mrf
 
 ROOT = Path(__file__).parent.parent
 LINKS = {"simulation", "recon", "dictionaries"}
@@ -87,6 +91,19 @@ def test_sizes() -> None:
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or 0) - node.lineno + 1
                 assert length <= 60, f"{path}: {node.name} has {length} lines"
+
+
+def test_doctests() -> None:
+    """Every example in a docstring runs and gives what it says; each public verb has one."""
+    tried = {}
+    for name in source_files():
+        if not name.startswith("cli.") and not name.endswith("__main__"):
+            result = doctest.testmod(importlib.import_module(f"mrf.{name}"))
+            assert result.failed == 0, name
+            tried[name] = result.attempted
+    assert sum(tried.values()) > 20
+    for verb in (mrf.simulate, mrf.build, mrf.reconstruct, mrf.match, mrf.fit, mrf.estimate_coils, mrf.preset):
+        assert ">>>" in (verb.__doc__ or ""), verb
 
 
 def test_folders_at_the_top_are_linked() -> None:

@@ -267,6 +267,8 @@ def test_recipes(tmp_path: Path) -> None:
         ({"mask_threshold": 2.0}, "mask_threshold is 2.0"),
         ({"iterations": 1.5}, "iterations is 1.5"),
         ({"t1": 5}, "t1 is 5, expected"),
+        ({"t1": (50, 5000, 10)}, "reaches 5000 s; give it in seconds"),
+        ({"rank": True}, "rank is True"),
         ({"t1": (0.05, 5.0, "x")}, "expected .start, stop, number of values. in s"),
         ({"t2": (0.05, float("nan"), 5)}, "axis: got"),
     ]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -72,8 +73,29 @@ def test_a_small_budget_gives_the_same_dictionary(short_fisp: mrf.Sequence) -> N
     roomy, tight = mrf.build(short_fisp, grid, rank=5), mrf.build(short_fisp, grid, rank=5, memory="1MB")
     assert roomy.digest == tight.digest
     assert relative(tight.coefficients, roomy.coefficients) < 1e-5
-    with pytest.raises(mrf.InputError, match="too few for one atom"):
+    with pytest.raises(mrf.InputError, match="too few for the subspace of 60 frames"):
         mrf.build(short_fisp, grid, memory=1000)
+
+
+def test_numpy_numbers_are_numbers(short_fisp: mrf.Sequence) -> None:
+    grid = mrf.Grid(t1=mrf.log_axis(0.3, 3.0, 6), t2=mrf.log_axis(0.03, 0.3, 5))
+    plain = mrf.build(short_fisp, grid, rank=6, n_states=20)
+    same = mrf.build(short_fisp, grid, rank=np.int64(6), n_states=20.0)
+    assert same.digest == plain.digest
+    assert mrf.build(short_fisp, grid, energy=np.float32(0.5)).rank >= 1
+
+
+def test_impossible_dictionaries_are_refused(small_dictionary: mrf.Dictionary) -> None:
+    d = small_dictionary
+    for change, message in (
+        ({"basis": np.ones_like(d.basis)}, "basis are not orthonormal"),
+        ({"parameters": {}}, "no atoms or no parameters"),
+        ({"parameters": {"t1": -d.parameters["t1"]}}, "values a tissue can have"),
+    ):
+        with pytest.raises(mrf.InputError, match=message):
+            replace(d, **change)
+    with pytest.raises(ValueError, match="read-only"):
+        d.parameters["t1"][0] = 5
 
 
 def test_digest_follows_every_input(short_fisp: mrf.Sequence) -> None:

@@ -252,8 +252,9 @@ def test_memory_budget() -> None:
     assert memory_budget("2GB") == 2 * 10**9
     assert memory_budget("100 kb") == 10**5
     assert memory_budget(5) == 5
+    assert memory_budget("2e9") == 2 * 10**9
     assert 0 < memory_budget(None) <= available_memory()
-    for wrong in ("much", "-1GB", 0, "1.2.3GB"):
+    for wrong in ("much", "-1GB", 0, "1.2.3GB", float("inf"), float("nan")):
         with pytest.raises(mrf.InputError, match="memory: got"):
             memory_budget(wrong)
 

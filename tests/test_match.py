@@ -71,6 +71,20 @@ def test_invalid_voxels_are_flagged_not_matched(small_dictionary: mrf.Dictionary
     assert (nothing.flags == 1).all()
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_any_scale(small_dictionary: mrf.Dictionary, scale: float) -> None:
+    d = small_dictionary
+    maps = mrf.match((d.coefficients[100:104].astype(np.complex128) * scale).T, d)
+    assert maps.index.tolist() == [100, 101, 102, 103]
+    assert np.allclose(np.abs(maps.pd) * d.norms[100:104] / scale, 1)
+
+
+def test_one_dimension_cannot_tell_atoms_apart(short_fisp: mrf.Sequence) -> None:
+    d = mrf.build(short_fisp, mrf.Grid(t1=[0.5, 1.0], t2=[0.1]), rank=1)
+    with pytest.raises(mrf.InputError, match="rank 1 cannot tell atoms apart"):
+        mrf.match(np.ones((1, 2)), d)
+
+
 def test_noise_has_a_low_score(small_dictionary: mrf.Dictionary) -> None:
     rng = np.random.default_rng(0)
     maps = mrf.match(rng.standard_normal((6, 400)) + 1j * rng.standard_normal((6, 400)), small_dictionary)
@@ -83,6 +97,8 @@ def test_noise_has_a_low_score(small_dictionary: mrf.Dictionary) -> None:
     [
         ({"mask": np.ones(3, bool)}, r"mask: got shape \(3,\)"),
         ({"mask": np.zeros(2, bool)}, "with 0 voxels"),
+        ({"mask": np.array([1.0, np.nan])}, "mask: got float64 values"),
+        ({"low_score": np.nan}, "low_score: got nan"),
         ({"memory": "1MB"}, "less than the 8 MB"),
         ({"memory": "plenty"}, "memory: got 'plenty'"),
     ],
@@ -106,6 +122,10 @@ def test_signal_mask() -> None:
     images = np.array([[0.0, 1.0, 10.0, np.nan]])
     assert signal_mask(images, 0.2).tolist() == [False, False, True, True]
     assert signal_mask(images, 0.0).all()
+    small = np.full((1, 128, 128), 1e-3)
+    small[0, :8, :8] = 1
+    assert signal_mask(small, 0.05).sum() == 64
+    assert signal_mask(np.where(small == 1, 1, 0), 0.05).sum() == 64
     with pytest.raises(mrf.InputError, match="fraction"):
         signal_mask(images, 1.0)
 

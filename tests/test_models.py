@@ -12,7 +12,7 @@ TIMES = 8e-3 * np.arange(1, 33)
 
 def test_spin_echoes_give_t2_whatever_t1_and_b1() -> None:
     t1, t2 = np.array([2.5, 0.3, 1.0]), np.array([0.3, 0.2, 0.04])
-    b1 = np.array([0.95, 0.8, 0.7])
+    b1 = np.array([1.0, 0.8, 0.7])
     profile = hann_sinc_profile(2.0)
     series = np.abs(mrf.simulate(mrf.multi_spin_echo(32, 8e-3), t1=t1, t2=t2, b1=b1, slice_profile=profile)).T * 5
     maps = fit("multi_spin_echo", series, echo_times=TIMES)
@@ -20,6 +20,7 @@ def test_spin_echoes_give_t2_whatever_t1_and_b1() -> None:
     assert np.abs(maps.b1 - b1).max() < 0.03
     assert np.allclose(np.abs(maps.pd), 5, rtol=0.05)
     assert set(maps.parameters) == {"t2", "b1"}
+    assert not maps.flags.any()
     assert "multi_spin_echo" in models()
     assert "multi_spin_echo" in maps.provenance["method"]
 
@@ -40,6 +41,7 @@ def test_profile_of_a_hann_sinc() -> None:
         ("magic", {"echo_times": TIMES}, "model: got 'magic', expected one of multi_spin_echo"),
         ("multi_spin_echo", {}, "echo_times is unknown or missing"),
         ("multi_spin_echo", {"echo_times": TIMES, "colour": 1}, "colour is unknown or missing"),
+        ("multi_spin_echo", {"echo_times": 1e3 * TIMES}, "give them in seconds"),
         ("multi_spin_echo", {"echo_times": [0.01]}, "at least two echoes"),
         ("multi_spin_echo", {"echo_times": [0.01, 0.03]}, "multiples of the first"),
         ("multi_spin_echo", {"echo_times": TIMES[:5]}, "expected 5 frames"),

@@ -40,7 +40,7 @@ def test_enough_states_for_the_longest_t2() -> None:
 
 def test_kspace_is_the_exact_sum() -> None:
     phantom = brain(24, 3, 0.2)
-    trajectory = spiral(10, 24, 0.2, n_arms=4, n_samples=30)
+    trajectory = spiral(10, 24, 0.2, n_arms=4, inner=2, n_samples=30)
     rng = np.random.default_rng(0)
     inside = phantom.labels > 0
     series = rng.standard_normal((inside.sum(), 10)) + 1j * rng.standard_normal((inside.sum(), 10))

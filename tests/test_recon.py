@@ -137,7 +137,7 @@ def test_coils_of_a_thin_slab_and_of_small_matrices() -> None:
     ratio, expected = found[1, :, 12, 6:18] / found[0, :, 12, 6:18], coils[1, :, 12, 6:18] / coils[0, :, 12, 6:18]
     assert np.abs(ratio - expected).max() < 0.2
     small = mrf.Trajectory(k[..., 1:] / 4, (8, 8), (0.2, 0.2))
-    with pytest.raises(mrf.InputError, match="too small to estimate them"):
+    with pytest.raises(mrf.InputError, match="too small for a kernel"):
         mrf.estimate_coils(kspace, small)
 
 
@@ -151,6 +151,37 @@ def test_any_scale_of_kspace(factor: float) -> None:
 def test_what_cannot_fit_is_refused_first() -> None:
     with pytest.raises(mrf.InputError, match=r"needs about .* GB"):
         check_memory(10, 8, mrf.Trajectory(np.zeros((1, 1, 2)), (60000, 60000), (1.0, 1.0)), 8)
+
+
+def test_coils_of_a_signal_that_alternates() -> None:
+    """Balanced trains change sign every frame, and every other arm is always negative."""
+    n, frames = 48, 60
+    t = spiral(frames, n, 0.24, n_arms=30, inner=15, n_samples=300)
+    y, x = np.meshgrid(*[(np.arange(n) - n // 2) / n] * 2, indexing="ij")
+    disc = np.hypot(y, x) < 0.35
+    coils = np.array([1 + 0.6 * x + 0.2j * y, 0.8 - 0.5 * y + 0.3j * x, 0.9 + 0.5j * x])
+    coils = coils / np.linalg.norm(coils, axis=0)
+    basis = ((-1.0) ** np.arange(frames) * np.linspace(1, 0.5, frames))[None]
+    basis = basis / np.linalg.norm(basis)
+    kspace = SubspaceModel(t, basis, coils).forward(disc[None] + 0j)
+    for weights in (None, basis[0]):
+        found = mrf.estimate_coils(kspace, t, weights=weights)
+        agreement = np.abs(np.sum(found.conj() * coils, axis=0))[np.hypot(y, x) < 0.3]
+        assert np.percentile(agreement, 5) > 0.97
+
+
+def test_arms_played_unequally_often() -> None:
+    n = 64
+    once = spiral(48, n, 0.24, n_samples=400)
+    frames = np.append(np.zeros(48, int), np.arange(48))  # the first arm 49 times
+    t = mrf.Trajectory(once.k[frames], (n, n), (0.24, 0.24))
+    y, x = np.meshgrid(*[(np.arange(n) - n // 2) / n] * 2, indexing="ij")
+    truth = (np.hypot(y, x) < 0.35)[None] + 0j
+    basis, coils = np.full((1, 96), 96**-0.5), np.ones((1, n, n), complex)
+    kspace = SubspaceModel(t, basis, coils).forward(truth)
+    assert relative(mrf.reconstruct(kspace, t, basis, coils=coils, method="gridding"), truth) < 0.15
+    twice = mrf.reconstruct(2 * kspace, t, basis, coils=2 * coils, method="gridding")
+    assert relative(twice, truth) < 0.15  # coils of any scale
 
 
 def test_arms_are_found() -> None:
@@ -193,6 +224,7 @@ def test_trajectories_beyond_the_band_are_refused() -> None:
         ({"kspace": np.zeros((3, 30, 220))}, "every sample is zero"),
         ({"basis": np.eye(29)[:3]}, "the trajectory has 30 frames"),
         ({"basis": np.ones((3, 30))}, "not orthonormal"),
+        ({"basis": np.ones((0, 30))}, "basis: got shape"),
         ({"coils": np.zeros((3, 24, 24))}, "only zero sensitivities"),
         ({"coils": np.ones((2, 24, 24))}, r"coils: got shape \(2, 24, 24\)"),
         ({"method": "magic"}, "expected one of least_squares, gridding"),

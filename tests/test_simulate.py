@@ -123,6 +123,52 @@ def test_automatic_states_of_sequences_that_rephase_late() -> None:
         assert abs(got[0]) == pytest.approx(np.exp(-time / 0.1), rel=1e-4)
 
 
+def test_a_late_pulse_does_not_hide_an_early_echo() -> None:
+    echo = [pulse(np.pi / 2), dephase(100), delay(0.01), pulse(np.pi, np.pi / 2), dephase(100), readout()]
+    tail = [delay(10), pulse(0.0), dephase(20), delay(1.9), pulse(0.0)]
+    got = mrf.simulate(Sequence(echo + tail), t1=1.0, t2=0.1, dtype="complex128")
+    assert abs(got[0]) == pytest.approx(np.exp(-0.1), rel=1e-4)
+
+
+def test_weak_echoes_keep_their_relative_precision() -> None:
+    pause = [delay(0.001), dephase(), pulse(0.0)] * 90
+    slow = Sequence([pulse(np.pi / 2), *pause, pulse(np.pi, np.pi / 2), *pause, readout()])
+    got = mrf.simulate(slow, t1=1.0, t2=0.0095, dtype="complex128")
+    assert abs(got[0]) == pytest.approx(np.exp(-0.18 / 0.0095), rel=1e-4)
+
+
+def test_atoms_between_silent_ends_are_looked_at() -> None:
+    s = Sequence([pulse(np.pi / 2), dephase(40), delay(0.01), pulse(np.pi), dephase(40), delay(0.01), readout()])
+    t1, b1 = (x.ravel() for x in np.meshgrid(np.linspace(0.5, 2, 8), np.linspace(0, 2, 9), indexing="ij"))
+    got = mrf.simulate(s, t1=t1, t2=0.1, b1=b1, dtype="complex128")[:, 0]
+    exact = simulate_reference(s, t1, np.full(72, 0.1), b1, np.zeros(72))[:, 0]
+    assert np.abs(got - exact).max() < 1e-5
+
+
+def test_a_train_with_rare_inversions() -> None:
+    flip = np.where(np.arange(53) % 30 == 0, np.pi, np.deg2rad(5.3))
+    s = mrf.fisp(flip, 0.012, 0.002, inversion_time=0.02)
+    p = mrf.Grid(t1=mrf.log_axis(0.2, 4, 8), t2=mrf.log_axis(0.02, 0.5, 12), b1=np.linspace(0.5, 1.5, 6)).parameters
+    automatic = mrf.simulate(s, **p, dtype="complex128")
+    exact = mrf.simulate(s, **p, dtype="complex128", n_states=60)
+    error = np.linalg.norm(automatic - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    assert error.max() < 2 * TRUNCATION_TOLERANCE
+
+
+def test_short_t2_in_single_precision() -> None:
+    s = Sequence([pulse(np.pi / 2), delay(0.1), readout()])
+    t2 = np.array([0.0125, 0.01, 0.008, 0.006, 0.005, 0.002])
+    single, double = (mrf.simulate(s, t1=1.0, t2=t2, dtype=kind) for kind in ("complex64", "complex128"))
+    assert np.abs(single / double - 1).max() < 2e-5
+
+
+def test_moments_larger_than_the_states() -> None:
+    s = Sequence([pulse(np.pi / 2), dephase(-4), dephase(1), readout(), dephase(9), readout()])
+    tissue = (np.ones(1), np.full(1, 0.1), np.ones(1), np.zeros(1))
+    assert not simulate_reference(s, *tissue, n_states=2).any()
+    assert not mrf.simulate(s, t1=1.0, t2=0.1, n_states=2).any()
+
+
 def test_single_precision() -> None:
     s = mrf.preset("jiang2015_fisp")
     t1, t2 = np.array([0.3, 1.0, 4.0]), np.array([0.03, 0.1, 0.5])
@@ -155,9 +201,11 @@ def test_broadcasting(short_fisp: Sequence) -> None:
         ({"t1": np.ones(3), "t2": np.full(2, 0.1)}, "do not broadcast"),
         ({"n_states": 0}, "n_states: got 0"),
         ({"n_states": 2.5}, "n_states: got 2.5"),
+        ({"n_states": "5"}, "n_states: got '5'"),
+        ({"slice_profile": [[1.0], [0.5]]}, "slice_profile: got shape"),
         ({"dtype": "float32"}, "dtype: got float32"),
         ({"t1": "long"}, "t1: got <U4 values"),
-        ({"slice_profile": []}, "slice_profile: got no positions"),
+        ({"slice_profile": []}, "slice_profile: got shape"),
     ],
 )
 def test_bad_values_are_refused(short_fisp: Sequence, arguments: dict[str, object], message: str) -> None:

@@ -1,5 +1,6 @@
 """Array helpers: the array type, input checks that name the argument, and the memory budget."""
 
+import math
 import os
 import re
 from typing import Any, TypeAlias
@@ -61,6 +62,8 @@ def whole(name: str, value: float, least: int | None = None) -> int:
     InputError
         It is no whole number, or less than `least`.
     """
+    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
+        raise InputError(f"{name}: got {value!r}, expected a whole number")
     if not np.isfinite(value) or int(value) != value or (least is not None and value < least):
         bound = "" if least is None else f" >= {least}"
         raise InputError(f"{name}: got {value}, expected a whole number{bound}")
@@ -103,14 +106,14 @@ def memory_budget(memory: int | float | str | None) -> int:
     if memory is None:
         return available_memory() // 2
     if isinstance(memory, str):
-        found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)b?\s*", memory.lower())
+        found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)b?\s*", memory.lower())
         try:
             size = float(found[1]) * _UNITS[found[2]] if found else float("nan")
         except ValueError:
             size = float("nan")
     else:
         size = float(memory)
-    if not size > 0:
+    if not 0 < size < math.inf:
         raise InputError(f"memory: got {memory!r}, expected a positive size such as 2e9 or '2GB'")
     return int(size)
 

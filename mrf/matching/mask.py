@@ -7,7 +7,10 @@ from ..core.errors import InputError
 
 
 def signal_mask(images: Array, threshold: float) -> Array:
-    """Voxels whose norm over axis 0 reaches `threshold` times the 99th percentile of all finite norms.
+    """Voxels whose norm over axis 0 reaches `threshold` times that of the brightest part of the object.
+
+    That is the 99th percentile of the norms above a tenth of the largest: a few bright voxels do not set it,
+    and neither does a background larger than the object.
 
     Parameters
     ----------
@@ -32,5 +35,6 @@ def signal_mask(images: Array, threshold: float) -> Array:
     norm = np.linalg.norm(np.where(finite, images, 0).astype(np.complex128), axis=0)
     if threshold == 0 or not finite.any():
         return np.ones(norm.shape, bool)
-    mask: Array = ~finite | (norm >= threshold * np.percentile(norm[finite], 99))
+    bright = np.percentile(norm[norm >= 0.1 * norm.max()], 99)
+    mask: Array = ~finite | ((norm >= threshold * bright) & (norm > 0))
     return mask

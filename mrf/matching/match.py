@@ -38,7 +38,7 @@ def match(
     mask : (*matrix) bool array, optional
         Where to match.
     memory : int or str, optional
-        Budget; scores need 8 MB, smaller budgets are refused.
+        Budget; less than 8 MB and three copies of the atoms is refused.
     low_score : float
         Voxels that correlate less than this are flagged.
 
@@ -50,9 +50,7 @@ def match(
     Raises
     ------
     InputError
-        Rank or mask of another shape, no voxel in the mask.
-    UnsupportedError
-        Refinement, known maps or error bars are asked for.
+        Rank or mask that do not fit, no voxel in the mask.
 
     References
     ----------
@@ -68,8 +66,11 @@ def match(
     for name, value in (("refine", refine or None), ("known", known), ("noise_std", noise_std)):
         if value is not None:
             raise UnsupportedError(f"{name}: not handled yet; leave it out to get the best atom of the grid")
-    if memory_budget(memory) < _SCRATCH:
-        raise InputError(f"memory: {memory} is less than the 8 MB that one block of scores needs")
+    needed = _SCRATCH + 24 * dictionary.coefficients.size
+    if memory_budget(memory) < needed:
+        raise InputError(f"memory: {memory} is less than the {needed / 1e6:.0f} MB that scores and atoms need")
+    if not 0 <= low_score <= 1:
+        raise InputError(f"low_score: got {low_score}, expected a correlation in [0, 1]")
     images, where = _checked(coefficients, dictionary, mask)
     return _match(images, dictionary, where, low_score)
 
@@ -78,8 +79,10 @@ def _match(images: Array, dictionary: Dictionary, where: Array, low_score: float
     voxels = images.reshape(len(images), -1).T
     valid = np.isfinite(voxels).all(axis=1) & voxels.any(axis=1)
     used = np.flatnonzero(where.reshape(-1) & valid)
-    index, correlation = best_atoms(voxels[used], dictionary.coefficients)
-    score = (np.abs(correlation) / np.linalg.norm(voxels[used].astype(np.complex128), axis=1)).clip(max=1)
+    peak = np.abs(voxels[used]).max(axis=1)
+    signals = voxels[used] / peak[:, None]  # so that no scale overflows or underflows
+    index, correlation = best_atoms(signals, dictionary.coefficients)
+    score = (np.abs(correlation) / np.linalg.norm(signals.astype(np.complex128), axis=1)).clip(max=1)
     flags = np.where(_on_edge(dictionary)[index], Flag.GRID_EDGE, 0) | np.where(score < low_score, Flag.LOW_SCORE, 0)
     invalid = np.where(where & ~valid.reshape(where.shape), Flag.INVALID, 0)
 
@@ -90,7 +93,7 @@ def _match(images: Array, dictionary: Dictionary, where: Array, low_score: float
 
     return Maps(
         parameters={name: spread(values[index], np.nan) for name, values in dictionary.parameters.items()},
-        pd=spread(correlation / dictionary.norms[index], complex(np.nan, np.nan)),
+        pd=spread(correlation * peak / dictionary.norms[index], complex(np.nan, np.nan)),
         score=spread(score, np.nan),
         index=spread(index, -1),
         flags=(spread(flags, 0) | invalid).astype(np.uint8),
@@ -107,8 +110,13 @@ def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) ->
             f"coefficients: got shape {images.shape}, expected rank {dictionary.rank} on axis 0, as the "
             "dictionary has; compress the series with the same dictionary"
         )
+    if dictionary.rank == 1 and len(dictionary) > 1:
+        raise InputError("dictionary: rank 1 cannot tell atoms apart; build it with a higher rank")
     shape = images.shape[1:]
-    where = np.ones(shape, bool) if mask is None else as_host("mask", mask).astype(bool)
+    where = np.ones(shape, bool) if mask is None else as_host("mask", mask)
+    if where.dtype.kind not in "bui":
+        raise InputError(f"mask: got {where.dtype} values, expected True and False")
+    where = where.astype(bool)
     if where.shape != shape or not where.any():
         raise InputError(f"mask: got shape {where.shape} with {int(where.sum())} voxels, expected {shape} and some")
     return images, where
