@@ -7,12 +7,15 @@ parts stay zero and are left out (`channels` 1 instead of 2).
 The innermost loop runs over 32 atoms, which the compiler turns into vector instructions. Three things
 cost next to nothing:
 
-- a gradient moves the start of p and q by one row in a longer buffer;
+- a gradient moves the start of p and q by one row (order) in a longer buffer;
 - relaxation and precession wait, as a pending time and phase, until the next pulse needs the states;
 - orders above the highest one reached so far are not touched.
 
 Per atom, pulse, channel and order that leaves 12 floating-point operations and 6 memory accesses in
 cache. Exponentials in single precision are a polynomial over the lanes: libm's are scalar calls.
+
+p, q and z are flat: order k of channel c lies at ``((start + k) * channels + c) * 32``. Flat arrays and
+unsigned indices (no test for negative ones) make the inner loop three times faster than p[k, c, lane].
 """
 
 import math
@@ -23,6 +26,7 @@ import numpy as np
 from ..core.arrays import Array
 
 LANES = 32
+_WIDTH = np.uint64(LANES)
 PULSE, INVERT, SATURATE, DELAY, DEPHASE, CRUSH, READOUT = 1, 2, 3, 4, 6, 7, 8
 _COMPILE = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}, "error_model": "numpy"}
 
@@ -62,70 +66,81 @@ def _exponentials(rate: Array, time: float, exp: Array, expm1: Array, bits: Arra
 
 
 @numba.njit(**_COMPILE)
-def _rotate(p: Array, q: Array, z: Array, lower: int, upper: int, active: int, lanes: Array) -> None:
-    """Relax, then rotate; rows of `lanes`: half the transverse decay, longitudinal decay, recovery, cosine, sine."""
-    for k in range(active):
-        for channel in range(p.shape[1]):
-            for lane in range(LANES):
-                a = lanes[0, lane] * (p[lower + k, channel, lane] + q[upper + k, channel, lane])
-                b = lanes[0, lane] * (p[lower + k, channel, lane] - q[upper + k, channel, lane])
-                w = lanes[1, lane] * z[k, channel, lane]
-                u = lanes[3, lane] * a + lanes[4, lane] * w
-                z[k, channel, lane] = lanes[3, lane] * w - lanes[4, lane] * a
-                p[lower + k, channel, lane] = u + b
-                q[upper + k, channel, lane] = u - b
-    for lane in range(LANES):  # what recovered along z turns with it
-        turned = lanes[4, lane] * lanes[2, lane]
-        z[0, 0, lane] += lanes[3, lane] * lanes[2, lane]
-        p[lower, 0, lane] += turned
-        q[upper, 0, lane] += turned
+def _rotate(p: Array, q: Array, z: Array, lower: int, upper: int, rows: int, lanes: Array) -> None:
+    """Relax, then rotate `rows` rows from `lower` (p), `upper` (q) and 0 (z).
+
+    `lanes` (5 * 32): half the transverse decay, longitudinal decay, recovery, cosine, sine.
+    """
+    for row in range(rows):
+        i, j, m = np.uint64(lower + row) * _WIDTH, np.uint64(upper + row) * _WIDTH, np.uint64(row) * _WIDTH
+        for number in range(LANES):
+            lane = np.uint64(number)
+            half = lanes[lane]
+            a, b = half * (p[i + lane] + q[j + lane]), half * (p[i + lane] - q[j + lane])
+            w = lanes[_WIDTH + lane] * z[m + lane]
+            c, s = lanes[np.uint64(3) * _WIDTH + lane], lanes[np.uint64(4) * _WIDTH + lane]
+            u = c * a + s * w
+            z[m + lane] = c * w - s * a
+            p[i + lane] = u + b
+            q[j + lane] = u - b
+    i, j = np.uint64(lower) * _WIDTH, np.uint64(upper) * _WIDTH
+    for number in range(LANES):  # what recovered along z turns with it
+        lane = np.uint64(number)
+        recovered = lanes[np.uint64(2) * _WIDTH + lane]
+        turned = lanes[np.uint64(4) * _WIDTH + lane] * recovered
+        z[lane] += lanes[np.uint64(3) * _WIDTH + lane] * recovered
+        p[i + lane] += turned
+        q[j + lane] += turned
 
 
 @numba.njit(**_COMPILE)
-def _scale(p: Array, q: Array, z: Array, lower: int, upper: int, active: int, lanes: Array) -> None:
+def _scale(p: Array, q: Array, z: Array, lower: int, upper: int, rows: int, lanes: Array) -> None:
     """p, q become -2 lanes[0] times q, p; z is scaled by lanes[1], then lanes[2] is added at order 0."""
     two = p.dtype.type(2)
-    for k in range(active):
-        for channel in range(p.shape[1]):
-            for lane in range(LANES):
-                old = p[lower + k, channel, lane]
-                p[lower + k, channel, lane] = -two * lanes[0, lane] * q[upper + k, channel, lane]
-                q[upper + k, channel, lane] = -two * lanes[0, lane] * old
-                z[k, channel, lane] *= lanes[1, lane]
-    for lane in range(LANES):
-        z[0, 0, lane] += lanes[2, lane]
+    for row in range(rows):
+        i, j, m = np.uint64(lower + row) * _WIDTH, np.uint64(upper + row) * _WIDTH, np.uint64(row) * _WIDTH
+        for number in range(LANES):
+            lane = np.uint64(number)
+            old, swap = p[i + lane], -two * lanes[lane]
+            p[i + lane] = swap * q[j + lane]
+            q[j + lane] = swap * old
+            z[m + lane] *= lanes[_WIDTH + lane]
+    for number in range(LANES):
+        lane = np.uint64(number)
+        z[lane] += lanes[np.uint64(2) * _WIDTH + lane]
 
 
 @numba.njit(**_COMPILE)
 def _turn(p: Array, q: Array, lower: int, upper: int, active: int, c: Array, s: Array) -> None:
-    """p times exp(i angle) and q times exp(-i angle); channels are real and imaginary parts."""
+    """p times exp(i angle) and q times exp(-i angle), for two channels: real and imaginary parts."""
     for k in range(active):
-        for lane in range(LANES):
-            pr, pi = p[lower + k, 0, lane], p[lower + k, 1, lane]
-            qr, qi = q[upper + k, 0, lane], q[upper + k, 1, lane]
-            p[lower + k, 0, lane] = c[lane] * pr - s[lane] * pi
-            p[lower + k, 1, lane] = c[lane] * pi + s[lane] * pr
-            q[upper + k, 0, lane] = c[lane] * qr + s[lane] * qi
-            q[upper + k, 1, lane] = c[lane] * qi - s[lane] * qr
+        i, j = np.uint64(2 * (lower + k)) * _WIDTH, np.uint64(2 * (upper + k)) * _WIDTH
+        for number in range(LANES):
+            lane = np.uint64(number)
+            pr, pi = p[i + lane], p[i + _WIDTH + lane]
+            qr, qi = q[j + lane], q[j + _WIDTH + lane]
+            p[i + lane] = c[lane] * pr - s[lane] * pi
+            p[i + _WIDTH + lane] = c[lane] * pi + s[lane] * pr
+            q[j + lane] = c[lane] * qr + s[lane] * qi
+            q[j + _WIDTH + lane] = c[lane] * qi - s[lane] * qr
 
 
 @numba.njit(**_COMPILE)
-def _shift(p: Array, q: Array, z: Array, lower: int, upper: int, active: int, orders: int) -> int:
+def _shift(p: Array, q: Array, z: Array, lower: int, upper: int, active: int, orders: int, channels: int) -> int:
     """Fill in after p's start moved down to `lower` and q's up to `upper`; returns how many orders are active now.
 
     F_0 is what was F_-1, the conjugate of F-_1; the order that left the top is lost.
     """
     grown, zero = min(active + 1, orders), p.dtype.type(0)
-    for channel in range(p.shape[1]):
-        for k in range(active - 1, grown):
-            for lane in range(LANES):
-                q[upper + k, channel, lane] = zero
+    for at in range((upper + active - 1) * channels * LANES, (upper + grown) * channels * LANES):
+        q[at] = zero
+    for at in range(active * channels * LANES, grown * channels * LANES):
+        z[at] = zero
+    for channel in range(channels):
+        to, start = (lower * channels + channel) * LANES, (upper * channels + channel) * LANES
         for lane in range(LANES):
-            first = q[upper, channel, lane]
-            p[lower, channel, lane] = first if channel == 0 else -first
-        if grown > active:
-            for lane in range(LANES):
-                z[active, channel, lane] = zero
+            first = q[start + lane]
+            p[to + lane] = first if channel == 0 else -first
     return grown
 
 
@@ -142,49 +157,41 @@ def _angle(c: Array, s: Array, factor: Array, time: float, constant: float) -> N
 
 @numba.njit(**_COMPILE)
 def _act(
-    kind: int,
-    value: float,
-    waiting: float,
-    rate: Array,
-    b1: Array,
-    p: Array,
-    q: Array,
-    z: Array,
-    lower: int,
-    upper: int,
-    active: int,
-    lanes: Array,
-    work: Array,
-) -> None:
-    """Let the pending time pass, then play an event that touches all orders."""
+    kind: int, value: float, waiting: float, rate: Array, b1: Array, states: tuple[Array, Array, Array],
+    place: tuple[int, int, int], lanes: Array, work: Array,
+) -> None:  # fmt: skip
+    """Let the pending time pass, then play an event that touches all orders; `place` are rows: p's, q's, how many."""
+    p, q, z = states
+    lower, upper, rows = place
     one, half = p.dtype.type(1), p.dtype.type(0.5)
-    _exponentials(rate[1], waiting, lanes[0], lanes[2], work[2], work[3])
-    _exponentials(rate[0], waiting, lanes[1], lanes[2], work[2], work[3])
+    decay, decay_z, recovery = lanes[:LANES], lanes[LANES : 2 * LANES], lanes[2 * LANES : 3 * LANES]
+    _exponentials(rate[1], waiting, decay, recovery, work[2], work[3])
+    _exponentials(rate[0], waiting, decay_z, recovery, work[2], work[3])
     for lane in range(LANES):
-        lanes[0, lane] *= half
-        lanes[2, lane] = -lanes[2, lane]
+        decay[lane] *= half
+        recovery[lane] = -recovery[lane]
     if kind == PULSE:
-        _angle(lanes[3], lanes[4], b1, value, 0.0)
-        _rotate(p, q, z, lower, upper, active, lanes)
+        _angle(lanes[3 * LANES : 4 * LANES], lanes[4 * LANES :], b1, value, 0.0)
+        _rotate(p, q, z, lower, upper, rows, lanes)
     else:
         keep = one * (-value if kind == INVERT else 1 - value if kind == SATURATE else 1.0)
         swapped = one if kind == INVERT else one - one
         for lane in range(LANES):
-            lanes[0, lane] *= swapped
-            lanes[1, lane] *= keep
-            lanes[2, lane] *= keep
-        _scale(p, q, z, lower, upper, active, lanes)
+            decay[lane] *= swapped
+            decay_z[lane] *= keep
+            recovery[lane] *= keep
+        _scale(p, q, z, lower, upper, rows, lanes)
 
 
 @numba.njit(**_COMPILE)
 def _record(
-    p: Array, lower: int, rate: Array, omega: Array, waiting: float, phase: float, out: Array, work: Array
+    p: Array, row: int, rate: Array, omega: Array, waiting: float, phase: float, out: Array, work: Array
 ) -> None:
-    """p_0 after the pending time and phase, into (channels, 32) `out`."""
+    """p_0, which starts at `row`, after the pending time and phase, into (channels, 32) `out`."""
     _exponentials(rate[1], waiting, work[0], work[1], work[2], work[3])
     for channel in range(len(out)):
         for lane in range(LANES):
-            out[channel, lane] = p[lower, channel, lane] * work[0, lane]
+            out[channel, lane] = p[(row + channel) * LANES + lane] * work[0, lane]
     if len(out) == 2:
         _angle(work[0], work[1], omega, waiting, phase)
         for lane in range(LANES):
@@ -215,41 +222,42 @@ def configuration_states(
         Its precision is the precision of the states.
     """
     rows = orders + reach[1] - reach[0] + 1
-    p = np.empty((rows, channels, LANES), out.dtype)
-    q = np.empty((rows, channels, LANES), out.dtype)
-    z = np.empty((orders, channels, LANES), out.dtype)
-    lanes = np.empty((5, LANES), out.dtype)
+    p = np.empty(rows * channels * LANES, out.dtype)
+    q = np.empty(rows * channels * LANES, out.dtype)
+    z = np.empty(orders * channels * LANES, out.dtype)
+    lanes = np.empty(5 * LANES, out.dtype)
     work = np.empty((4, LANES), out.dtype)
     rate = np.empty((2, LANES), out.dtype)
     one = out.dtype.type(1)
     for block in range(len(tissue)):
         b1, omega = tissue[block, 2], tissue[block, 3]
         lower, upper, active = reach[1], -reach[0], 1
+        for at in range(channels * LANES):
+            z[at] = one if at < LANES else one - one
+            p[lower * channels * LANES + at] = q[upper * channels * LANES + at] = one - one
         for lane in range(LANES):
             rate[0, lane], rate[1, lane] = tissue[block, 0, lane], tissue[block, 1, lane]
-            for channel in range(channels):
-                p[lower, channel, lane] = q[upper, channel, lane] = z[0, channel, lane] = one - one
-            z[0, 0, lane] = one
         frame, waiting, phase = 0, 0.0, 0.0
         for row in range(len(table)):
             kind, value = int(table[row, 0]), table[row, 1]
             if kind == DELAY:
                 waiting += value
             elif kind == READOUT:
-                _record(p, lower, rate, omega, waiting, phase, out[block, frame], work)
+                _record(p, lower * channels, rate, omega, waiting, phase, out[block, frame], work)
                 frame += 1
             elif kind == DEPHASE:
                 for _ in range(abs(int(value))):
                     if value > 0:
                         lower, upper = lower - 1, upper + 1
-                        active = _shift(p, q, z, lower, upper, active, orders)
+                        active = _shift(p, q, z, lower, upper, active, orders, channels)
                     else:
                         lower, upper = lower + 1, upper - 1
-                        active = _shift(q, p, z, upper, lower, active, orders)
+                        active = _shift(q, p, z, upper, lower, active, orders, channels)
             else:
                 axis = table[row, 2] if kind == PULSE else 0.0
                 if channels == 2:
                     _angle(work[0], work[1], omega, waiting, phase - axis)
                     _turn(p, q, lower, upper, active, work[0], work[1])
-                _act(kind, value, waiting, rate, b1, p, q, z, lower, upper, active, lanes, work)
+                place = (lower * channels, upper * channels, active * channels)
+                _act(kind, value, waiting, rate, b1, (p, q, z), place, lanes, work)
                 waiting, phase = 0.0, axis
