@@ -1,4 +1,4 @@
-"""A sequence is a flat table of events; everything the scanner plays is written with the nine events below."""
+"""A sequence is a flat table of events; everything the scanner plays is written with the eight events below."""
 
 import hashlib
 import math

@@ -43,6 +43,11 @@ def run(*arguments: str | Path) -> int:
     return main(["-q", *(str(a) for a in arguments)])
 
 
+def quickly(scan: Path) -> list[str | Path]:
+    """The command for maps by gridding, without its output."""
+    return ["reconstruct", scan / "scan.h5", "--recipe", scan / "recipe.toml", "--method", "gridding"]
+
+
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """The one line a failing command ends in."""
     assert run(*arguments) == 1
@@ -186,34 +191,17 @@ def test_a_damaged_cache_is_built_again(
     small: tuple[Phantom, mrf.Sequence, mrf.Trajectory, Array, Array], scan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MRF_CACHE", str(scan / "cache"))
-    command: list[str | Path] = [
-        "reconstruct",
-        scan / "scan.h5",
-        "--recipe",
-        scan / "recipe.toml",
-        "--method",
-        "gridding",
-        "-o",
-    ]
-    assert run(*command, scan / "a") == 0
+    assert run(*quickly(scan), "-o", scan / "a") == 0
     (cached,) = (scan / "cache").glob("*.h5")
     cached.write_bytes(b"damaged")
-    assert run(*command, scan / "b") == 0
+    assert run(*quickly(scan), "-o", scan / "b") == 0
     assert mrf.Dictionary.load(cached).rank == 5
     assert np.array_equal(mrf.Maps.load(scan / "a").index, mrf.Maps.load(scan / "b").index)
 
 
 def test_results_are_moved_into_place_together(scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (scan / "out" / "report.png").mkdir(parents=True)
-    command: list[str | Path] = [
-        "reconstruct",
-        scan / "scan.h5",
-        "--recipe",
-        scan / "recipe.toml",
-        "--method",
-        "gridding",
-    ]
-    assert "report.png: is a folder" in failed(capsys, *command, "-o", scan / "out")
+    assert "report.png: is a folder" in failed(capsys, *quickly(scan), "-o", scan / "out")
     assert [path.name for path in (scan / "out").iterdir()] == ["report.png"]
 
 
@@ -222,15 +210,7 @@ def test_an_unwritable_cache_is_no_failure(
 ) -> None:
     (scan / "file").write_text("x")
     monkeypatch.setenv("MRF_CACHE", str(scan / "file" / "cache"))
-    command: list[str | Path] = [
-        "reconstruct",
-        scan / "scan.h5",
-        "--recipe",
-        scan / "recipe.toml",
-        "--method",
-        "gridding",
-    ]
-    assert run(*command, "-o", scan / "a $x^ name") == 0
+    assert run(*quickly(scan), "-o", scan / "a $x^ name") == 0
     assert "point MRF_CACHE to a writable folder" in capsys.readouterr().err
 
 

@@ -40,6 +40,21 @@ def test_near_ties_are_decided_in_double_precision() -> None:
     assert np.array_equal(best_atoms(signals, atoms)[0], best_atoms_reference(signals, atoms)[0])
 
 
+def test_match_ranks_the_signals_as_they_are_given(short_fisp: mrf.Sequence) -> None:
+    """Single-precision voxels between near-equal atoms: nothing may be rounded before the ranking."""
+    grid = mrf.Grid(t1=np.linspace(1, 1.0002, 60), t2=np.linspace(0.1, 0.10002, 60))
+    d = mrf.build(short_fisp, grid, rank=4)
+    rng = np.random.default_rng(0)
+    pick = rng.integers(0, len(d), 500)
+    x = (d.coefficients[pick] * rng.uniform(0.3, 3, (500, 1)) * np.exp(1j * rng.uniform(0, 6, (500, 1)))).astype(
+        np.complex64
+    )
+    expected, correlation = best_atoms_reference(x, d.coefficients)
+    maps = mrf.match(x.T, d)
+    assert np.array_equal(maps.index, expected)
+    assert np.allclose(maps.pd, correlation / d.norms[expected], rtol=1e-12)
+
+
 def test_maps_of_exact_signals(small_dictionary: mrf.Dictionary) -> None:
     d = small_dictionary
     pick = np.array([[3, 140, 277], [5, 60, 190]])

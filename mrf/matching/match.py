@@ -79,10 +79,11 @@ def _match(images: Array, dictionary: Dictionary, where: Array, low_score: float
     voxels = images.reshape(len(images), -1).T
     valid = np.isfinite(voxels).all(axis=1) & voxels.any(axis=1)
     used = np.flatnonzero(where.reshape(-1) & valid)
-    peak = np.abs(voxels[used]).max(axis=1)
-    signals = voxels[used] / peak[:, None]  # so that no scale overflows or underflows
+    signals = voxels[used].astype(np.complex128)
+    peak = np.ldexp(1.0, np.frexp(np.abs(signals).max(axis=1))[1])  # a power of two: dividing by it rounds nothing
+    signals /= peak[:, None]  # so that no scale overflows or underflows
     index, correlation = best_atoms(signals, dictionary.coefficients)
-    score = (np.abs(correlation) / np.linalg.norm(signals.astype(np.complex128), axis=1)).clip(max=1)
+    score = (np.abs(correlation) / np.linalg.norm(signals, axis=1)).clip(max=1)
     flags = np.where(_on_edge(dictionary)[index], Flag.GRID_EDGE, 0) | np.where(score < low_score, Flag.LOW_SCORE, 0)
     invalid = np.where(where & ~valid.reshape(where.shape), Flag.INVALID, 0)
 
