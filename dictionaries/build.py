@@ -11,7 +11,8 @@ from tqdm import tqdm
 from ..core.arrays import Array, memory_budget, whole
 from ..core.errors import InputError
 from ..core.storage import digest
-from ..simulation.epg import TRUNCATION_TOLERANCE, octaves, simulate
+from ..simulation.epg import T2, TOLERANCE, Player, tissue_table
+from ..simulation.pulses import RfPulse
 from ..simulation.sequence import Sequence
 from .dictionary import SCHEMA, Dictionary
 from .grid import Grid
@@ -23,7 +24,7 @@ def build(
     *,
     rank: int | None = None,
     energy: float = 0.99999,
-    slice_profile: npt.ArrayLike | None = None,
+    slice_profile: npt.ArrayLike | RfPulse | None = None,
     n_states: int | None = None,
     memory: int | float | str | None = None,
     progress: bool = False,
@@ -75,7 +76,7 @@ def build(
         basis=basis,
         sequence=sequence,
         digest=dictionary_digest(inputs),
-        provenance=inputs | {"retained_energy": share},
+        provenance=inputs | {"retained_energy": share} | _states(stream),
     )
 
 
@@ -99,7 +100,7 @@ def dictionary_inputs(
     *,
     rank: int | None = None,
     energy: float = 0.99999,
-    slice_profile: npt.ArrayLike | None = None,
+    slice_profile: npt.ArrayLike | RfPulse | None = None,
     n_states: int | None = None,
 ) -> dict[str, Any]:
     """All that a dictionary depends on, as JSON-able values; their SHA-256 is `Dictionary.digest`."""
@@ -110,11 +111,17 @@ def dictionary_inputs(
         "axes": {name: [float(axis[0]), float(axis[-1]), len(axis)] for name, axis in grid.axes.items()},
         "rank": rank,
         "energy": energy if rank is None else None,
-        "slice_profile": None if slice_profile is None else np.asarray(slice_profile, np.float64).tolist(),
+        "slice_profile": _profile_inputs(slice_profile),
         "n_states": n_states,
-        "truncation": TRUNCATION_TOLERANCE,
-        "precision": "complex64",
+        "tolerance": TOLERANCE[_PRECISION] if n_states is None else None,
+        "precision": _PRECISION.name,
     }
+
+
+def _profile_inputs(slice_profile: npt.ArrayLike | RfPulse | None) -> Any:
+    if isinstance(slice_profile, RfPulse):
+        return {"pulse": slice_profile.digest, "duration": slice_profile.duration, "bandwidth": slice_profile.bandwidth}
+    return None if slice_profile is None else np.asarray(slice_profile, np.float64).tolist()
 
 
 def dictionary_digest(inputs: Mapping[str, Any]) -> str:
@@ -122,11 +129,19 @@ def dictionary_digest(inputs: Mapping[str, Any]) -> str:
     return digest(json.dumps(inputs, sort_keys=True))
 
 
+_PRECISION = np.dtype(np.complex64)
+
+
 class _Signals:
     """The grid's signals block by block, for two passes; kept in between where they fit half the budget."""
 
     def __init__(
-        self, sequence: Sequence, grid: Grid, slice_profile: npt.ArrayLike | None, n_states: int | None, budget: int
+        self,
+        sequence: Sequence,
+        grid: Grid,
+        slice_profile: npt.ArrayLike | RfPulse | None,
+        n_states: int | None,
+        budget: int,
     ) -> None:
         self.parameters = grid.parameters
         self.frames = sequence.n_frames
@@ -137,26 +152,23 @@ class _Signals:
                 f"memory: {budget} bytes are too few for the subspace of {self.frames} frames and one atom; give at "
                 f"least {fixed + 256 * self.frames}"
             )
-        groups = octaves(self.parameters["t2"])
-        self.blocks = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
+        named = {"b1": 1.0, "off_resonance": 0.0} | dict(self.parameters)
+        self._tissue, _ = tissue_table(sequence, **named, diffusion=0.0, t1rho=None)
+        self._player = Player.of(sequence, self._tissue, slice_profile, 1, _PRECISION)
+        self.certificate = None if n_states else self._player.certificate(self._tissue, None)
+        needed = np.full(len(grid), n_states)
+        self._orders = needed if self.certificate is None else self.certificate.needed(self._tissue[:, T2])
+        order = np.argsort(self._orders, kind="stable")
+        self.blocks = [order[i : i + size] for i in range(0, len(order), size)]
         self.keep = 8 * self.frames * len(grid) <= (budget - fixed) // 2
         self._kept: dict[int, Array] = {}
-        self._sequence, self._slice_profile, self._n_states = sequence, slice_profile, n_states
 
     def block(self, number: int) -> Array:
         """(atoms, frames) signals of a block."""
         if number in self._kept:
             return self._kept[number]
-        tissue = {name: values[self.blocks[number]] for name, values in self.parameters.items()}
-        made = simulate(
-            self._sequence,
-            t1=tissue["t1"],
-            t2=tissue["t2"],
-            b1=tissue.get("b1", 1.0),
-            off_resonance=tissue.get("off_resonance", 0.0),
-            slice_profile=self._slice_profile,
-            n_states=self._n_states,
-        )
+        atoms = self.blocks[number]
+        made = self._player.play(self._tissue[atoms], self._orders[atoms])
         if self.keep:
             self._kept[number] = made
         return made
@@ -173,6 +185,16 @@ class _Signals:
                 "and check the sequence"
             )
         return norms
+
+
+def _states(stream: _Signals) -> dict[str, Any]:
+    """What is known about the number of configuration states, for the provenance."""
+    found = stream.certificate
+    if found is None:
+        return {}
+    worst = dict(zip(("t1", "t2", "b1", "off_resonance"), map(float, found.worst), strict=False))
+    return {"states": {"t2": found.t2.tolist(), "orders": found.orders.tolist(), "compared_with": found.reference,
+                       "worst_atom": worst, "worst_error": found.error}}  # fmt: skip
 
 
 def _gram(unit: Array) -> Array:

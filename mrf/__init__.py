@@ -17,6 +17,7 @@ _PUBLIC = {
         "multi_spin_echo", "pulse", "readout", "saturate", "spin_lock", "t2_preparation",
     ],
     "simulation.presets": ["preset", "presets"],
+    "simulation.pulses": ["RfPulse"],
     "simulation.epg": ["simulate"],
     "dictionaries.grid": ["Grid", "log_axis"],
     "dictionaries.dictionary": ["Dictionary"],

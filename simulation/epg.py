@@ -10,14 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.arrays import Array, real, usable_cores, whole
-from ..core.errors import InputError, UnsupportedError
-from .kernels import LANES, configuration_states
-from .reference import configuration_orders
+from ..core.errors import InputError
+from .kernels import signals
+from .program import ROTATE, SHAPED, Program, compile_sequence
+from .pulses import RfPulse, rotation_table
 from .sequence import EventKind, Sequence
+from .states import Certificate, certify
+from .vectors import LANES
 
-TRUNCATION_TOLERANCE = 1e-5  # relative L2 error of a signal that leaving out configuration states may make
-_BLOCKS = 16  # of 32 atoms in one piece of work
-_SURVIVING = 1e-8  # amplitude that counts as nothing
+TOLERANCE = {np.dtype(np.complex64): 1e-4, np.dtype(np.complex128): 1e-12}
+_PERIODIC = {np.dtype(np.complex64): 1e-6, np.dtype(np.complex128): 1e-12}  # relative L2 distance to the steady state
+_FLIP_STEP = 0.01  # rad between the flip angles a shaped pulse is tabulated at
+_CERTIFIED_POSITIONS = 5  # of a slice profile
+T1, T2, B1, OFF_RESONANCE, DIFFUSION, T1RHO = range(6)  # columns of a tissue table
 
 
 def simulate(
@@ -28,27 +33,31 @@ def simulate(
     b1: npt.ArrayLike = 1.0,
     off_resonance: npt.ArrayLike = 0.0,
     diffusion: npt.ArrayLike = 0.0,
-    slice_profile: npt.ArrayLike | None = None,
+    t1rho: npt.ArrayLike | None = None,
+    slice_profile: npt.ArrayLike | RfPulse | None = None,
     repetitions: int | str = 1,
     n_states: int | None = None,
+    tolerance: float | None = None,
     dtype: npt.DTypeLike = "complex64",
 ) -> Array:
     """Signal evolutions of tissues under a sequence, by extended phase graphs from thermal equilibrium.
 
     Parameters
     ----------
-    sequence : Sequence
-    t1, t2, b1, off_resonance : array_like
-        s, s, relative transmit field (a factor on every flip angle), Hz; broadcast.
-    diffusion, repetitions
-        Only 0 and 1 are handled yet.
-    slice_profile : (positions,) array_like, optional
-        Factors on the flip angle across the slice; the signal is the mean over positions.
+    t1, t2, b1, off_resonance, diffusion, t1rho : array_like
+        s, s, relative transmit field (a factor on every flip angle), Hz, m^2/s, s; broadcast. `t1rho` is
+        needed by spin locks.
+    slice_profile : (positions,) array_like or RfPulse, optional
+        Factors on the flip angle across the slice, or the pulse that every flip angle is played with (relaxing
+        as a hard pulse at its centre); the signal is the mean over positions.
+    repetitions : int or "steady"
+        How often the sequence is played; the last one is returned. "steady": the periodic state, to a proven
+        relative L2 distance of 1e-6 (complex128: 1e-12).
     n_states : int, optional
-        Configuration orders kept, k = 0 .. n_states - 1. None: for each octave of T2, as many as the atoms
-        at the ends of every parameter need for a relative L2 error below `TRUNCATION_TOLERANCE`.
-    dtype : dtype
-        complex64 (states in single precision, about 1e-6 relative) or complex128.
+        Configuration orders kept, k = 0 .. n_states - 1. None: as many as `tolerance` needs, proven.
+    tolerance : float, optional
+        Relative L2 error of a signal that leaving out orders may make; None = 1e-4 (complex128: 1e-12).
+    dtype : complex64 or complex128
 
     Returns
     -------
@@ -57,9 +66,7 @@ def simulate(
     Raises
     ------
     InputError
-        Values that are not finite, relaxation times <= 0, shapes that don't broadcast, no readout.
-    UnsupportedError
-        Spin locks, diffusion or repetitions are asked for.
+        Values that are not finite or not positive, shapes that don't broadcast, no readout, no `t1rho`.
 
     References
     ----------
@@ -67,181 +74,188 @@ def simulate(
 
     Examples
     --------
-    >>> from mrf.simulation.sequence import Sequence, delay, invert, pulse, readout
+    >>> from mrf import Sequence, delay, invert, pulse, readout
     >>> s = Sequence([invert(), delay(0.7), pulse(math.pi / 2), readout()])
     >>> abs(simulate(s, t1=1.0, t2=0.1).round(4))
     array([0.0068], dtype=float32)
     """
-    _refuse(sequence, diffusion, repetitions, dtype)
-    tissue, shape = _tissue(t1, t2, b1, off_resonance)
-    factors = np.atleast_1d(real("slice_profile", 1.0 if slice_profile is None else slice_profile))
-    if factors.ndim != 1 or len(factors) == 0:
-        raise InputError(f"slice_profile: got shape {factors.shape}, expected (positions,) factors on the flip angle")
-    states = None if n_states is None else whole("n_states", n_states, 1)
-    return _play(sequence, tissue, factors, states, np.dtype(dtype)).reshape(*shape, sequence.n_frames)
+    tissue, shape = tissue_table(sequence, t1, t2, b1, off_resonance, diffusion, t1rho)
+    player = Player.of(sequence, tissue, slice_profile, repetitions, np.dtype(dtype))
+    if len(tissue) == 0:
+        return np.empty((*shape, sequence.n_frames), dtype)
+    orders = player.orders(tissue, n_states, tolerance)
+    return player.play(tissue, orders).reshape(*shape, sequence.n_frames)
 
 
-def _refuse(sequence: Sequence, diffusion: npt.ArrayLike, repetitions: int | str, dtype: npt.DTypeLike) -> None:
+def tissue_table(
+    sequence: Sequence, t1: npt.ArrayLike, t2: npt.ArrayLike, b1: npt.ArrayLike, off_resonance: npt.ArrayLike,
+    diffusion: npt.ArrayLike, t1rho: npt.ArrayLike | None,
+) -> tuple[Array, tuple[int, ...]]:  # fmt: skip
+    """(atoms, 6) T1, T2, b1, off-resonance, diffusion, T1rho, checked, and the shape they broadcast to."""
     if sequence.n_frames == 0:
         raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
-    if (sequence.kinds == EventKind.SPIN_LOCK).any():
-        raise UnsupportedError("spin_lock: simulate has no T1rho yet; leave the event out")
-    if np.any(np.asarray(diffusion)):
-        raise UnsupportedError("diffusion: not handled yet; leave it at 0")
-    if repetitions != 1:
-        raise UnsupportedError(f"repetitions={repetitions!r}: not handled yet; play sequence * n")
-    if np.dtype(dtype) not in (np.complex64, np.complex128):
-        raise InputError(f"dtype: got {np.dtype(dtype)}, expected complex64 or complex128")
-
-
-def _tissue(
-    t1: npt.ArrayLike, t2: npt.ArrayLike, b1: npt.ArrayLike, off_resonance: npt.ArrayLike
-) -> tuple[Array, tuple[int, ...]]:
-    """(atoms, 4) T1 (s), T2 (s), b1, off-resonance (rad/s), and the shape they broadcast to."""
-    values = [
-        real("t1", t1, positive=True),
-        real("t2", t2, positive=True),
-        real("b1", b1),
-        2 * np.pi * real("off_resonance", off_resonance),
-    ]
+    if t1rho is None and (sequence.kinds == EventKind.SPIN_LOCK).any():
+        raise InputError("t1rho: not given, but the sequence has spin locks; give T1rho at their amplitude, in seconds")
+    values = {
+        "t1": real("t1", t1, positive=True),
+        "t2": real("t2", t2, positive=True),
+        "b1": real("b1", b1),
+        "off_resonance": real("off_resonance", off_resonance),
+        "diffusion": real("diffusion", diffusion),
+        "t1rho": real("t1rho", 1.0 if t1rho is None else t1rho, positive=True),
+    }
+    if (values["diffusion"] < 0).any():
+        raise InputError(f"diffusion: got {values['diffusion'].min():g}, expected m^2/s >= 0")
     try:
-        shape = np.broadcast_shapes(*(v.shape for v in values))
+        shape = np.broadcast_shapes(*(v.shape for v in values.values()))
     except ValueError as error:
-        shapes = ", ".join(str(v.shape) for v in values)
-        raise InputError(f"t1, t2, b1, off_resonance: shapes {shapes} do not broadcast") from error
-    tissue = np.stack([np.broadcast_to(v, shape).reshape(-1) for v in values], axis=1)
-    if (tissue[:, 1] > tissue[:, 0]).any():
+        shapes = ", ".join(f"{name} {v.shape}" for name, v in values.items() if v.ndim)
+        raise InputError(f"shapes do not broadcast: {shapes}") from error
+    tissue = np.stack([np.broadcast_to(v, shape).reshape(-1) for v in values.values()], axis=1)
+    if (tissue[:, T2] > tissue[:, T1]).any():
         warnings.warn("t2 > t1 for some atoms: simulated as asked, but no tissue is like that", stacklevel=3)
     return tissue, shape
 
 
-def _play(sequence: Sequence, tissue: Array, factors: Array, n_states: int | None, kind: np.dtype[Any]) -> Array:
-    """(atoms, frames): the mean over the slice profile's factors, in pieces of one octave, one thread a core."""
-    played = _Played.of(sequence, precession=bool(tissue[:, 3].any()))
-    profile = [[1, 1, factor, 1] for factor in factors]
-    pieces: list[tuple[Array, list[int]]] = []
-    for atoms in octaves(tissue[:, 1]):
-        orders = [n_states or sufficient_states(played, tissue[atoms] * scale) for scale in profile]
-        size = LANES * max(1, min(_BLOCKS, math.ceil(len(atoms) / (LANES * usable_cores()))))
-        pieces += [(atoms[i : i + size], orders) for i in range(0, len(atoms), size)]
-    out: Array = np.empty((len(tissue), sequence.n_frames), kind)
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Positions across the slice, as the kernel takes them."""
 
-    def work(piece: tuple[Array, list[int]]) -> None:
-        atoms, orders = piece
-        parts = (_run(played, tissue[atoms] * scale, n, kind) for scale, n in zip(profile, orders, strict=True))
-        out[atoms] = next(parts) if len(profile) == 1 else sum(parts) / kind.type(len(profile))
+    scales: Array  # (positions, 2): factor on b1, weight
+    tables: Array  # (positions, nodes, 4) of a shaped pulse
+    step: float  # rad between nodes; 0 = hard pulses
+    mirrored: bool  # the other half of the slice is the complex conjugate: the sum is real
 
-    if len(pieces) <= 1:
-        list(map(work, pieces))
-        return out
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        list(pool.map(work, pieces))
-    return out
+    def some(self) -> "Profile":
+        """A few positions, centre and edge among them, to find the number of states with."""
+        n = len(self.scales)
+        chosen = np.unique(np.linspace(0, n - 1, min(n, _CERTIFIED_POSITIONS)).astype(np.int64))
+        scales = np.column_stack([self.scales[chosen, 0], np.full(len(chosen), 1 / len(chosen))])
+        return Profile(scales, np.ascontiguousarray(self.tables[chosen]), self.step, self.mirrored)
 
 
 @dataclass(frozen=True, eq=False)
-class _Played:
-    """A sequence as the kernel takes it."""
+class Player:
+    """A sequence with everything that is the same for all atoms."""
 
-    table: Array  # (events, 3)
-    factors: Array  # (frames,) complex128: signal = factor * i F+_0
-    channels: int
-    span: int  # sum of |cycles|: the highest order that can be reached
-    reach: tuple[int, int]  # lowest and highest running sum of cycles, 0 included
+    program: Program
+    profile: Profile
+    passes: int
+    until: float  # relative distance to the periodic state at which passes end; 0 = play them all
+    dtype: np.dtype[Any]
 
     @classmethod
-    def of(cls, sequence: Sequence, *, precession: bool) -> "_Played":
-        table = np.array(sequence.events)
-        pulses = (table[:, 0] == EventKind.PULSE) & (table[:, 1] != 0)
-        factors = -1j * np.exp(-1j * table[table[:, 0] == EventKind.READOUT, 1])
-        inverted = bool((table[:, 0] == EventKind.INVERT).any())
-        axis = table[pulses, 2][0] if pulses.any() and not inverted else 0.0
-        half_turns = (table[pulses, 2] - axis) / np.pi
-        on_axis = not precession and bool(np.allclose(half_turns, np.rint(half_turns), rtol=0, atol=1e-12))
-        if on_axis:
-            table[pulses, 1] *= np.where(np.rint(half_turns) % 2, -1, 1)
-            table[table[:, 0] == EventKind.PULSE, 2] = 0
-            factors = factors * np.exp(1j * axis)
-        moved = np.cumsum(np.append(0, table[table[:, 0] == EventKind.DEPHASE, 1])).astype(np.int64)
-        reach = int(moved.min()), int(moved.max())
-        return cls(table, factors, 1 if on_axis else 2, configuration_orders(sequence) - 1, reach)
+    def of(
+        cls,
+        sequence: Sequence,
+        tissue: Array,
+        slice_profile: npt.ArrayLike | RfPulse | None,
+        repetitions: int | str,
+        dtype: np.dtype[Any],
+    ) -> "Player":
+        """Check the options and compile the sequence for these tissues."""
+        if dtype not in TOLERANCE:
+            raise InputError(f"dtype: got {dtype}, expected complex64 or complex128")
+        passes, until = _passes(sequence, tissue, repetitions, _PERIODIC[dtype])
+        shaped = isinstance(slice_profile, RfPulse)
+        program = compile_sequence(
+            sequence,
+            precession=bool(tissue[:, OFF_RESONANCE].any()),
+            diffusion=bool(tissue[:, DIFFUSION].any()),
+            shaped=shaped,
+        )
+        profile = _profile(slice_profile, program, tissue)
+        return cls(program, profile, passes, until, dtype)
+
+    def orders(self, tissue: Array, n_states: int | None, tolerance: float | None) -> Array:
+        """(atoms,) configuration orders: the given number, or what a certificate asks for."""
+        if n_states is not None:
+            return np.full(len(tissue), whole("n_states", n_states, 1))
+        return self.certificate(tissue, tolerance).needed(tissue[:, T2])
+
+    def certificate(self, tissue: Array, tolerance: float | None) -> Certificate:
+        """How many orders these tissues need."""
+        allowed = TOLERANCE[self.dtype] if tolerance is None else tolerance
+        if not 0 < allowed < 1:
+            raise InputError(f"tolerance: got {tolerance}, expected a relative error between 0 and 1")
+        probing = Player(self.program, self.profile.some(), self.passes, self.until, self.dtype)
+        return certify(
+            self.program, tissue, self.passes, allowed, lambda some, n: probing.play(some, np.full(len(some), n))
+        )
+
+    def play(self, tissue: Array, orders: Array) -> Array:
+        """(atoms, frames) signals; atoms of similar T2 and equal b1 go through the kernel together."""
+        order = np.lexsort((tissue[:, B1], orders))[::-1]
+        blocks = math.ceil(len(order) / LANES)
+        filled = np.append(order, np.full(blocks * LANES - len(order), order[-1]))
+        lanes = tissue[filled].reshape(blocks, LANES, 6).transpose(0, 2, 1).copy()
+        lanes[:, [T1, T2, T1RHO]] = 1 / lanes[:, [T1, T2, T1RHO]]
+        most = orders[filled].reshape(blocks, LANES).max(axis=1)
+        out: Array = np.empty((len(tissue), len(self.program.factors)), self.dtype)
+        flat = out.reshape(-1).view(self.dtype.type().real.dtype)
+        rows = filled.reshape(blocks, LANES) * (2 * out.shape[1])
+        factors = np.concatenate([self.program.factors.real, self.program.factors.imag]).astype(flat.dtype)
+        size = max(1, min(16, blocks // (4 * usable_cores())))
+        pieces = [slice(i, i + size) for i in range(0, blocks, size)]
+        values, common = self._values(tissue)
+
+        def work(piece: slice) -> None:
+            signals(
+                self.program.code, values, factors, lanes[piece].reshape(-1), rows[piece], most[piece],
+                self.profile.scales, self.profile.tables, self.profile.step or 1.0, self.program.channels,
+                self.profile.mirrored, self.passes, self.program.duration, self.until, common, flat,
+            )  # fmt: skip
+
+        if len(pieces) == 1:
+            work(pieces[0])
+        else:
+            with ThreadPoolExecutor(usable_cores()) as pool:
+                list(pool.map(work, pieces))
+        return out
+
+    def _values(self, tissue: Array) -> tuple[Array, bool]:
+        """(positions, ops, 5) values; cosines and sines of flip angles that all atoms share are filled in."""
+        b1, value = tissue[0, B1], self.program.value
+        common = bool((tissue[:, B1] == b1).all())
+        if not common:
+            return value[None], False
+        values = np.repeat(value[None], len(self.profile.scales), axis=0)
+        flips = self.program.code == ROTATE
+        angle = 2 * np.pi * value[None, flips, 2] * b1 * self.profile.scales[:, :1]
+        values[:, flips, 3], values[:, flips, 4] = np.cos(angle), np.sin(angle)
+        return values, True
 
 
-def octaves(t2: Array) -> list[Array]:
-    """Atom numbers grouped by octave of T2, which sets how many configuration states matter."""
-    octave = np.floor(np.log2(t2)).astype(np.int64)
-    return [np.flatnonzero(octave == value) for value in np.unique(octave)]
+def _passes(sequence: Sequence, tissue: Array, repetitions: int | str, distance: float) -> tuple[int, float]:
+    """How often the sequence is played at most, and the distance to the periodic state that ends it (0 = none)."""
+    if repetitions != "steady":
+        if isinstance(repetitions, str):
+            raise InputError(f'repetitions: got {repetitions!r}, expected a whole number or "steady"')
+        return whole("repetitions", repetitions, 1), 0.0
+    if sequence.duration <= 0:
+        raise InputError("repetitions: a sequence that takes no time has no steady state; add delays")
+    slowest = float(tissue[:, [T1, T2]].max(initial=0))
+    return math.ceil((math.log(1 / distance) + 10) * slowest / sequence.duration) + 1, distance
 
 
-def sufficient_states(played: _Played, tissue: Array) -> int:
-    """Configuration orders that keep the truncation error of these atoms below `TRUNCATION_TOLERANCE`.
-
-    The atoms at both ends of each parameter and some in between, among all and those of the longest T2, are
-    simulated in double precision with :func:`surviving_orders`; n doubles until they agree with that
-    to a quarter of the tolerance, which leaves the rest to the atoms in between.
-    """
-    probes, double = tissue[_probes(tissue)], np.dtype(np.complex128)
-    longest = float(tissue[:, 1].max())
-    enough = surviving_orders(played, longest, _SURVIVING)
-    whole = _run(played, probes, enough, double)
-    weakest = float(np.linalg.norm(whole, axis=1).min())
-    if weakest < 1 and enough <= played.span:  # the tolerance is relative to the signal
-        enough = surviving_orders(played, longest, _SURVIVING * weakest)
-        whole = _run(played, probes, enough, double)
-    allowed = TRUNCATION_TOLERANCE / 4 * np.linalg.norm(whole, axis=1)
-    n = 8
-    while n < enough:
-        if (np.linalg.norm(_run(played, probes, n, double) - whole, axis=1) <= allowed).all():
-            return n
-        n *= 2
-    return enough
-
-
-def _probes(tissue: Array) -> Array:
-    """Numbers of at most 32 atoms: ends of every parameter, among all and the longest T2, and some in between."""
-    everything = np.arange(len(tissue))
-    longest = np.flatnonzero(tissue[:, 1] >= 0.999 * tissue[:, 1].max())
-    chosen: list[int] = []
-    rng = np.random.default_rng(0)
-    for group in (longest, everything):
-        chosen += [int(group[i]) for column in tissue[group].T for i in (column.argmin(), column.argmax())]
-        chosen += rng.permutation(group)[:8].tolist()
-    return np.unique(chosen)
-
-
-def surviving_orders(played: _Played, t2: float, amplitude: float) -> int:
-    """Configuration orders beyond which nothing above `amplitude` comes back.
-
-    To be seen, magnetization that was dephased by n cycles must be rephased by n again, and for all these
-    cycles it is transverse: for whole intervals between pulses, but for the last one, which ends with its
-    readout. The least time in which the sequence plays 2n cycles, over the intervals in any order,
-    therefore bounds what order n can contribute by exp(-time / T2).
-    """
-    kind, value = played.table[:, 0], played.table[:, 1]
-    interval = np.cumsum(~np.isin(kind, [EventKind.DELAY, EventKind.DEPHASE, EventKind.READOUT]))
-    cycles = np.bincount(interval, np.abs(value) * (kind == EventKind.DEPHASE))
-    duration = np.bincount(interval, value * (kind == EventKind.DELAY))
-    clock = np.cumsum(value * (kind == EventKind.DELAY))
-    unread = duration.copy()
-    read = kind == EventKind.READOUT
-    unread[interval[read]] = np.cumsum(duration)[interval[read]] - clock[read]  # the last readout counts
-    ending = np.isin(np.arange(len(duration)), interval[read])
-    spared = unread[ending].max(initial=0)
-    cycles, duration = cycles[cycles > 0], duration[cycles > 0]
-    quickest = np.argsort(duration / cycles)
-    needed = spared - math.log(amplitude) * t2 if amplitude > 0 else math.inf
-    surviving = int(np.searchsorted(np.cumsum(duration[quickest]), needed))
-    return min(played.span, math.ceil(float(cycles[quickest][: surviving + 1].sum()) / 2)) + 1
-
-
-def _run(played: _Played, tissue: Array, orders: int, kind: np.dtype[Any]) -> Array:
-    """(atoms, frames) signals of a few blocks of atoms."""
-    blocks = math.ceil(len(tissue) / LANES)
-    filled = tissue[np.minimum(np.arange(blocks * LANES), len(tissue) - 1)].reshape(blocks, LANES, 4)
-    lanes = np.ascontiguousarray(filled.transpose(0, 2, 1))
-    lanes[:, :2] = 1 / lanes[:, :2]
-    states = np.empty((blocks, len(played.factors), played.channels, LANES), kind.type().real.dtype)
-    configuration_states(played.table, lanes, played.channels, played.reach, orders, states)
-    values = states[:, :, 0] + 1j * states[:, :, 1] if played.channels == 2 else states[:, :, 0]
-    signals: Array = values.transpose(0, 2, 1).reshape(blocks * LANES, -1)[: len(tissue)] * played.factors.astype(kind)
-    return signals
+def _profile(slice_profile: npt.ArrayLike | RfPulse | None, program: Program, tissue: Array) -> Profile:
+    none = np.zeros((1, 4, 4))
+    if not isinstance(slice_profile, RfPulse):
+        factors = np.atleast_1d(real("slice_profile", 1.0 if slice_profile is None else slice_profile))
+        if factors.ndim != 1 or len(factors) == 0:
+            raise InputError(
+                f"slice_profile: got shape {factors.shape}, expected (positions,) factors on the flip angle, or an "
+                "RfPulse"
+            )
+        scales = np.column_stack([factors, np.full(len(factors), 1 / len(factors))])
+        return Profile(scales, np.repeat(none, len(factors), axis=0), 0.0, False)
+    if (tissue[:, B1] < 0).any():
+        raise InputError(f"b1: got {tissue[:, B1].min():g}, expected values >= 0 with an RfPulse")
+    half = program.one_axis and slice_profile.is_mirrored
+    flips = program.value[program.code == SHAPED, 2]
+    largest = float(flips.max(initial=0.0) * tissue[:, B1].max(initial=0))
+    tables = rotation_table(slice_profile, largest, _FLIP_STEP, half)
+    weights = np.ones(len(tables))
+    if half:
+        weights[slice_profile.n_positions % 2 :] = 2
+    return Profile(np.column_stack([np.ones(len(tables)), weights / weights.sum()]), tables, _FLIP_STEP, half)

@@ -4,260 +4,438 @@ With p_k = i F+_k and q_k = -i F-_k every pulse about x is one real rotation of 
 on real and imaginary parts alike. When all pulses share an axis and nothing precesses the imaginary
 parts stay zero and are left out (`channels` 1 instead of 2).
 
-The innermost loop runs over 32 atoms, which the compiler turns into vector instructions. Three things
-cost next to nothing:
+A variable of the innermost loop holds the same number of 32 atoms (:mod:`.vectors`). Three things cost
+next to nothing:
 
-- a gradient moves the start of p and q by one row (order) in a longer buffer;
+- a gradient moves the start of p and q by one row (order) in a buffer a little longer than the orders;
 - relaxation and precession wait, as a pending time and phase, until the next pulse needs the states;
 - orders above the highest one reached so far are not touched.
 
-Per atom, pulse, channel and order that leaves 12 floating-point operations and 6 memory accesses in
-cache. Exponentials in single precision are a polynomial over the lanes: libm's are scalar calls.
-
-p, q and z are flat: order k of channel c lies at ``((start + k) * channels + c) * 32``. Flat arrays and
-unsigned indices (no test for negative ones) make the inner loop three times faster than p[k, c, lane].
+Per atom, pulse, channel and order that leaves 12 floating-point operations in 8 instructions and 6
+accesses to the cache. p, q and z are flat: order k of channel c lies at ``((start + k) * channels + c) * 32``.
 """
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
 
 from ..core.arrays import Array
+from .program import DIFFUSE, INVERT, LOCK, READOUT, ROTATE, SETTLE, SHAPED, SHIFT
+from .vectors import (
+    COMPILE,
+    LANES,
+    TILE,
+    cast,
+    cosine_sine,
+    exponentials,
+    fma,
+    larger,
+    largest,
+    load,
+    spread,
+    store,
+    store_rows,
+    whole,
+)  # fmt: skip
 
-LANES = 32
 _WIDTH = np.uint64(LANES)
-PULSE, INVERT, SATURATE, DELAY, DEPHASE, CRUSH, READOUT = 1, 2, 3, 4, 6, 7, 8
-_COMPILE = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}, "error_model": "numpy"}
-
-_LOG2_E, _LN2_HIGH, _LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
-_ROUND = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to a whole number, kept in the low bits
-_ONE_BITS, _MANTISSA_BITS = np.int32(0x3F800000), np.int32(23)
-_LOWEST = np.float32(-87.0)  # exp of less is no normal number
-_TAYLOR = tuple(np.float32(1 / math.factorial(n)) for n in range(2, 8))
+SPARE = 64  # rows by which p and q can move before they are put back, all in the fastest cache
+R1, R2, B1, OFF_RESONANCE, DIFFUSION, R1RHO, TISSUE = 0, 1, 2, 3, 4, 5, 6  # rows of `tissue`, and how many
+_RATE, _PAST, _SHAPE, _SCRATCH = 0, 2, 4, 10  # rows of `work`: rates; phase left by a shaped pulse; the next; how many
 
 
-@numba.njit(**_COMPILE)
-def _exponentials(rate: Array, time: float, exp: Array, expm1: Array, bits: Array, scale: Array) -> None:
-    """``exp(-rate * time)`` and ``expm1(-rate * time)`` of 32 lanes; `bits` and `scale` are scratch.
-
-    In single precision x = n ln 2 + r, y = expm1(r): 2^n y + 2^n keeps the relative precision of small
-    exponentials, 2^n y + (2^n - 1) that of small x.
-    """
-    if exp.itemsize == 8:
-        for lane in range(LANES):
-            exp[lane] = math.exp(-rate[lane] * time)
-            expm1[lane] = math.expm1(-rate[lane] * time)
-        return
-    whole, power = bits.view(np.int32), scale.view(np.int32)
-    c2, c3, c4, c5, c6, c7 = _TAYLOR
-    for lane in range(LANES):
-        x = max(np.float32(-time * rate[lane]), _LOWEST)
-        exp[lane] = x
-        bits[lane] = x * _LOG2_E + _ROUND
-    for lane in range(LANES):
-        power[lane] = (whole[lane] << _MANTISSA_BITS) + _ONE_BITS
-    for lane in range(LANES):
-        n = bits[lane] - _ROUND
-        r = (exp[lane] - n * _LN2_HIGH) - n * _LN2_LOW
-        y = r + r * r * (c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * c7)))))
-        exp[lane] = scale[lane] * y + scale[lane]
-        expm1[lane] = scale[lane] * y + (scale[lane] - np.float32(1))
+@numba.njit(**COMPILE)
+def at(row: int) -> Any:
+    """Where a row of 32 numbers starts in a flat array."""
+    return np.uint64(row) * _WIDTH
 
 
-@numba.njit(**_COMPILE)
-def _rotate(p: Array, q: Array, z: Array, lower: int, upper: int, rows: int, lanes: Array) -> None:
+@numba.njit(**COMPILE)
+def rotate(
+    p: Array, q: Array, z: Array, lower: int, upper: int, rows: int,
+    half: Any, keep: Any, recovery: Any, cosine: Any, sine: Any,
+) -> None:  # fmt: skip
     """Relax, then rotate `rows` rows from `lower` (p), `upper` (q) and 0 (z).
 
-    `lanes` (5 * 32): half the transverse decay, longitudinal decay, recovery, cosine, sine.
+    `half` is half the transverse decay, `keep` the longitudinal decay, `recovery` what grows back at order 0.
     """
-    for row in range(rows):
-        i, j, m = np.uint64(lower + row) * _WIDTH, np.uint64(upper + row) * _WIDTH, np.uint64(row) * _WIDTH
-        for number in range(LANES):
-            lane = np.uint64(number)
-            half = lanes[lane]
-            a, b = half * (p[i + lane] + q[j + lane]), half * (p[i + lane] - q[j + lane])
-            w = lanes[_WIDTH + lane] * z[m + lane]
-            c, s = lanes[np.uint64(3) * _WIDTH + lane], lanes[np.uint64(4) * _WIDTH + lane]
-            u = c * a + s * w
-            z[m + lane] = c * w - s * a
-            p[i + lane] = u + b
-            q[j + lane] = u - b
-    i, j = np.uint64(lower) * _WIDTH, np.uint64(upper) * _WIDTH
-    for number in range(LANES):  # what recovered along z turns with it
-        lane = np.uint64(number)
-        recovered = lanes[np.uint64(2) * _WIDTH + lane]
-        turned = lanes[np.uint64(4) * _WIDTH + lane] * recovered
-        z[lane] += lanes[np.uint64(3) * _WIDTH + lane] * recovered
-        p[i + lane] += turned
-        q[j + lane] += turned
+    cp, sp, cz, sz = cosine * half, sine * half, cosine * keep, sine * keep
+    i, j, m = at(lower), at(upper), at(0)
+    for _ in range(rows):
+        both, between, along = load(p, i) + load(q, j), load(p, i) - load(q, j), load(z, m)
+        turned = fma(cp, both, sz * along)
+        store(z, m, fma(-sp, both, cz * along))
+        store(p, i, fma(half, between, turned))
+        store(q, j, fma(-half, between, turned))
+        i, j, m = i + _WIDTH, j + _WIDTH, m + _WIDTH
+    i, j, m = at(lower), at(upper), at(0)
+    store(z, m, fma(cosine, recovery, load(z, m)))
+    store(p, i, fma(sine, recovery, load(p, i)))
+    store(q, j, fma(sine, recovery, load(q, j)))
 
 
-@numba.njit(**_COMPILE)
-def _scale(p: Array, q: Array, z: Array, lower: int, upper: int, rows: int, lanes: Array) -> None:
-    """p, q become -2 lanes[0] times q, p; z is scaled by lanes[1], then lanes[2] is added at order 0."""
-    two = p.dtype.type(2)
-    for row in range(rows):
-        i, j, m = np.uint64(lower + row) * _WIDTH, np.uint64(upper + row) * _WIDTH, np.uint64(row) * _WIDTH
-        for number in range(LANES):
-            lane = np.uint64(number)
-            old, swap = p[i + lane], -two * lanes[lane]
-            p[i + lane] = swap * q[j + lane]
-            q[j + lane] = swap * old
-            z[m + lane] *= lanes[_WIDTH + lane]
-    for number in range(LANES):
-        lane = np.uint64(number)
-        z[lane] += lanes[np.uint64(2) * _WIDTH + lane]
+@numba.njit(**COMPILE)
+def scale(
+    p: Array, q: Array, z: Array, lower: int, upper: int, rows: int,
+    transverse: Any, longitudinal: Any, recovery: Any, swapped: bool,
+) -> None:  # fmt: skip
+    """p and q times `transverse` (if `swapped`, p becomes -q and q -p), z times `longitudinal` plus recovery."""
+    i, j, m = at(lower), at(upper), at(0)
+    for _ in range(rows):
+        a, b = transverse * load(p, i), transverse * load(q, j)
+        store(p, i, -b if swapped else a)
+        store(q, j, -a if swapped else b)
+        store(z, m, longitudinal * load(z, m))
+        i, j, m = i + _WIDTH, j + _WIDTH, m + _WIDTH
+    store(z, at(0), load(z, at(0)) + recovery)
 
 
-@numba.njit(**_COMPILE)
-def _turn(p: Array, q: Array, lower: int, upper: int, active: int, c: Array, s: Array) -> None:
-    """p times exp(i angle) and q times exp(-i angle), for two channels: real and imaginary parts."""
-    for k in range(active):
-        i, j = np.uint64(2 * (lower + k)) * _WIDTH, np.uint64(2 * (upper + k)) * _WIDTH
-        for number in range(LANES):
-            lane = np.uint64(number)
-            pr, pi = p[i + lane], p[i + _WIDTH + lane]
-            qr, qi = q[j + lane], q[j + _WIDTH + lane]
-            p[i + lane] = c[lane] * pr - s[lane] * pi
-            p[i + _WIDTH + lane] = c[lane] * pi + s[lane] * pr
-            q[j + lane] = c[lane] * qr + s[lane] * qi
-            q[j + _WIDTH + lane] = c[lane] * qi - s[lane] * qr
+@numba.njit(**COMPILE)
+def turn(p: Array, q: Array, lower: int, upper: int, rows: int, cosine: Any, sine: Any) -> None:
+    """p times exp(i angle) and q times exp(-i angle); `rows` pairs of a real and an imaginary row."""
+    i, j = at(lower), at(upper)
+    for _ in range(rows):
+        real, imaginary = load(p, i), load(p, i + _WIDTH)
+        store(p, i, fma(cosine, real, -(sine * imaginary)))
+        store(p, i + _WIDTH, fma(cosine, imaginary, sine * real))
+        real, imaginary = load(q, j), load(q, j + _WIDTH)
+        store(q, j, fma(cosine, real, sine * imaginary))
+        store(q, j + _WIDTH, fma(cosine, imaginary, -(sine * real)))
+        i, j = i + _WIDTH + _WIDTH, j + _WIDTH + _WIDTH
 
 
-@numba.njit(**_COMPILE)
-def _shift(p: Array, q: Array, z: Array, lower: int, upper: int, active: int, orders: int, channels: int) -> int:
+@numba.njit(**COMPILE)
+def shift(p: Array, q: Array, z: Array, lower: int, upper: int, active: int, orders: int, channels: int) -> int:
     """Fill in after p's start moved down to `lower` and q's up to `upper`; returns how many orders are active now.
 
     F_0 is what was F_-1, the conjugate of F-_1; the order that left the top is lost.
     """
-    grown, zero = min(active + 1, orders), p.dtype.type(0)
-    for at in range((upper + active - 1) * channels * LANES, (upper + grown) * channels * LANES):
-        q[at] = zero
-    for at in range(active * channels * LANES, grown * channels * LANES):
-        z[at] = zero
-    for channel in range(channels):
-        to, start = (lower * channels + channel) * LANES, (upper * channels + channel) * LANES
-        for lane in range(LANES):
-            first = q[start + lane]
-            p[to + lane] = first if channel == 0 else -first
-    return grown
+    zero, top = spread(0.0, p), (upper + active - 1) * channels
+    store(q, at(top), zero)
+    if channels == 2:
+        store(q, at(top + 1), zero)
+    if active < orders:
+        for channel in range(channels):
+            store(q, at(top + channels + channel), zero)
+            store(z, at(active * channels + channel), zero)
+        active += 1
+    store(p, at(lower * channels), load(q, at(upper * channels)))
+    if channels == 2:
+        store(p, at(lower * 2 + 1), -load(q, at(upper * 2 + 1)))
+    return active
 
 
-@numba.njit(**_COMPILE)
-def _angle(c: Array, s: Array, factor: Array, time: float, constant: float) -> None:
-    """Cosine and sine of ``factor * time + constant`` in each lane; one evaluation where the lanes agree."""
+@numba.njit(**COMPILE)
+def _moved(states: Array, start: int, end: int, rows: int) -> int:
+    """Copy `rows` rows from row `start` to row `end`, which may overlap; returns `end`."""
+    for number in range(rows):
+        row = number if end < start else rows - 1 - number
+        store(states, at(end + row), load(states, at(start + row)))
+    return end
+
+
+@numba.njit(**COMPILE)
+def _diffuse(
+    p: Array, q: Array, z: Array, lower: int, upper: int, active: int, channels: int, tissue: Array, b: float
+) -> None:
+    """Diffusion while p goes one order up, q one order down and z stays: `b` is the b-value from order 0 to 1."""
+    weight = load(tissue, at(DIFFUSION)) * spread(-b, tissue)
+    for k in range(active):
+        up = exponentials(weight * spread(3.0 * k * k + 3 * k + 1, tissue))[0]
+        down = exponentials(weight * spread(3.0 * k * k - 3 * k + 1, tissue))[0]
+        stay = exponentials(weight * spread(3.0 * k * k, tissue))[0]
+        for channel in range(channels):
+            i, j = at((lower + k) * channels + channel), at((upper + k) * channels + channel)
+            m = at(k * channels + channel)
+            store(p, i, cast(up, p) * load(p, i))
+            store(q, j, cast(down, q) * load(q, j))
+            store(z, m, cast(stay, z) * load(z, m))
+
+
+@numba.njit(**COMPILE)
+def phase(tissue: Array, wait: float, turns: float, work: Array, posted: bool) -> Any:
+    """Cosine and sine of the phase to make up for: precession, a constant, what the last shaped pulse left."""
+    angle = load(tissue, at(OFF_RESONANCE)) * spread(wait, tissue) + spread(turns, tissue)
+    cosine, sine = cosine_sine(cast(angle - whole(angle), work))
+    if posted:
+        c, s = load(work, at(_PAST)), load(work, at(_PAST + 1))
+        return c * cosine - s * sine, c * sine + s * cosine
+    return cosine, sine
+
+
+@numba.njit(**COMPILE)
+def _shaped(table: Array, step: float, flip: float, tissue: Array, work: Array) -> None:
+    """What a shaped pulse does to each lane, into `work`: cosine and sine of flip, phase before, phase after.
+
+    `table` (nodes, 4): real and imaginary parts of alpha and i beta at flip angles 0, step, 2 step, ...
+    Four nodes around each flip angle are interpolated by a cubic.
+    """
+    first, b1 = _SHAPE * LANES, B1 * LANES
     for lane in range(LANES):
-        if lane > 0 and factor[lane] == factor[lane - 1]:
-            c[lane], s[lane] = c[lane - 1], s[lane - 1]
-        else:
-            c[lane] = math.cos(factor[lane] * time + constant)
-            s[lane] = math.sin(factor[lane] * time + constant)
+        if lane > 0 and tissue[b1 + lane] == tissue[b1 + lane - 1]:
+            for row in range(6):
+                work[first + row * LANES + lane] = work[first + row * LANES + lane - 1]
+            continue
+        x = tissue[b1 + lane] * flip / step
+        node = min(max(int(x), 1), len(table) - 3)
+        x -= node
+        w0, w1 = -x * (x - 1) * (x - 2) / 6, (x + 1) * (x - 1) * (x - 2) / 2
+        w2, w3 = -(x + 1) * x * (x - 2) / 2, (x + 1) * x * (x - 1) / 6
+        a, b, c, d = table[node - 1], table[node], table[node + 1], table[node + 2]
+        ar, ai = w0 * a[0] + w1 * b[0] + w2 * c[0] + w3 * d[0], w0 * a[1] + w1 * b[1] + w2 * c[1] + w3 * d[1]
+        br, bi = w0 * a[2] + w1 * b[2] + w2 * c[2] + w3 * d[2], w0 * a[3] + w1 * b[3] + w2 * c[3] + w3 * d[3]
+        aa, bb = ar * ar + ai * ai, br * br + bi * bi
+        across = math.sqrt(aa * bb)
+        work[first + lane], work[first + LANES + lane] = (aa - bb) / (aa + bb), 2 * across / (aa + bb)
+        known = across > 1e-150  # no phase where nothing or everything is turned over
+        work[first + 2 * LANES + lane] = (ar * br - ai * bi) / across if known else 1.0
+        work[first + 3 * LANES + lane] = -(ar * bi + ai * br) / across if known else 0.0
+        work[first + 4 * LANES + lane] = (ar * br + ai * bi) / across if known else 1.0
+        work[first + 5 * LANES + lane] = (ar * bi - ai * br) / across if known else 0.0
 
 
-@numba.njit(**_COMPILE)
+@numba.njit(**COMPILE)
+def _before_shaped(cosine: Any, sine: Any, work: Array) -> Any:
+    """The pending phase with the pulse's own phase before it; what it leaves behind is kept in `work`."""
+    c, s = load(work, at(_SHAPE + 2)), load(work, at(_SHAPE + 3))
+    store(work, at(_PAST), load(work, at(_SHAPE + 4)))
+    store(work, at(_PAST + 1), load(work, at(_SHAPE + 5)))
+    return c * cosine - s * sine, c * sine + s * cosine
+
+
+@numba.njit(**COMPILE)
+def _locked(tissue: Array, duration: float, amplitude: float, like: Array) -> Any:
+    """Decay along the effective field of a spin lock: R1 cos^2 + R1rho sin^2, tangent = amplitude b1 / offset."""
+    lock = load(tissue, at(B1)) * spread(amplitude, tissue)
+    offset = load(tissue, at(OFF_RESONANCE))
+    lock, offset = lock * lock + spread(1e-300, tissue), offset * offset
+    rate = (load(tissue, at(R1)) * offset + load(tissue, at(R1RHO)) * lock) / (lock + offset)
+    return cast(exponentials(rate * spread(-duration, tissue))[0], like)
+
+
+@numba.njit(**COMPILE)
 def _act(
-    kind: int, value: float, waiting: float, rate: Array, b1: Array, states: tuple[Array, Array, Array],
-    place: tuple[int, int, int], lanes: Array, work: Array,
+    kind: int, first: float, second: float, p: Array, q: Array, z: Array, lower: int, upper: int, rows: int,
+    decay: Any, keep: Any, recovery: Any, tissue: Array,
 ) -> None:  # fmt: skip
-    """Let the pending time pass, then play an event that touches all orders; `place` are rows: p's, q's, how many."""
-    p, q, z = states
-    lower, upper, rows = place
-    one, half = p.dtype.type(1), p.dtype.type(0.5)
-    decay, decay_z, recovery = lanes[:LANES], lanes[LANES : 2 * LANES], lanes[2 * LANES : 3 * LANES]
-    _exponentials(rate[1], waiting, decay, recovery, work[2], work[3])
-    _exponentials(rate[0], waiting, decay_z, recovery, work[2], work[3])
-    for lane in range(LANES):
-        decay[lane] *= half
-        recovery[lane] = -recovery[lane]
-    if kind == PULSE:
-        _angle(lanes[3 * LANES : 4 * LANES], lanes[4 * LANES :], b1, value, 0.0)
-        _rotate(p, q, z, lower, upper, rows, lanes)
+    """Relax, then play what is no pulse: inversion, saturation, spoiler, spin lock, or nothing."""
+    if kind == LOCK:
+        during, lost = exponentials(cast(load(tissue, at(R1)) * spread(-first, tissue), p))
+        decay, keep, recovery = decay * _locked(tissue, first, second, p), keep * during, recovery * during - lost
+    elif kind != SETTLE:
+        decay = decay if kind == INVERT else spread(0.0, p)
+        keep, recovery = keep * spread(first, p), recovery * spread(first, p)
+    scale(p, q, z, lower, upper, rows, decay, keep, recovery, kind == INVERT)
+
+
+@numba.njit(**COMPILE)
+def _record(p: Array, row: int, channels: int, decay: Any, cosine: Any, sine: Any, record: Array, frame: int) -> None:
+    """p_0, which starts at `row`, after the pending time and phase, into row `frame` of `record`."""
+    real = decay * load(p, at(row))
+    if channels == 1:
+        store(record, at(frame), real)
     else:
-        keep = one * (-value if kind == INVERT else 1 - value if kind == SATURATE else 1.0)
-        swapped = one if kind == INVERT else one - one
+        imaginary = decay * load(p, at(row + 1))
+        store(record, at(2 * frame), cosine * real - sine * imaginary)
+        store(record, at(2 * frame + 1), cosine * imaginary + sine * real)
+
+
+@numba.njit(**COMPILE)
+def play(
+    code: Array, value: Array, tissue: Array, common: bool, orders: int, channels: int,
+    lower: int, upper: int, active: int, p: Array, q: Array, z: Array, table: Array, step: float,
+    work: Array, record: Array,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Pass once through the program with 32 atoms; returns where p and q start and the active orders."""
+    frame, posted, known, known_read = 0, False, -1.0, -1.0
+    decay = half = keep = recovery = read = cosine = sine = spread(0.0, p)
+    for op in range(len(code)):
+        kind, wait, first, second = code[op], value[op, 0], value[op, 2], value[op, 3]
+        rows = active * channels
+        if kind == SHIFT and first > 0:
+            lower = (_moved(p, 0, SPARE * channels, rows) // channels if lower == 0 else lower) - 1
+            upper = (_moved(q, SPARE * channels, 0, rows) if upper == SPARE else upper) + 1
+            active = shift(p, q, z, lower, upper, active, orders, channels)
+        elif kind == SHIFT:
+            lower = (_moved(p, SPARE * channels, 0, rows) if lower == SPARE else lower) + 1
+            upper = (_moved(q, 0, SPARE * channels, rows) // channels if upper == 0 else upper) - 1
+            active = shift(q, p, z, upper, lower, active, orders, channels)
+        elif kind == DIFFUSE and first > 0:
+            _diffuse(p, q, z, lower, upper, active, channels, tissue, second)
+        elif kind == DIFFUSE:
+            _diffuse(q, p, z, upper, lower, active, channels, tissue, second)
+        elif kind == READOUT:
+            if wait != known_read:
+                known_read, read = wait, exponentials(load(work, at(_RATE + R2)) * spread(-wait, p))[0]
+            if channels == 2:
+                cosine, sine = phase(tissue, wait, value[op, 1], work, posted)
+            _record(p, lower * channels, channels, read, cosine, sine, record, frame)
+            frame += 1
+        else:
+            if wait != known:
+                known, decay = wait, exponentials(load(work, at(_RATE + R2)) * spread(-wait, p))[0]
+                keep, recovery = exponentials(load(work, at(_RATE + R1)) * spread(-wait, p))
+                half, recovery = decay * spread(0.5, p), -recovery
+            if kind == SHAPED:
+                _shaped(table, step, first, tissue, work)
+            if channels == 2:
+                cosine, sine = phase(tissue, wait, value[op, 1], work, posted)
+                if kind == SHAPED:
+                    cosine, sine = _before_shaped(cosine, sine, work)
+                turn(p, q, lower * 2, upper * 2, active, cosine, sine)
+                posted = kind == SHAPED
+            if kind in (ROTATE, SHAPED):
+                cosine, sine = _flip(kind, common, value, op, tissue, work)
+                rotate(p, q, z, lower * channels, upper * channels, rows, half, keep, recovery, cosine, sine)
+            else:
+                _act(kind, first, second, p, q, z, lower * channels, upper * channels, rows,
+                     decay, keep, recovery, tissue)  # fmt: skip
+    return lower, upper, active
+
+
+@numba.njit(**COMPILE)
+def _flip(kind: int, common: bool, value: Array, op: int, tissue: Array, work: Array) -> Any:
+    """Cosine and sine of each lane's flip angle."""
+    if kind == SHAPED:
+        return load(work, at(_SHAPE)), load(work, at(_SHAPE + 1))
+    if common:
+        return spread(value[op, 3], work), spread(value[op, 4], work)
+    angle = load(tissue, at(B1)) * spread(value[op, 2], tissue)
+    return cosine_sine(cast(angle - whole(angle), work))
+
+
+@numba.njit(**COMPILE)
+def _excess(p: Array, q: Array, z: Array, kept: Array, lower: int, upper: int, rows: int, stride: int) -> Any:
+    """Squared distance of the states from those in `kept`, which they replace."""
+    total = spread(0.0, p)
+    for row in range(rows):
+        for part in range(3):
+            now = load(p, at(lower + row)) if part == 0 else load(q, at(upper + row)) if part == 1 else load(z, at(row))
+            place = at(part * stride + row)
+            change = now - load(kept, place)
+            total = fma(change, change + change if part == 2 else change, total)
+            store(kept, place, now)
+    return total
+
+
+@numba.njit(**COMPILE)
+def _restart(p: Array, q: Array, z: Array, kept: Array, lower: int, upper: int, rows: int, stride: int) -> None:
+    """Put the `kept` states where a pass starts."""
+    for row in range(rows):
+        store(p, at(lower + row), load(kept, at(row)))
+        store(q, at(upper + row), load(kept, at(stride + row)))
+        store(z, at(row), load(kept, at(2 * stride + row)))
+
+
+@numba.njit(**COMPILE)
+def _is_periodic(excess: Any, record: Array, rows: int, tissue: Array, duration: float, tolerance: float) -> bool:
+    """Whether what is left to change is below `tolerance` of the signal in every lane.
+
+    Two solutions of the Bloch equations approach each other at least as exp(-t / max(T1, T2)), so after a
+    change of d in one pass the periodic state is within d / (1 - exp(-duration / max(T1, T2))).
+    """
+    energy = spread(0.0, record)
+    for row in range(rows):
+        energy = fma(load(record, at(row)), load(record, at(row)), energy)
+    slowest = -larger(-load(tissue, at(R1)), -load(tissue, at(R2)))
+    closing = cast(exponentials(slowest * spread(-duration, tissue))[1], record)
+    allowed = energy * (closing * closing) * spread(tolerance * tolerance, record)
+    return bool(largest(excess * spread(rows, record) - allowed) <= 0)
+
+
+@numba.njit(**COMPILE)
+def _repeat(
+    code: Array, value: Array, tissue: Array, common: bool, orders: int, channels: int, passes: int, duration: float,
+    tolerance: float, p: Array, q: Array, z: Array, kept: Array, table: Array, step: float, work: Array, record: Array,
+) -> None:  # fmt: skip
+    """The last of `passes` passes from equilibrium, or the first that is periodic to `tolerance` (if that is > 0)."""
+    stride, active, middle = orders * channels, min(1, orders), SPARE // 2
+    store(work, at(_RATE + R1), cast(load(tissue, at(R1)), work))
+    store(work, at(_RATE + R2), cast(load(tissue, at(R2)), work))
+    for row in range(3 * stride):
+        store(kept, at(row), spread(1.0 if row == 2 * stride else 0.0, kept))
+    for number in range(passes):
+        _restart(p, q, z, kept, middle * channels, middle * channels, active * channels, stride)
+        lower, upper, active = play(code, value, tissue, common, orders, channels, middle, middle, active, p, q, z,
+                                    table, step, work, record)  # fmt: skip
+        if number + 1 < passes:
+            excess = _excess(p, q, z, kept, lower * channels, upper * channels, active * channels, stride)
+            if tolerance > 0 and _is_periodic(excess, record, len(record) // LANES, tissue, duration, tolerance):
+                break
+
+
+@numba.njit(**COMPILE)
+def _emit(total: Array, channels: int, only_real: bool, factors: Array, rows: Array, out: Array) -> None:
+    """Signals of 32 atoms, frames by lanes, times their factors, to the places `rows` of the flat `out`."""
+    frames, step = len(factors) // 2, channels * LANES
+    tiled = frames - frames % TILE
+    for frame in range(0, tiled, TILE):
+        if channels == 1 or only_real:
+            store_rows(total, frame * step, step, None, factors, frame, rows, out)
+        else:
+            store_rows(total, frame * step, step, LANES, factors, frame, rows, out)
+    for frame in range(tiled, frames):
+        a, b = factors[frame], factors[frames + frame]
         for lane in range(LANES):
-            decay[lane] *= swapped
-            decay_z[lane] *= keep
-            recovery[lane] *= keep
-        _scale(p, q, z, lower, upper, rows, lanes)
+            real, place = total[frame * step + lane], rows[lane] + 2 * frame
+            out[place], out[place + 1] = real * a, real * b
+            if channels == 2 and not only_real:
+                imaginary = total[frame * step + LANES + lane]
+                out[place] -= imaginary * b
+                out[place + 1] += imaginary * a
 
 
-@numba.njit(**_COMPILE)
-def _record(
-    p: Array, row: int, rate: Array, omega: Array, waiting: float, phase: float, out: Array, work: Array
-) -> None:
-    """p_0, which starts at `row`, after the pending time and phase, into (channels, 32) `out`."""
-    _exponentials(rate[1], waiting, work[0], work[1], work[2], work[3])
-    for channel in range(len(out)):
-        for lane in range(LANES):
-            out[channel, lane] = p[(row + channel) * LANES + lane] * work[0, lane]
-    if len(out) == 2:
-        _angle(work[0], work[1], omega, waiting, phase)
-        for lane in range(LANES):
-            real, imaginary = out[0, lane], out[1, lane]
-            out[0, lane] = work[0, lane] * real - work[1, lane] * imaginary
-            out[1, lane] = work[0, lane] * imaginary + work[1, lane] * real
-
-
-@numba.njit(**_COMPILE)
-def configuration_states(
-    table: Array, tissue: Array, channels: int, reach: tuple[int, int], orders: int, out: Array
-) -> None:
-    """i F+_0 at each readout, of blocks of 32 atoms.
+@numba.njit(**COMPILE)
+def signals(
+    code: Array, values: Array, factors: Array, tissue: Array, rows: Array, orders: Array, scales: Array, tables: Array,
+    step: float, channels: int, only_real: bool, passes: int, duration: float, tolerance: float,
+    common: bool, out: Array,
+) -> None:  # fmt: skip
+    """Signals of blocks of 32 atoms, as the weighted sum over positions in the slice.
 
     Parameters
     ----------
-    table : (events, 3) float64
-        Kind and values of each event; with one channel flip angles carry the sign of their axis.
-    tissue : (blocks, 4, 32) float64
-        1 / T1, 1 / T2 (1/s), b1, off-resonance (rad/s).
-    channels : int
-        1 = states real, 2 = complex.
-    reach : (int, int)
-        The lowest (<= 0) and highest (>= 0) running sum of dephasing cycles.
-    orders : int
+    code, values : (ops,) int64, (positions or 1, ops, 5) float64
+        The program (:mod:`.program`).
+    factors : (2 * frames,) float
+        Signal = factor * i F+_0: all real parts, then all imaginary parts.
+    tissue : (blocks * 6 * 32,) float64
+        R1, R2 (1/s), b1, off-resonance (Hz), diffusion (m^2/s), R1rho (1/s) of each block.
+    rows : (blocks, 32) int64
+        Where in `out` the signal of each lane starts.
+    orders : (blocks,) int64
         Configuration orders kept.
-    out : (blocks, frames, channels, 32) float32 or float64, written
-        Its precision is the precision of the states.
+    scales : (positions, 2) float64
+        Factor on b1, weight in the sum.
+    tables, step
+        As in :func:`_shaped`, for each position.
+    channels, only_real : int, bool
+        1 = states real, 2 = complex; whether the sum over positions is real.
+    passes, duration, tolerance, common
+        Times the program is played; its duration (s); see :func:`_repeat`; whether flip angles are the same
+        in all lanes, their cosines and sines being in the program.
+    out : float32 or float64, written
+        Signals, real and imaginary parts in turn; its precision is the precision of the states.
     """
-    rows = orders + reach[1] - reach[0] + 1
-    p = np.empty(rows * channels * LANES, out.dtype)
-    q = np.empty(rows * channels * LANES, out.dtype)
-    z = np.empty(orders * channels * LANES, out.dtype)
-    lanes = np.empty(5 * LANES, out.dtype)
-    work = np.empty((4, LANES), out.dtype)
-    rate = np.empty((2, LANES), out.dtype)
-    one = out.dtype.type(1)
-    for block in range(len(tissue)):
-        b1, omega = tissue[block, 2], tissue[block, 3]
-        lower, upper, active = reach[1], -reach[0], 1
-        for at in range(channels * LANES):
-            z[at] = one if at < LANES else one - one
-            p[lower * channels * LANES + at] = q[upper * channels * LANES + at] = one - one
-        for lane in range(LANES):
-            rate[0, lane], rate[1, lane] = tissue[block, 0, lane], tissue[block, 1, lane]
-        frame, waiting, phase = 0, 0.0, 0.0
-        for row in range(len(table)):
-            kind, value = int(table[row, 0]), table[row, 1]
-            if kind == DELAY:
-                waiting += value
-            elif kind == READOUT:
-                _record(p, lower * channels, rate, omega, waiting, phase, out[block, frame], work)
-                frame += 1
-            elif kind == DEPHASE:
-                for _ in range(abs(int(value))):
-                    if value > 0:
-                        lower, upper = lower - 1, upper + 1
-                        active = _shift(p, q, z, lower, upper, active, orders, channels)
-                    else:
-                        lower, upper = lower + 1, upper - 1
-                        active = _shift(q, p, z, upper, lower, active, orders, channels)
-            else:
-                axis = table[row, 2] if kind == PULSE else 0.0
-                if channels == 2:
-                    _angle(work[0], work[1], omega, waiting, phase - axis)
-                    _turn(p, q, lower, upper, active, work[0], work[1])
-                place = (lower * channels, upper * channels, active * channels)
-                _act(kind, value, waiting, rate, b1, (p, q, z), place, lanes, work)
-                waiting, phase = 0.0, axis
+    most = 1
+    for block in range(len(orders)):
+        most = max(most, orders[block])
+    size = (most + SPARE + 1) * channels * LANES
+    p, q, z = np.empty(size, out.dtype), np.empty(size, out.dtype), np.empty(most * channels * LANES, out.dtype)
+    kept, work = np.empty(3 * most * channels * LANES, out.dtype), np.zeros(_SCRATCH * LANES, out.dtype)
+    record = np.empty(len(factors) // 2 * channels * LANES, out.dtype)
+    total, own = np.zeros(len(record), out.dtype), np.empty(TISSUE * LANES, tissue.dtype)
+    for block in range(len(rows)):
+        for position in range(len(scales)):
+            for i in range(len(own)):
+                own[i] = tissue[block * TISSUE * LANES + i] * (scales[position, 0] if i // LANES == B1 else 1.0)
+            value = values[min(position, len(values) - 1)]
+            _repeat(code, value, own, common, orders[block], channels, passes, duration, tolerance, p, q, z, kept,
+                    tables[position], step, work, record)  # fmt: skip
+            if len(scales) > 1:
+                weight = out.dtype.type(scales[position, 1])
+                for i in range(len(record)):
+                    total[i] = weight * record[i] if position == 0 else total[i] + weight * record[i]
+        _emit(total if len(scales) > 1 else record, channels, only_real, factors, rows[block], out)

@@ -1,9 +1,10 @@
 """The plain extended-phase-graph simulator (NumPy, complex128) that the fast kernel is compared with."""
 
+import math
+
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.errors import UnsupportedError
 from .sequence import EventKind, Sequence
 
 
@@ -13,8 +14,9 @@ def configuration_orders(sequence: Sequence) -> int:
 
 
 def simulate_reference(
-    sequence: Sequence, t1: Array, t2: Array, b1: Array, off_resonance: Array, n_states: int | None = None
-) -> Array:
+    sequence: Sequence, t1: Array, t2: Array, b1: Array, off_resonance: Array, n_states: int | None = None, *,
+    diffusion: float = 0.0, t1rho: float = math.nan,
+) -> Array:  # fmt: skip
     """Signals of atoms given as (atoms,) arrays (s, s, relative, Hz); untruncated unless `n_states` is given.
 
     The transverse state is kept whole, F_k for k = -(K-1) .. K-1, so a gradient is one shift and
@@ -50,15 +52,19 @@ def simulate_reference(
             z = z * np.exp(-first / t1)[:, None]
             z[:, top] -= np.expm1(-first / t1)
         elif kind == EventKind.DEPHASE:
-            cycles, width = int(first), f.shape[1]
-            shifted = np.zeros_like(f)
-            if abs(cycles) < width:
-                shifted[:, max(cycles, 0) : width + min(cycles, 0)] = f[:, max(-cycles, 0) : width - max(cycles, 0)]
-            f = shifted
+            step, order = int(np.sign(first)), np.arange(-top, top + 1)
+            for _ in range(int(abs(first))):
+                f = f * np.exp(-diffusion * second * (3 * order**2 + 3 * order * step + 1))
+                z = z * np.exp(-diffusion * second * 3 * order**2)
+                f = np.roll(f, step, axis=1)
+                f[:, 0 if step > 0 else -1] = 0
         elif kind == EventKind.CRUSH:
             f = 0 * f
         elif kind == EventKind.READOUT:
             frames.append(f[:, top] * np.exp(-1j * first))
-        else:
-            raise UnsupportedError("spin_lock: needs a T1rho, which simulate does not take yet; leave it out")
+        elif kind == EventKind.SPIN_LOCK:
+            lock, offset = (b1 * second) ** 2, off_resonance**2
+            rate = (offset / t1 + lock / t1rho) / (lock + offset)
+            f, z = f * np.exp(-first * rate)[:, None], z * np.exp(-first / t1)[:, None]
+            z[:, top] -= np.expm1(-first / t1)
     return np.stack(frames, axis=-1)

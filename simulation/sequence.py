@@ -67,12 +67,21 @@ def delay(duration: float) -> Event:
 
 
 def spin_lock(duration: float, amplitude: float) -> Event:
-    """Spin lock of `duration` (s) and `amplitude` (Hz)."""
-    return Event(EventKind.SPIN_LOCK, _number("duration", duration, 0), _number("amplitude", amplitude, 0))
+    """Ideal spin lock of `duration` (s) and `amplitude` (Hz, scaled by b1).
+
+    Transverse magnetization decays along the effective field, with R1rho sin^2 + R1 cos^2 of its tilt
+    (tangent = amplitude / off-resonance), and does not precess; longitudinal magnetization relaxes with T1.
+    """
+    return Event(EventKind.SPIN_LOCK, _number("duration", duration, 0), _number("amplitude", amplitude, 1e-9))
 
 
 def dephase(cycles: int = 1, *, b_value: float = 0.0) -> Event:
-    """Gradient moment of whole `cycles` per voxel; `b_value` (s/m^2) of one cycle, used with diffusion."""
+    """Gradient moment of whole `cycles` per voxel.
+
+    `b_value` (s/m^2) is that of one cycle, played on magnetization that was not dephased before:
+    it attenuates by exp(-b D). From order k to k + 1 it counts 3 k^2 + 3 k + 1 times, along z 3 k^2 times.
+    Weigel 2015, doi:10.1002/jmri.24619.
+    """
     return Event(EventKind.DEPHASE, float(whole("cycles per voxel", cycles)), _number("b_value", b_value, 0))
 
 
@@ -172,7 +181,7 @@ def _check_rows(table: Array) -> None:
     kind, first, second = table.T
     rules = (
         ("duration", np.isin(kind, [EventKind.DELAY, EventKind.SPIN_LOCK]), first < 0, ">= 0"),
-        ("amplitude", kind == EventKind.SPIN_LOCK, second < 0, ">= 0"),
+        ("amplitude", kind == EventKind.SPIN_LOCK, second <= 0, "> 0"),
         ("efficiency", np.isin(kind, [EventKind.INVERT, EventKind.SATURATE]), (first < 0) | (first > 1), "in [0, 1]"),
         ("cycles per voxel", kind == EventKind.DEPHASE, first != np.rint(first), "a whole number"),
         ("b_value", kind == EventKind.DEPHASE, second < 0, ">= 0"),
