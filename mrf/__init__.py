@@ -16,7 +16,7 @@ _PUBLIC = {
         "Event", "EventKind", "Sequence", "bssfp", "crush", "delay", "dephase", "fisp", "invert",
         "multi_spin_echo", "pulse", "readout", "saturate", "spin_lock", "t2_preparation",
     ],
-    "simulation.presets": ["preset", "presets"],
+    "simulation.presets": ["preset", "presets", "published_axes"],
     "simulation.pulses": ["RfPulse"],
     "simulation.epg": ["simulate"],
     "dictionaries.grid": ["Grid", "log_axis"],

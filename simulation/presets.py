@@ -1,63 +1,41 @@
-"""Published MRF sequences, each with its source."""
+"""The built-in sequences by name, each with its source, and the dictionary axes published with them."""
 
 import inspect
 from collections.abc import Callable
 
-import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline
 
 from ..core.arrays import Array
 from ..core.errors import InputError
-from ..core.units import DEGREE, MILLISECOND
-from .sequence import Sequence, fisp
-
-
-def jiang2015_fisp(
-    n_frames: int = 1000,
-    repetition_time: npt.ArrayLike | None = None,
-    echo_time: float = 2.7 * MILLISECOND,
-    inversion_time: float = 18 * MILLISECOND,
-    inversion_efficiency: float = 1.0,
-) -> Sequence:
-    """Inversion-prepared FISP fingerprinting with five flip-angle lobes.
-
-    Flip angles: 5 + (P - 5) sin(pi (i + o) / 200) degrees, P = 35, 43, 70, 45, 27 from frames 0, 209,
-    419, 628, 839, 0 between the lobes. The published repetition times are a list of Perlin noise between
-    11.67 and 14.33 ms; without `repetition_time` (s) a smooth seeded sequence of the same range is played.
-
-    References
-    ----------
-    Jiang et al. 2015, doi:10.1002/mrm.25559
-    """
-    if not 1 <= n_frames <= 1000:
-        raise InputError(f"n_frames: got {n_frames}, expected 1 to 1000")
-    flip_angle = np.zeros(1000)
-    lobes = [(0, 199, 35, 2), (209, 409, 43, 1), (419, 619, 70, 1), (628, 828, 45, 1), (839, 1000, 27, 1)]
-    for start, stop, peak, offset in lobes:
-        i = np.arange(stop - start)
-        flip_angle[start:stop] = 5 + (peak - 5) * np.sin(np.pi * (i + offset) / 200)
-    if repetition_time is None:
-        repetition_time = _smooth_noise(1000, 11.67 * MILLISECOND, 14.33 * MILLISECOND)[:n_frames]
-    return fisp(
-        flip_angle[:n_frames] * DEGREE,
-        repetition_time,
-        echo_time,
-        inversion_time=inversion_time,
-        inversion_efficiency=inversion_efficiency,
-    )
-
-
-def _smooth_noise(n: int, low: float, high: float) -> Array:
-    """Cubic spline through random nodes every 50 frames (seed 2015), scaled to [low, high]."""
-    nodes = np.arange(0, n + 50, 50)
-    noise = CubicSpline(nodes, np.random.default_rng(2015).uniform(size=len(nodes)))(np.arange(n))
-    scaled: Array = low + (high - low) * (noise - noise.min()) / np.ptp(noise)
-    return scaled
-
+from .cardiac import hamilton_cardiac, molli
+from .fingerprinting import (
+    cao2022_spi,
+    cardiac_axes,
+    delics_neuro,
+    jiang2015_axes,
+    jiang2015_fisp,
+    ma2013_axes,
+    ma2013_bssfp,
+)
+from .relaxometry import inversion_recovery, mp2rage, multi_spin_echo, variable_flip_angle
+from .sequence import Sequence
 
 _PRESETS: dict[str, tuple[Callable[..., Sequence], str]] = {
     "jiang2015_fisp": (jiang2015_fisp, "Jiang et al. 2015, doi:10.1002/mrm.25559"),
+    "ma2013_bssfp": (ma2013_bssfp, "after Ma et al. 2013, doi:10.1038/nature11971 (seeded, not the original list)"),
+    "cao2022_spi": (cao2022_spi, "Cao et al. 2022, doi:10.1002/mrm.29194"),
+    "delics_neuro": (delics_neuro, "Schauman et al. 2025, doi:10.1007/s10334-024-01222-w"),
+    "hamilton_cardiac": (hamilton_cardiac, "Hamilton et al. 2017, doi:10.1002/mrm.26216"),
+    "multi_spin_echo": (multi_spin_echo, "Hennig 1988, doi:10.1016/0022-2364(88)90128-X"),
+    "inversion_recovery": (inversion_recovery, "Barral et al. 2010, doi:10.1002/mrm.22497"),
+    "variable_flip_angle": (variable_flip_angle, "Deoni et al. 2003, doi:10.1002/mrm.10407"),
+    "molli": (molli, "Messroghli et al. 2004, doi:10.1002/mrm.20110"),
+    "mp2rage": (mp2rage, "Marques et al. 2010, doi:10.1016/j.neuroimage.2009.10.002"),
+}
+_AXES: dict[str, Callable[[], dict[str, Array]]] = {
+    "jiang2015_fisp": jiang2015_axes,
+    "ma2013_bssfp": ma2013_axes,
+    "hamilton_cardiac": cardiac_axes,
 }
 
 
@@ -67,7 +45,7 @@ def presets() -> dict[str, str]:
 
 
 def preset(name: str, **timing: npt.ArrayLike | None) -> Sequence:
-    """A published sequence by name.
+    """A built-in sequence by name.
 
     Parameters
     ----------
@@ -85,13 +63,51 @@ def preset(name: str, **timing: npt.ArrayLike | None) -> Sequence:
     --------
     >>> preset("jiang2015_fisp", n_frames=500).n_frames
     500
+    >>> preset("hamilton_cardiac", rr_intervals=0.8).n_frames
+    705
     """
-    if name not in _PRESETS:
-        raise InputError(f"preset: got {name!r}, expected one of {', '.join(_PRESETS)}")
-    make = _PRESETS[name][0]
+    make = _known(name)
     known = inspect.signature(make).parameters
     unknown = sorted(set(timing) - set(known))
     if unknown:
         raise InputError(f"preset {name}: got {', '.join(unknown)}, expected arguments among {', '.join(known)}")
     sequence = make(**timing)
     return Sequence(sequence.events, name)
+
+
+def published_axes(name: str) -> dict[str, Array]:
+    """The axes of the dictionary published with a built-in sequence.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`presets`.
+
+    Returns
+    -------
+    {"t1": (n,), "t2": (m,), ["off_resonance": (k,)]}
+        Ascending values in s and Hz; the dictionary holds the combinations with t2 <= t1.
+
+    Raises
+    ------
+    InputError
+        The name is unknown, or no dictionary was published as plain axes.
+
+    Examples
+    --------
+    >>> {axis: len(values) for axis, values in published_axes("jiang2015_fisp").items()}
+    {'t1': 309, 't2': 63}
+    """
+    _known(name)
+    if name not in _AXES:
+        raise InputError(
+            f"published_axes: no dictionary was published with {name}, expected one of {', '.join(_AXES)}; "
+            "choose axes of your own"
+        )
+    return _AXES[name]()
+
+
+def _known(name: str) -> Callable[..., Sequence]:
+    if name not in _PRESETS:
+        raise InputError(f"preset: got {name!r}, expected one of {', '.join(_PRESETS)}")
+    return _PRESETS[name][0]
