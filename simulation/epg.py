@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -173,47 +174,39 @@ class Player:
             return np.full(len(tissue), whole("n_states", n_states, 1))
         return self.certificate(tissue, tolerance).needed(tissue[:, T2])
 
+    def tolerance(self, given: float | None) -> float:
+        """Relative error that leaving out orders may make."""
+        allowed = TOLERANCE[self.dtype] if given is None else given
+        if not 0 < allowed < 1:
+            raise InputError(f"tolerance: got {given}, expected a relative error between 0 and 1")
+        return allowed
+
     def certificate(self, tissue: Array, tolerance: float | None) -> Certificate:
         """How many orders these tissues need."""
-        allowed = TOLERANCE[self.dtype] if tolerance is None else tolerance
-        if not 0 < allowed < 1:
-            raise InputError(f"tolerance: got {tolerance}, expected a relative error between 0 and 1")
+        allowed = self.tolerance(tolerance)
         probing = Player(self.program, self.profile.some(), self.passes, self.until, self.dtype)
         return certify(
             self.program, tissue, self.passes, allowed, lambda some, n: probing.play(some, np.full(len(some), n))
         )
 
     def play(self, tissue: Array, orders: Array) -> Array:
-        """(atoms, frames) signals; atoms of similar T2 and equal b1 go through the kernel together."""
-        order = np.lexsort((tissue[:, B1], orders))[::-1]
-        blocks = math.ceil(len(order) / LANES)
-        filled = np.append(order, np.full(blocks * LANES - len(order), order[-1]))
-        lanes = tissue[filled].reshape(blocks, LANES, 6).transpose(0, 2, 1).copy()
-        lanes[:, [T1, T2, T1RHO]] = 1 / lanes[:, [T1, T2, T1RHO]]
-        most = orders[filled].reshape(blocks, LANES).max(axis=1)
+        """(atoms, frames) signals."""
         out: Array = np.empty((len(tissue), len(self.program.factors)), self.dtype)
-        flat = out.reshape(-1).view(self.dtype.type().real.dtype)
-        rows = filled.reshape(blocks, LANES) * (2 * out.shape[1])
+        flat = out.reshape(-1).view(out.real.dtype)
         factors = np.concatenate([self.program.factors.real, self.program.factors.imag]).astype(flat.dtype)
-        size = max(1, min(16, blocks // (4 * usable_cores())))
-        pieces = [slice(i, i + size) for i in range(0, blocks, size)]
-        values, common = self._values(tissue)
+        values, common = self.values(tissue)
 
-        def work(piece: slice) -> None:
+        def work(lanes: Array, rows: Array, most: Array) -> None:
             signals(
-                self.program.code, values, factors, lanes[piece].reshape(-1), rows[piece], most[piece],
-                self.profile.scales, self.profile.tables, self.profile.step or 1.0, self.program.channels,
-                self.profile.mirrored, self.passes, self.program.duration, self.until, common, flat,
+                self.program.code, values, factors, lanes, rows, most, self.profile.scales, self.profile.tables,
+                self.profile.step or 1.0, self.program.channels, self.profile.mirrored, self.passes,
+                self.program.duration, self.until, common, flat,
             )  # fmt: skip
 
-        if len(pieces) == 1:
-            work(pieces[0])
-        else:
-            with ThreadPoolExecutor(usable_cores()) as pool:
-                list(pool.map(work, pieces))
+        blocks_of(tissue, orders, out.shape[1], work)
         return out
 
-    def _values(self, tissue: Array) -> tuple[Array, bool]:
+    def values(self, tissue: Array) -> tuple[Array, bool]:
         """(positions, ops, 5) values; cosines and sines of flip angles that all atoms share are filled in."""
         b1, value = tissue[0, B1], self.program.value
         common = bool((tissue[:, B1] == b1).all())
@@ -224,6 +217,30 @@ class Player:
         angle = 2 * np.pi * value[None, flips, 2] * b1 * self.profile.scales[:, :1]
         values[:, flips, 3], values[:, flips, 4] = np.cos(angle), np.sin(angle)
         return values, True
+
+
+def blocks_of(tissue: Array, orders: Array, frames: int, work: Callable[[Array, Array, Array], None]) -> None:
+    """Give blocks of 32 atoms of similar orders and equal b1 to `work`, one thread a core.
+
+    `work` gets what :func:`.signals` calls `tissue`, `rows` and `orders`.
+    """
+    order = np.lexsort((tissue[:, B1], orders))[::-1]
+    blocks = math.ceil(len(order) / LANES)
+    filled = np.append(order, np.full(blocks * LANES - len(order), order[-1])).reshape(blocks, LANES)
+    lanes = tissue[filled].transpose(0, 2, 1).copy()
+    lanes[:, [T1, T2, T1RHO]] = 1 / lanes[:, [T1, T2, T1RHO]]
+    rows, most = filled * (2 * frames), orders[filled].max(axis=1)
+    size = max(1, min(16, blocks // (4 * usable_cores())))
+    pieces = [slice(i, i + size) for i in range(0, blocks, size)]
+
+    def run(piece: slice) -> None:
+        work(lanes[piece].reshape(-1), rows[piece], most[piece])
+
+    if len(pieces) == 1:
+        run(pieces[0])
+    else:
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            list(pool.map(run, pieces))
 
 
 def _passes(sequence: Sequence, tissue: Array, repetitions: int | str, distance: float) -> tuple[int, float]:

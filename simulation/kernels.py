@@ -43,7 +43,7 @@ from .vectors import (
 _WIDTH = np.uint64(LANES)
 SPARE = 64  # rows by which p and q can move before they are put back, all in the fastest cache
 R1, R2, B1, OFF_RESONANCE, DIFFUSION, R1RHO, TISSUE = 0, 1, 2, 3, 4, 5, 6  # rows of `tissue`, and how many
-_RATE, _PAST, _SHAPE, _SCRATCH = 0, 2, 4, 10  # rows of `work`: rates; phase left by a shaped pulse; the next; how many
+RATE, _PAST, _SHAPE, SCRATCH = 0, 2, 4, 10  # rows of `work`: rates; phase left by a shaped pulse; the next; how many
 
 
 @numba.njit(**COMPILE)
@@ -54,23 +54,23 @@ def at(row: int) -> Any:
 
 @numba.njit(**COMPILE)
 def rotate(
-    p: Array, q: Array, z: Array, lower: int, upper: int, rows: int,
+    p: Array, q: Array, z: Array, lower: int, upper: int, along: int, rows: int,
     half: Any, keep: Any, recovery: Any, cosine: Any, sine: Any,
 ) -> None:  # fmt: skip
-    """Relax, then rotate `rows` rows from `lower` (p), `upper` (q) and 0 (z).
+    """Relax, then rotate `rows` rows from `lower` (p), `upper` (q) and `along` (z).
 
     `half` is half the transverse decay, `keep` the longitudinal decay, `recovery` what grows back at order 0.
     """
     cp, sp, cz, sz = cosine * half, sine * half, cosine * keep, sine * keep
-    i, j, m = at(lower), at(upper), at(0)
+    i, j, m = at(lower), at(upper), at(along)
     for _ in range(rows):
-        both, between, along = load(p, i) + load(q, j), load(p, i) - load(q, j), load(z, m)
-        turned = fma(cp, both, sz * along)
-        store(z, m, fma(-sp, both, cz * along))
+        both, between, stored = load(p, i) + load(q, j), load(p, i) - load(q, j), load(z, m)
+        turned = fma(cp, both, sz * stored)
+        store(z, m, fma(-sp, both, cz * stored))
         store(p, i, fma(half, between, turned))
         store(q, j, fma(-half, between, turned))
         i, j, m = i + _WIDTH, j + _WIDTH, m + _WIDTH
-    i, j, m = at(lower), at(upper), at(0)
+    i, j, m = at(lower), at(upper), at(along)
     store(z, m, fma(cosine, recovery, load(z, m)))
     store(p, i, fma(sine, recovery, load(p, i)))
     store(q, j, fma(sine, recovery, load(q, j)))
@@ -78,18 +78,18 @@ def rotate(
 
 @numba.njit(**COMPILE)
 def scale(
-    p: Array, q: Array, z: Array, lower: int, upper: int, rows: int,
+    p: Array, q: Array, z: Array, lower: int, upper: int, along: int, rows: int,
     transverse: Any, longitudinal: Any, recovery: Any, swapped: bool,
 ) -> None:  # fmt: skip
     """p and q times `transverse` (if `swapped`, p becomes -q and q -p), z times `longitudinal` plus recovery."""
-    i, j, m = at(lower), at(upper), at(0)
+    i, j, m = at(lower), at(upper), at(along)
     for _ in range(rows):
         a, b = transverse * load(p, i), transverse * load(q, j)
         store(p, i, -b if swapped else a)
         store(q, j, -a if swapped else b)
         store(z, m, longitudinal * load(z, m))
         i, j, m = i + _WIDTH, j + _WIDTH, m + _WIDTH
-    store(z, at(0), load(z, at(0)) + recovery)
+    store(z, at(along), load(z, at(along)) + recovery)
 
 
 @numba.njit(**COMPILE)
@@ -107,7 +107,9 @@ def turn(p: Array, q: Array, lower: int, upper: int, rows: int, cosine: Any, sin
 
 
 @numba.njit(**COMPILE)
-def shift(p: Array, q: Array, z: Array, lower: int, upper: int, active: int, orders: int, channels: int) -> int:
+def shift(
+    p: Array, q: Array, z: Array, lower: int, upper: int, along: int, active: int, orders: int, channels: int
+) -> int:
     """Fill in after p's start moved down to `lower` and q's up to `upper`; returns how many orders are active now.
 
     F_0 is what was F_-1, the conjugate of F-_1; the order that left the top is lost.
@@ -119,7 +121,7 @@ def shift(p: Array, q: Array, z: Array, lower: int, upper: int, active: int, ord
     if active < orders:
         for channel in range(channels):
             store(q, at(top + channels + channel), zero)
-            store(z, at(active * channels + channel), zero)
+            store(z, at((along + active) * channels + channel), zero)
         active += 1
     store(p, at(lower * channels), load(q, at(upper * channels)))
     if channels == 2:
@@ -128,7 +130,7 @@ def shift(p: Array, q: Array, z: Array, lower: int, upper: int, active: int, ord
 
 
 @numba.njit(**COMPILE)
-def _moved(states: Array, start: int, end: int, rows: int) -> int:
+def moved(states: Array, start: int, end: int, rows: int) -> int:
     """Copy `rows` rows from row `start` to row `end`, which may overlap; returns `end`."""
     for number in range(rows):
         row = number if end < start else rows - 1 - number
@@ -227,7 +229,7 @@ def _act(
     elif kind != SETTLE:
         decay = decay if kind == INVERT else spread(0.0, p)
         keep, recovery = keep * spread(first, p), recovery * spread(first, p)
-    scale(p, q, z, lower, upper, rows, decay, keep, recovery, kind == INVERT)
+    scale(p, q, z, lower, upper, 0, rows, decay, keep, recovery, kind == INVERT)
 
 
 @numba.njit(**COMPILE)
@@ -255,28 +257,28 @@ def play(
         kind, wait, first, second = code[op], value[op, 0], value[op, 2], value[op, 3]
         rows = active * channels
         if kind == SHIFT and first > 0:
-            lower = (_moved(p, 0, SPARE * channels, rows) // channels if lower == 0 else lower) - 1
-            upper = (_moved(q, SPARE * channels, 0, rows) if upper == SPARE else upper) + 1
-            active = shift(p, q, z, lower, upper, active, orders, channels)
+            lower = (moved(p, 0, SPARE * channels, rows) // channels if lower == 0 else lower) - 1
+            upper = (moved(q, SPARE * channels, 0, rows) if upper == SPARE else upper) + 1
+            active = shift(p, q, z, lower, upper, 0, active, orders, channels)
         elif kind == SHIFT:
-            lower = (_moved(p, SPARE * channels, 0, rows) if lower == SPARE else lower) + 1
-            upper = (_moved(q, 0, SPARE * channels, rows) // channels if upper == 0 else upper) - 1
-            active = shift(q, p, z, upper, lower, active, orders, channels)
+            lower = (moved(p, SPARE * channels, 0, rows) if lower == SPARE else lower) + 1
+            upper = (moved(q, 0, SPARE * channels, rows) // channels if upper == 0 else upper) - 1
+            active = shift(q, p, z, upper, lower, 0, active, orders, channels)
         elif kind == DIFFUSE and first > 0:
             _diffuse(p, q, z, lower, upper, active, channels, tissue, second)
         elif kind == DIFFUSE:
             _diffuse(q, p, z, upper, lower, active, channels, tissue, second)
         elif kind == READOUT:
             if wait != known_read:
-                known_read, read = wait, exponentials(load(work, at(_RATE + R2)) * spread(-wait, p))[0]
+                known_read, read = wait, exponentials(load(work, at(RATE + R2)) * spread(-wait, p))[0]
             if channels == 2:
                 cosine, sine = phase(tissue, wait, value[op, 1], work, posted)
             _record(p, lower * channels, channels, read, cosine, sine, record, frame)
             frame += 1
         else:
             if wait != known:
-                known, decay = wait, exponentials(load(work, at(_RATE + R2)) * spread(-wait, p))[0]
-                keep, recovery = exponentials(load(work, at(_RATE + R1)) * spread(-wait, p))
+                known, decay = wait, exponentials(load(work, at(RATE + R2)) * spread(-wait, p))[0]
+                keep, recovery = exponentials(load(work, at(RATE + R1)) * spread(-wait, p))
                 half, recovery = decay * spread(0.5, p), -recovery
             if kind == SHAPED:
                 _shaped(table, step, first, tissue, work)
@@ -287,8 +289,8 @@ def play(
                 turn(p, q, lower * 2, upper * 2, active, cosine, sine)
                 posted = kind == SHAPED
             if kind in (ROTATE, SHAPED):
-                cosine, sine = _flip(kind, common, value, op, tissue, work)
-                rotate(p, q, z, lower * channels, upper * channels, rows, half, keep, recovery, cosine, sine)
+                cosine, sine = flip_of(kind, common, value, op, tissue, work)
+                rotate(p, q, z, lower * channels, upper * channels, 0, rows, half, keep, recovery, cosine, sine)
             else:
                 _act(kind, first, second, p, q, z, lower * channels, upper * channels, rows,
                      decay, keep, recovery, tissue)  # fmt: skip
@@ -296,7 +298,7 @@ def play(
 
 
 @numba.njit(**COMPILE)
-def _flip(kind: int, common: bool, value: Array, op: int, tissue: Array, work: Array) -> Any:
+def flip_of(kind: int, common: bool, value: Array, op: int, tissue: Array, work: Array) -> Any:
     """Cosine and sine of each lane's flip angle."""
     if kind == SHAPED:
         return load(work, at(_SHAPE)), load(work, at(_SHAPE + 1))
@@ -352,8 +354,8 @@ def _repeat(
 ) -> None:  # fmt: skip
     """The last of `passes` passes from equilibrium, or the first that is periodic to `tolerance` (if that is > 0)."""
     stride, active, middle = orders * channels, min(1, orders), SPARE // 2
-    store(work, at(_RATE + R1), cast(load(tissue, at(R1)), work))
-    store(work, at(_RATE + R2), cast(load(tissue, at(R2)), work))
+    store(work, at(RATE + R1), cast(load(tissue, at(R1)), work))
+    store(work, at(RATE + R2), cast(load(tissue, at(R2)), work))
     for row in range(3 * stride):
         store(kept, at(row), spread(1.0 if row == 2 * stride else 0.0, kept))
     for number in range(passes):
@@ -367,7 +369,7 @@ def _repeat(
 
 
 @numba.njit(**COMPILE)
-def _emit(total: Array, channels: int, only_real: bool, factors: Array, rows: Array, out: Array) -> None:
+def emit(total: Array, channels: int, only_real: bool, factors: Array, rows: Array, out: Array) -> None:
     """Signals of 32 atoms, frames by lanes, times their factors, to the places `rows` of the flat `out`."""
     frames, step = len(factors) // 2, channels * LANES
     tiled = frames - frames % TILE
@@ -424,7 +426,7 @@ def signals(
         most = max(most, orders[block])
     size = (most + SPARE + 1) * channels * LANES
     p, q, z = np.empty(size, out.dtype), np.empty(size, out.dtype), np.empty(most * channels * LANES, out.dtype)
-    kept, work = np.empty(3 * most * channels * LANES, out.dtype), np.zeros(_SCRATCH * LANES, out.dtype)
+    kept, work = np.empty(3 * most * channels * LANES, out.dtype), np.zeros(SCRATCH * LANES, out.dtype)
     record = np.empty(len(factors) // 2 * channels * LANES, out.dtype)
     total, own = np.zeros(len(record), out.dtype), np.empty(TISSUE * LANES, tissue.dtype)
     for block in range(len(rows)):
@@ -438,4 +440,4 @@ def signals(
                 weight = out.dtype.type(scales[position, 1])
                 for i in range(len(record)):
                     total[i] = weight * record[i] if position == 0 else total[i] + weight * record[i]
-        _emit(total if len(scales) > 1 else record, channels, only_real, factors, rows[block], out)
+        emit(total if len(scales) > 1 else record, channels, only_real, factors, rows[block], out)

@@ -1,0 +1,102 @@
+"""Derivatives of signals with respect to the tissue, and what they say about precision."""
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.arrays import Array
+from ..core.errors import InputError, UnsupportedError
+from . import kernels
+from .epg import Player, blocks_of, tissue_table
+from .program import LOCK
+from .pulses import RfPulse
+from .sequence import Sequence
+from .tangents import signals_and_derivatives
+
+_PARAMETERS = {"t1": kernels.R1, "t2": kernels.R2, "b1": kernels.B1, "off_resonance": kernels.OFF_RESONANCE}
+
+
+def jacobian(
+    sequence: Sequence,
+    parameters: tuple[str, ...] = ("t1", "t2"),
+    *,
+    t1: npt.ArrayLike,
+    t2: npt.ArrayLike,
+    b1: npt.ArrayLike = 1.0,
+    off_resonance: npt.ArrayLike = 0.0,
+    slice_profile: npt.ArrayLike | None = None,
+    repetitions: int | str = 1,
+    n_states: int | None = None,
+    tolerance: float | None = None,
+    dtype: npt.DTypeLike = "complex64",
+) -> tuple[Array, Array]:
+    """Signals and their exact derivatives with respect to tissue parameters (forward mode).
+
+    Parameters
+    ----------
+    parameters : tuple of "t1", "t2", "b1", "off_resonance"
+        What to differentiate by, each once.
+    t1, t2, b1, off_resonance, slice_profile, repetitions, n_states, tolerance, dtype
+        As in :func:`mrf.simulate`. The tolerance is that of the signal: derivatives lose about ten times as
+        much, so that its default here is a tenth of simulate's.
+
+    Returns
+    -------
+    signals : (*broadcast shape, n_frames) complex array
+    derivatives : (parameters, *broadcast shape, n_frames) complex array
+        Per s, s, 1, Hz.
+
+    Raises
+    ------
+    InputError
+        As :func:`mrf.simulate`; an unknown parameter.
+    UnsupportedError
+        The sequence has spin locks, or the slice profile is an RfPulse.
+
+    Examples
+    --------
+    >>> from mrf import Sequence, delay, pulse, readout
+    >>> s = Sequence([pulse(np.pi / 2), delay(0.1), readout()])
+    >>> signal, by = jacobian(s, ("t2",), t1=1.0, t2=0.1)
+    >>> round(float((by[0, 0] / signal[0]).real), 4)  # d log S / dT2 = time / T2^2
+    10.0
+    """
+    wanted = _wanted(parameters)
+    if isinstance(slice_profile, RfPulse):
+        raise UnsupportedError(
+            "slice_profile: derivatives are not made for an RfPulse; give its factors on the flip angle"
+        )
+    tissue, shape = tissue_table(sequence, t1, t2, b1, off_resonance, 0.0, 1.0)
+    player = Player.of(sequence, tissue, slice_profile, repetitions, np.dtype(dtype))
+    if (player.program.code == LOCK).any():
+        raise UnsupportedError("spin_lock: derivatives are not made for spin locks; use finite differences of simulate")
+    out: Array = np.zeros((len(wanted) + 1, len(tissue), sequence.n_frames), player.dtype)
+    if len(tissue):
+        stricter = player.tolerance(tolerance) / (10 if tolerance is None else 1)
+        _play(player, wanted, tissue, player.orders(tissue, n_states, stricter), out)
+    made = out.reshape(len(wanted) + 1, *shape, sequence.n_frames)
+    return made[0], made[1:]
+
+
+def _wanted(parameters: tuple[str, ...]) -> Array:
+    unknown = [name for name in parameters if name not in _PARAMETERS]
+    if unknown or not parameters or len(set(parameters)) < len(parameters) or isinstance(parameters, str):
+        raise InputError(f"parameters: got {parameters!r}, expected some of {tuple(_PARAMETERS)}, each once")
+    return np.array([_PARAMETERS[name] for name in parameters])
+
+
+def _play(player: Player, wanted: Array, tissue: Array, orders: Array, out: Array) -> None:
+    """Fill `out` (parameters + 1, atoms, frames)."""
+    program, profile = player.program, player.profile
+    imaginary = np.append(False, (wanted == kernels.OFF_RESONANCE) & (program.channels == 1))
+    factors = np.where(imaginary[:, None], 1j, 1) * program.factors
+    values, common = player.values(tissue)
+
+    def work(lanes: Array, rows: Array, most: Array) -> None:
+        signals_and_derivatives(
+            wanted, program.code, values, split, lanes, rows, most, profile.scales, program.channels, player.passes,
+            common, flat,
+        )  # fmt: skip
+
+    flat = out.reshape(len(out), -1).view(out.real.dtype)
+    split = np.concatenate([factors.real, factors.imag], axis=1).astype(flat.dtype)
+    blocks_of(tissue, orders, out.shape[-1], work)
