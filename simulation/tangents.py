@@ -28,7 +28,6 @@ from .kernels import (
     flip_of,
     moved,
     phase,
-    rotate,
     scale,
     shift,
     turn,
@@ -76,19 +75,72 @@ def _take_up_turn(p: Array, q: Array, lower: int, upper: int, length: int, activ
 
 
 @numba.njit(**COMPILE)
-def _take_up_flip(
-    p: Array, q: Array, z: Array, lower: int, upper: int, length: int, orders: int, rows: int, set_: int, flip: Any
+def _put(
+    p: Array, q: Array, z: Array, i: Any, j: Any, m: Any, half: Any, between: Any, turned: Any, stored: Any
 ) -> None:
-    """The same for the flip angle (rad at b1 = 1), in terms of the states after the rotation."""
-    i, j, m = at(lower), at(upper), at(0)
-    a, b, c = at(lower + set_ * length), at(upper + set_ * length), at(set_ * orders)
-    half = flip * spread(-0.5, flip)
+    """Write one rotated order of one set."""
+    store(p, i, fma(half, between, turned))
+    store(q, j, fma(-half, between, turned))
+    store(z, m, stored)
+
+
+@numba.njit(**COMPILE)
+def _rotate_all(
+    sets: tuple[int, int, int, int], p: Array, q: Array, z: Array, lower: int, upper: int, long: int, deep: int,
+    rows: int, half: Any, keep: Any, cosine: Any, sine: Any, by_t1: Any, by_t2: Any, by_turn: Any, flip: Any,
+) -> None:  # fmt: skip
+    """Relax and rotate all sets, in one pass over the orders: each derivative takes up its share of the states.
+
+    `sets`: see :func:`_places`. `by_turn` is 0 for complex states: they take precession up when they turn.
+    """
+    cp, sp, cz, sz = cosine * half, sine * half, cosine * keep, sine * keep
+    i, j, m, far, deeper = at(lower), at(upper), at(0), at(long), at(deep)
+    s1, s2, sw, sb = np.uint64(sets[0]), np.uint64(sets[1]), np.uint64(sets[2]), np.uint64(sets[3])
     for _ in range(rows):
-        gain = flip * load(z, m)
-        store(p, a, load(p, a) + gain)
-        store(q, b, load(q, b) + gain)
-        store(z, c, fma(half, load(p, i) + load(q, j), load(z, c)))
-        i, j, m, a, b, c = i + _WIDTH, j + _WIDTH, m + _WIDTH, a + _WIDTH, b + _WIDTH, c + _WIDTH
+        both, between, along = load(p, i) + load(q, j), load(p, i) - load(q, j), load(z, m)
+        turned, stored = fma(cp, both, sz * along), fma(cz, along, -(sp * both))
+        _put(p, q, z, i, j, m, half, between, turned, stored)
+        if s1 > 0:
+            a, b, c = i + s1 * far, j + s1 * far, m + s1 * deeper
+            x, y, w = load(p, a) + load(q, b), load(p, a) - load(q, b), fma(by_t1, along, load(z, c))
+            _put(p, q, z, a, b, c, half, y, fma(cp, x, sz * w), fma(cz, w, -(sp * x)))
+        if s2 > 0:
+            a, b, c = i + s2 * far, j + s2 * far, m + s2 * deeper
+            x, w = fma(by_t2, both, load(p, a) + load(q, b)), load(z, c)
+            y = fma(by_t2, between, load(p, a) - load(q, b))
+            _put(p, q, z, a, b, c, half, y, fma(cp, x, sz * w), fma(cz, w, -(sp * x)))
+        if sw > 0:
+            a, b, c = i + sw * far, j + sw * far, m + sw * deeper
+            x, w = fma(by_turn, between, load(p, a) + load(q, b)), load(z, c)
+            y = fma(by_turn, both, load(p, a) - load(q, b))
+            _put(p, q, z, a, b, c, half, y, fma(cp, x, sz * w), fma(cz, w, -(sp * x)))
+        if sb > 0:
+            a, b, c = i + sb * far, j + sb * far, m + sb * deeper
+            x, y, w = load(p, a) + load(q, b), load(p, a) - load(q, b), load(z, c)
+            x, w = fma(flip, stored, fma(cp, x, sz * w)), fma(-flip, turned, fma(cz, w, -(sp * x)))
+            _put(p, q, z, a, b, c, half, y, x, w)
+        i, j, m = i + _WIDTH, j + _WIDTH, m + _WIDTH
+
+
+@numba.njit(**COMPILE)
+def _recover_all(
+    sets: tuple[int, int, int, int], p: Array, q: Array, z: Array, lower: int, upper: int, long: int, deep: int,
+    keep: Any, recovery: Any, cosine: Any, sine: Any, by_t1: Any, flip: Any,
+) -> None:  # fmt: skip
+    """Add what recovered along z before the rotation, and its derivatives with respect to T1 and b1."""
+    for part in range(3):
+        set_ = 0 if part == 0 else sets[0] if part == 1 else sets[3]
+        if part > 0 and set_ == 0:
+            continue
+        turned, stored = sine * recovery, cosine * recovery
+        if part == 1:
+            turned, stored = -(sine * by_t1 * keep), -(cosine * by_t1 * keep)
+        elif part == 2:
+            turned, stored = flip * stored, -(flip * turned)
+        i, j, m = at(lower + set_ * long), at(upper + set_ * long), at(set_ * deep)
+        store(p, i, load(p, i) + turned)
+        store(q, j, load(q, j) + turned)
+        store(z, m, load(z, m) + stored)
 
 
 @numba.njit(**COMPILE)
@@ -144,49 +196,61 @@ def _move_all(states: Array, sets: int, start: int, end: int, length: int, activ
 
 
 @numba.njit(**COMPILE)
-def _wait_all(
-    wanted: Array, p: Array, q: Array, z: Array, lower: int, upper: int, length: int, active: int, orders: int,
-    channels: int, wait: float, tissue: Array, work: Array, cosine: Any, sine: Any,
-) -> None:  # fmt: skip
-    """Let the derivatives take up the pending time and turn all sets by the pending phase. Starts in rows."""
-    rows, long, turns = active * channels, length * channels, spread(_TURN * wait, p)
+def _turn_all(
+    wanted: Array,
+    p: Array,
+    q: Array,
+    lower: int,
+    upper: int,
+    long: int,
+    active: int,
+    wait: float,
+    cosine: Any,
+    sine: Any,
+) -> None:
+    """Turn all sets by the pending phase, which the derivative with respect to off-resonance takes up."""
+    for set_ in range(len(wanted) + 1):
+        turn(p, q, lower + set_ * long, upper + set_ * long, active, cosine, sine)
     for set_ in range(1, len(wanted) + 1):
-        parameter = wanted[set_ - 1]
-        if parameter in (R1, R2):
-            rate = load(work, at(RATE + parameter))
-            waited = rate * rate * spread(wait, p)
-            _take_up(parameter, p, q, z, lower, upper, long, orders * channels, rows, set_, waited)
-        elif parameter == OFF_RESONANCE and channels == 1:
-            _take_up(parameter, p, q, z, lower, upper, long, orders, rows, set_, turns)
-    if channels == 2:
-        for set_ in range(len(wanted) + 1):
-            turn(p, q, lower + set_ * long, upper + set_ * long, active, cosine, sine)
-        for set_ in range(1, len(wanted) + 1):
-            if wanted[set_ - 1] == OFF_RESONANCE:
-                _take_up_turn(p, q, lower, upper, long, active, set_, turns)
+        if wanted[set_ - 1] == OFF_RESONANCE:
+            _take_up_turn(p, q, lower, upper, long, active, set_, spread(_TURN * wait, p))
 
 
 @numba.njit(**COMPILE)
 def _act_all(
-    kind: int, factor: float, flip: Any, wanted: Array, p: Array, q: Array, z: Array, lower: int, upper: int, long: int,
-    deep: int, rows: int, decay: Any, keep: Any, recovery: Any, wait: float, work: Array, cosine: Any, sine: Any,
+    kind: int, factor: float, sets: tuple[int, int, int, int], n_sets: int, p: Array, q: Array, z: Array, lower: int,
+    upper: int, long: int, deep: int, rows: int, decay: Any, keep: Any, recovery: Any, by_t1: Any, by_t2: Any,
+    by_turn: Any,
 ) -> None:  # fmt: skip
-    """Relax all sets and rotate or scale them; the derivative of recovery with T1 is -time / T1^2 of the decay."""
-    one = spread(1.0 if kind in (ROTATE, SETTLE) else factor, p)
-    for set_ in range(len(wanted) + 1):
-        along, gain = set_ * deep, recovery if set_ == 0 else spread(0.0, p)
-        if set_ > 0 and wanted[set_ - 1] == R1:
-            rate = load(work, at(RATE + R1))
-            gain = -(rate * rate * spread(wait, p)) * keep
+    """Relax all sets, then play what is no pulse: inversion, saturation, spoiler or nothing."""
+    if sets[0] > 0:
+        _take_up(R1, p, q, z, lower, upper, long, deep, rows, sets[0], by_t1)
+    if sets[1] > 0:
+        _take_up(R2, p, q, z, lower, upper, long, deep, rows, sets[1], by_t2)
+    if sets[2] > 0:
+        _take_up(OFF_RESONANCE, p, q, z, lower, upper, long, deep, rows, sets[2], by_turn)
+    one, nothing = spread(1.0 if kind == SETTLE else factor, p), spread(0.0, p)
+    across = decay if kind in (INVERT, SETTLE) else nothing
+    for set_ in range(n_sets):
+        gain = recovery if set_ == 0 else -(by_t1 * keep) if set_ == sets[0] else nothing
         i, j = lower + set_ * long, upper + set_ * long
-        if kind == ROTATE:
-            rotate(p, q, z, i, j, along, rows, decay * spread(0.5, p), keep, gain, cosine, sine)
+        scale(p, q, z, i, j, set_ * deep, rows, across, keep * one, gain * one, kind == INVERT)
+
+
+@numba.njit(**COMPILE)
+def _places(wanted: Array) -> tuple[int, int, int, int]:
+    """Sets of the derivatives with respect to T1, T2, off-resonance and b1; 0 = nowhere."""
+    t1, t2, turn_, b1 = 0, 0, 0, 0
+    for number in range(len(wanted)):
+        if wanted[number] == R1:
+            t1 = number + 1
+        elif wanted[number] == R2:
+            t2 = number + 1
+        elif wanted[number] == B1:
+            b1 = number + 1
         else:
-            across = decay if kind in (INVERT, SETTLE) else spread(0.0, p)
-            scale(p, q, z, i, j, along, rows, across, keep * one, gain * one, kind == INVERT)
-    for set_ in range(1, len(wanted) + 1):
-        if kind == ROTATE and wanted[set_ - 1] == B1:
-            _take_up_flip(p, q, z, lower, upper, long, deep, rows, set_, flip)
+            turn_ = number + 1
+    return t1, t2, turn_, b1
 
 
 @numba.njit(**COMPILE)
@@ -196,17 +260,18 @@ def _play(
     record: Array, size: int,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Pass once through the program with 32 atoms; returns where p and q start and the active orders."""
-    frame, known, sets = 0, -1.0, len(wanted) + 1
-    decay = keep = recovery = read = cosine = sine = spread(0.0, p)
+    frame, known, n_sets, sets = 0, -1.0, len(wanted) + 1, _places(wanted)
+    nothing = spread(0.0, p)
+    decay = keep = recovery = read = cosine = sine = by_t1 = by_t2 = nothing
     for op in range(len(code)):
         kind, wait, first = code[op], value[op, 0], value[op, 2]
         if kind == SHIFT and first > 0:
-            lower = (_move_all(p, sets, 0, SPARE, length, active, channels) if lower == 0 else lower) - 1
-            upper = (_move_all(q, sets, SPARE, 0, length, active, channels) if upper == SPARE else upper) + 1
+            lower = (_move_all(p, n_sets, 0, SPARE, length, active, channels) if lower == 0 else lower) - 1
+            upper = (_move_all(q, n_sets, SPARE, 0, length, active, channels) if upper == SPARE else upper) + 1
             active = _shift_all(wanted, p, q, z, lower, upper, length, active, orders, channels)
         elif kind == SHIFT:
-            lower = (_move_all(p, sets, SPARE, 0, length, active, channels) if lower == SPARE else lower) + 1
-            upper = (_move_all(q, sets, 0, SPARE, length, active, channels) if upper == 0 else upper) - 1
+            lower = (_move_all(p, n_sets, SPARE, 0, length, active, channels) if lower == SPARE else lower) + 1
+            upper = (_move_all(q, n_sets, 0, SPARE, length, active, channels) if upper == 0 else upper) - 1
             active = _shift_all(wanted, q, p, z, upper, lower, length, active, orders, channels)
         elif kind == READOUT:
             rate = load(work, at(RATE + R2))
@@ -235,14 +300,29 @@ def _play(
                 known, decay = wait, exponentials(load(work, at(RATE + R2)) * spread(-wait, p))[0]
                 keep, recovery = exponentials(load(work, at(RATE + R1)) * spread(-wait, p))
                 recovery = -recovery
+                by_t1, by_t2 = load(work, at(RATE + R1)), load(work, at(RATE + R2))
+                by_t1, by_t2 = by_t1 * by_t1 * spread(wait, p), by_t2 * by_t2 * spread(wait, p)
+            i, j, long, deep, by_turn = (
+                lower * channels,
+                upper * channels,
+                length * channels,
+                orders * channels,
+                nothing,
+            )
             if channels == 2:
                 cosine, sine = phase(tissue, wait, value[op, 1], work, False)
-            i, j = lower * channels, upper * channels
-            _wait_all(wanted, p, q, z, i, j, length, active, orders, channels, wait, tissue, work, cosine, sine)
+                _turn_all(wanted, p, q, i, j, long, active, wait, cosine, sine)
+            else:
+                by_turn = spread(_TURN * wait, p)
             if kind == ROTATE:
                 cosine, sine = flip_of(kind, common, value, op, tissue, work)
-            _act_all(kind, first, spread(_TURN * first * scaling, p), wanted, p, q, z, i, j, length * channels,
-                     orders * channels, active * channels, decay, keep, recovery, wait, work, cosine, sine)  # fmt: skip
+                flip, half = spread(_TURN * first * scaling, p), decay * spread(0.5, p)
+                _rotate_all(sets, p, q, z, i, j, long, deep, active * channels, half, keep, cosine, sine, by_t1, by_t2,
+                            by_turn, flip)  # fmt: skip
+                _recover_all(sets, p, q, z, i, j, long, deep, keep, recovery, cosine, sine, by_t1, flip)
+            else:
+                _act_all(kind, first, sets, n_sets, p, q, z, i, j, long, deep, active * channels, decay, keep, recovery,
+                         by_t1, by_t2, by_turn)  # fmt: skip
     return lower, upper, active
 
 
