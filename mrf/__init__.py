@@ -29,6 +29,7 @@ _PUBLIC = {
     "models": ["fit"],
     "io.mrd": ["read_mrd"],
     "io.mrd_write": ["write_mrd"],
+    "io.pulseq": ["read_pulseq", "read_pulseq_trajectory"],
     "io.dicom": ["read_dicom_series"],
     "io.sequences": ["load_sequence"],
 }  # fmt: skip

@@ -15,7 +15,7 @@ def add(verbs: Any) -> None:
     listed = actions.add_parser("list", help="names and sources of the built-in sequences")
     listed.set_defaults(run=_list)
     shown = actions.add_parser("show", help="frames, times and flip angles of a sequence")
-    shown.add_argument("sequence", metavar="SEQ", help="a preset's name, or a TOML or JSON sequence file")
+    shown.add_argument("sequence", metavar="SEQ", help="a preset's name, or a .seq, TOML or JSON sequence file")
     shown.set_defaults(run=_show)
 
 

@@ -1,4 +1,4 @@
-"""Sequences by name or file: presets, and TOML or JSON descriptions with times in ms and angles in degrees."""
+"""Sequences by name or file: presets, Pulseq, and TOML or JSON with times in ms and angles in degrees."""
 
 import inspect
 import json
@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import FileError, InputError, UnsupportedError
+from ..core.errors import FileError, InputError
 from ..core.units import DEGREE, MILLISECOND
 from ..simulation import sequence as events
 from ..simulation.presets import preset, presets
 from ..simulation.sequence import Event, Sequence
+from .pulseq import read_pulseq
 
 _KINDS: dict[str, Callable[..., Sequence]] = {
     "fisp": events.fisp,
@@ -32,13 +33,13 @@ _MOST = 4 * math.pi  # rad: a larger angle without "_deg" was meant in degrees
 
 
 def load_sequence(source: str | Path) -> Sequence:
-    """A sequence from a preset's name or a TOML or JSON file.
+    """A sequence from a preset's name, a Pulseq file, or a TOML or JSON file.
 
     Parameters
     ----------
     source : str or path
-        The name of a preset, or a file with ``kind = "fisp" | "bssfp" | "multi_spin_echo"`` and that
-        builder's arguments, or with ``[[events]]`` tables of ``type`` and the event's arguments. Times
+        The name of a preset, a Pulseq .seq file, or a file with ``kind = "fisp" | "bssfp" | "multi_spin_echo"``
+        and that builder's arguments, or with ``[[events]]`` tables of ``type`` and the event's arguments. Times
         carry ``_ms`` or nothing (s), angles ``_deg`` or nothing (rad).
 
     Raises
@@ -52,10 +53,10 @@ def load_sequence(source: str | Path) -> Sequence:
     if str(source) in presets():
         return preset(str(source))
     if path.suffix == ".seq":
-        raise UnsupportedError(f"{path}: Pulseq files are not handled yet; describe the sequence in TOML or JSON")
+        return read_pulseq(path)
     if path.suffix not in (".toml", ".json"):
         raise InputError(
-            f"sequence: got {str(source)!r}, expected a preset ({', '.join(presets())}) or a .toml or .json file"
+            f"sequence: got {str(source)!r}, expected a preset ({', '.join(presets())}) or a .seq, .toml or .json file"
         )
     try:
         text = path.read_text("utf-8-sig")

@@ -1,0 +1,218 @@
+"""Which echo each sampling window records, and when: k-space as the pulses leave it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..core.arrays import Array
+from .pulseq_blocks import Pulse, Timeline, Window
+
+_REFOCUSING = math.radians(100)  # pulses of unknown use beyond this flip angle refocus, unless k-space says otherwise
+_SEGMENT_GAP = 50_000  # ns: windows closer than this belong to one readout
+_KNOWN = {"excitation": False, "refocusing": True, "inversion": True}
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where and when k was last 0: an excitation, or the mirror image of one in refocusing pulses.
+
+    Attributes
+    ----------
+    moment : (3,)
+        Gradient moment at which k is 0 (1/m).
+    time : float
+        ns: phase of off-resonance is 0.
+    """
+
+    moment: Array
+    time: float
+
+    def after(self, pulse: Pulse, refocused: bool) -> "Origin":
+        """The origin behind a pulse that excites anew or refocuses."""
+        if refocused:
+            return Origin(2 * pulse.moment - self.moment, 2 * pulse.time - self.time)
+        return Origin(pulse.moment, pulse.time)
+
+
+@dataclass(frozen=True, eq=False)
+class Echo:
+    """One frame: a readout of one or more windows.
+
+    Attributes
+    ----------
+    windows : tuple of Window
+        In order; samples are joined.
+    origin : Origin
+        k = moment - origin.moment.
+    time : int
+        ns from the start of the file at which |k| is smallest.
+    phase : float
+        Receiver phase then (rad).
+    distance : float
+        Smallest |k| (1/m).
+    place : int
+        -1, 0 or 1: it lies at the start, within or at the end of the readout.
+    """
+
+    windows: tuple[Window, ...]
+    origin: Origin
+    time: int
+    phase: float
+    distance: float
+    place: int
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """From one pulse to the next.
+
+    Attributes
+    ----------
+    pulse : Pulse
+    echoes : list of Echo
+    end : int
+        ns from the start of the file.
+    moment : (3,) or None
+        Gradient moment at the end (1/m), None at the end of the file.
+    """
+
+    pulse: Pulse
+    echoes: list[Echo]
+    end: int
+    moment: Array | None
+
+
+def closest(windows: tuple[Window, ...], origin: Origin, shift: Array | None = None) -> Echo:
+    """The echo at the point of a readout that comes closest to the centre of k-space, plus `shift` (3,)."""
+    best: tuple[float, Window, int, int] | None = None
+    for n, window in enumerate(windows):
+        k = window.k(origin.moment + (0 if shift is None else shift), finely=True)
+        distance = np.sqrt((k**2).sum(axis=1))
+        i = int(np.argmax(distance <= distance.min() + 1e-6 * distance.max()))  # the first of equals
+        if best is None or distance[i] < best[0]:
+            at_end = n == len(windows) - 1 and i == len(k) - 1
+            best = float(distance[i]), window, i, (-1 if n == i == 0 else int(at_end))
+    assert best is not None
+    distance_, window, i, place = best
+    time = round(float(window.times(finely=True)[i]))
+    return Echo(windows, origin, time, window.phase_at(i / 2), distance_, place)
+
+
+def tolerance(line: Timeline) -> float:
+    """Moment (1/m) that counts as none: 1 % of the k-space a readout crosses, and never below rounding."""
+    spans = {}
+    for window in line.marks:
+        if isinstance(window, Window):
+            key = (window.channels, window.delay, window.dwell, window.samples)
+            if key not in spans:
+                k = window.k(np.zeros(3), finely=True)
+                spans[key] = float(np.ptp(k, axis=0).max())
+    return max(0.01 * max(spans.values(), default=0.0), 1e-5 * line.largest)
+
+
+def intervals(line: Timeline, near: float) -> list[Interval]:
+    """The timeline from pulse to pulse, every window in its echo.
+
+    Parameters
+    ----------
+    near : float
+        Moment that counts as none (1/m).
+
+    Notes
+    -----
+    Excitations put k to 0 and refocusing pulses and inversions turn its sign. Where the file does not say what
+    a pulse is for, that meaning is taken which brings the next readout clearly closer to k = 0; when both do,
+    pulses up to 100 degrees excite.
+    """
+    found = []
+    origin = None
+    for pulse, windows, end, moment in _between_pulses(line):
+        origin = _behind(pulse, origin, windows, near)
+        echoes: list[Echo] = []
+        for window in windows:
+            own = closest((window,), origin)
+            if echoes and _continues(echoes[-1], own, near):
+                echoes[-1] = closest((*echoes[-1].windows, window), origin)
+            else:
+                echoes.append(own)
+        found.append(Interval(pulse, echoes, end, moment))
+    return found
+
+
+def _between_pulses(line: Timeline) -> Iterator[tuple[Pulse, list[Window], int, Array | None]]:
+    held: list[Window] = []
+    pulse: Pulse | None = None
+    for mark in line.marks:
+        if isinstance(mark, Window):
+            held.append(mark)
+            continue
+        if pulse is not None:
+            yield pulse, held, mark.time, mark.moment
+        pulse, held = mark, []
+    if pulse is not None:
+        yield pulse, held, line.duration, None
+
+
+def _behind(pulse: Pulse, before: Origin | None, windows: list[Window], near: float) -> Origin:
+    fresh = Origin(pulse.moment, pulse.time)
+    if before is None:
+        return fresh
+    mirrored = before.after(pulse, refocused=True)
+    known = True if pulse.rotation.efficiency is not None else _KNOWN.get(pulse.use)
+    if known is not None:
+        return mirrored if known else fresh
+    likely, other = (mirrored, fresh) if pulse.rotation.flip_angle > _REFOCUSING else (fresh, mirrored)
+    if windows:
+        first = tuple(windows[:1])
+        if closest(first, other).distance + near < closest(first, likely).distance / 2:
+            return other
+    return likely
+
+
+def _continues(last: Echo, own: Echo, near: float) -> bool:
+    """Whether a window goes on with the readout before it, rather than recording another echo."""
+    a, b = last.windows[-1], own.windows[0]
+    same = (a.dwell, a.frequency, a.phase) == (b.dwell, b.frequency, b.phase)
+    if not same or not 0 <= b.ends[0] - a.ends[1] <= _SEGMENT_GAP:
+        return False
+    passed_between = last.place == 1 and own.place == -1
+    return passed_between or max(last.distance, own.distance) > near
+
+
+def settle_orders(found: list[Interval], unit: Array) -> tuple[list[Interval], list[list[int]]]:
+    """Echoes that are refocused by the spoiler itself, such as the second one of a double-echo steady state.
+
+    Parameters
+    ----------
+    unit : (3,)
+        One cycle of dephasing (1/m).
+
+    Returns
+    -------
+    The intervals with the time of each echo, and for each echo the cycles played before it. Decided for the
+    first, second, ... echo behind a pulse by the majority of frames, so that outer phase-encoding lines don't
+    pass for echoes of another order.
+    """
+    orders: list[list[int]] = [[0] * len(one.echoes) for one in found]
+    size = float(np.linalg.norm(unit))
+    for slot in range(max((len(one.echoes) for one in found), default=0)):
+        held = [(n, one.echoes[slot]) for n, one in enumerate(found) if len(one.echoes) > slot]
+        wanted = [_order(echo, unit, size) for _, echo in held]
+        common = max(set(wanted), key=wanted.count)
+        if common == 0 or 2 * wanted.count(common) <= len(wanted):
+            continue
+        for n, echo in held:
+            moved = closest(echo.windows, echo.origin, common * unit)
+            echoes = [moved if i == slot else e for i, e in enumerate(found[n].echoes)]
+            found[n], orders[n][slot] = replace(found[n], echoes=echoes), common
+    return found, orders
+
+
+def _order(echo: Echo, unit: Array, size: float) -> int:
+    if size == 0 or echo.distance < 0.4 * size:
+        return 0
+    distances = {n: closest(echo.windows, echo.origin, n * unit).distance for n in (0, 1, -1, 2, -2)}
+    best = min(distances, key=lambda n: distances[n])
+    return best if distances[best] < 0.25 * distances[0] else 0
