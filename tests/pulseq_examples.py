@@ -52,7 +52,7 @@ def spiral(turns: float = 4.0, rotation: float = 0.0) -> list[Any]:
     ]
 
 
-def fisp_spiral(flips: Array, adc_phase: float = 0.0, head: Callable[[Any], None] | None = None) -> Any:
+def fisp_spiral(flips: Array, adc_phase: float = 0.0, head: Callable[[Any], Any] | None = None) -> Any:
     """Slice-selective spirals, rewound, with a spoiler along z; 10 ms and 10 us more each time."""
     seq = new()
     if head:

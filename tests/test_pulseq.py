@@ -9,8 +9,10 @@ import pytest
 
 import mrf
 from mrf import EventKind
+from mrf.cli.main import main
 from mrf.core.arrays import Array
 from mrf.io.pulseq_moments import whole_cycles
+from mrf.io.sequences import load_sequence
 
 from .conftest import relative
 from .pulseq_examples import FLIPS, FOV, SYSTEM, N, fisp_spiral, new, pp, sinc, timing, trap, write
@@ -179,7 +181,8 @@ def bloch(rf: Any) -> float:
 def test_adiabatic_inversions_are_simulated(tmp_path: Path) -> None:
     rf = adiabatic()
     seq = fisp_spiral(
-        FLIPS, head=lambda s: (s.add_block(rf), s.add_block(trap("z", 3000, duration=5e-3)), s.add_block(trap("y", 900)))
+        FLIPS,
+        head=lambda s: (s.add_block(rf), s.add_block(trap("z", 3000, duration=5e-3)), s.add_block(trap("y", 900))),
     )
     at, end = timing(seq)
     read = mrf.read_pulseq(write(seq, tmp_path / "a.seq"))
@@ -226,8 +229,105 @@ def test_noise_and_segments(tmp_path: Path) -> None:
     read = mrf.read_pulseq(path)
     assert read.n_frames == 4
     assert EventKind.DEPHASE not in read.kinds
-    trajectory = mrf.read_pulseq_trajectory(path, (N, N), (FOV, FOV)) if False else None
-    assert trajectory is None
+    with pytest.warns(UserWarning, match="sample times differ between frames by up to"):
+        trajectory = mrf.read_pulseq_trajectory(path, (N, 64), (FOV, FOV))
+    assert trajectory.sample_times is None
+    assert np.allclose(trajectory.k, kspace(seq)[100:].reshape(4, 200, 3)[:, :, 1::-1], atol=1e-3)
+
+
+def kspace(seq: Any) -> Array:
+    """(samples, 3) k of every sample by pypulseq (1/m); nothing is played before the first block."""
+    k: Array = seq.calculate_kspace()[0].T
+    return np.nan_to_num(k)
+
+
+def test_spiral_trajectory(tmp_path: Path) -> None:
+    seq = fisp_spiral(FLIPS)
+    path = write(seq, tmp_path / "a.seq")
+    trajectory = mrf.read_pulseq_trajectory(path, (N, N), (FOV, FOV))
+    expected = kspace(seq).reshape(5, 500, 3)
+    assert trajectory.matrix == (N, N)
+    assert np.abs(trajectory.k[..., 0]).max() > 0.35 * N / FOV
+    assert np.allclose(trajectory.k, expected[:, :, 1::-1], atol=1e-3)
+    assert len(trajectory.arms[0]) == 2
+    gz = sinc(0.1)[1]
+    te = gz.flat_time / 2 + gz.fall_time + 1e-3
+    assert np.allclose(trajectory.sample_times, te + (np.arange(500) + 0.5) * 8e-6, atol=1e-9)
+    stack = mrf.read_pulseq_trajectory(path, (4, N, N), (0.02, FOV, FOV))
+    assert np.array_equal(stack.k[..., 1:], trajectory.k)
+    assert np.abs(stack.k[..., 0]).max() < 1e-2
+
+
+def test_spin_echo_trajectory(tmp_path: Path) -> None:
+    """Times turn with the refocusing pulses as k does: both are 0 at the echo."""
+    seq = spin_echoes(3)
+    trajectory = mrf.read_pulseq_trajectory(write(seq, tmp_path / "a.seq"), (N, N), (FOV, FOV))
+    assert np.allclose(trajectory.k, kspace(seq).reshape(3, N, 3)[:, :, 1::-1], atol=1e-3)
+    assert trajectory.sample_times is not None
+    assert np.allclose(trajectory.sample_times, (np.arange(N) + 0.5 - N / 2) * 50e-6, atol=1e-8)
+
+
+def test_trajectories_that_do_not_fit(tmp_path: Path) -> None:
+    path = write(fisp_spiral(FLIPS), tmp_path / "a.seq")
+    with pytest.raises(mrf.InputError, match=r"k: reaches .* check the matrix, the field of view"):
+        mrf.read_pulseq_trajectory(path, (8, 8), (FOV, FOV))
+    for change, message in (
+        (1, r"block 8: frame 1 has 60 samples and frame 0 has 50"),
+        (0, "along z, expected readouts"),
+    ):
+        seq = new()
+        for n in range(2):
+            seq.add_block(pp.make_block_pulse(0.3, duration=1e-3, use="excitation", system=SYSTEM))
+            seq.add_block(trap("x", -40))
+            seq.add_block(trap("z", 400 * n * (1 - change)))
+            seq.add_block(trap("x", 80), pp.make_adc(50 + 10 * n * change, duration=5e-4, delay=2e-4, system=SYSTEM))
+        with pytest.raises(mrf.UnsupportedError, match=message):
+            mrf.read_pulseq_trajectory(write(seq, tmp_path / "b.seq"), (N, N), (FOV, FOV))
+
+
+def test_slices_must_not_be_mixed(tmp_path: Path) -> None:
+    seq = new()
+    for position in (0.0, 0.012):
+        rf, gz, back = sinc(0.5)
+        rf.freq_offset = gz.amplitude * position
+        seq.add_block(rf, gz)
+        seq.add_block(back)
+        seq.add_block(pp.make_adc(20, duration=1e-3, system=SYSTEM))
+    with pytest.raises(mrf.UnsupportedError, match=r"blocks 1 and 4 excite slices 12 mm apart.*one file a slice"):
+        mrf.read_pulseq(write(seq, tmp_path / "a.seq"))
+
+
+def test_sequence_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(fisp_spiral(FLIPS), tmp_path / "train.seq")
+    assert load_sequence(path).digest == mrf.read_pulseq(path).digest
+    assert main(["sequence", "show", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "train: 5 frames" in told
+    assert "flip angle        5 to 60 degrees" in told
+
+
+def test_published_fingerprinting_sequence(data_folder: Path) -> None:
+    """A scanner's file: 100 noise readouts, an adiabatic inversion, 1000 spirals."""
+    path = data_folder / "pulseq" / "openmrf_fisp.seq"
+    read = mrf.read_pulseq(path)
+    kinds = read.kinds
+    counts = {kind: int(np.count_nonzero(kinds == kind)) for kind in np.unique(kinds)}
+    assert counts == {EventKind.PULSE: 1000, EventKind.INVERT: 1, EventKind.READOUT: 1000} | {
+        EventKind.DELAY: 2002, EventKind.DEPHASE: 999
+    }  # fmt: skip
+    assert set(read.events[kinds == EventKind.DEPHASE, 1]) == {1.0}
+    told = [np.loadtxt(data_folder / "schedules" / f"yun_{name}.txt") for name in ("fa", "tr")]
+    clock = np.cumsum(np.where(kinds == EventKind.DELAY, read.events[:, 1], 0))
+    at, echoes = clock[kinds == EventKind.PULSE], clock[kinds == EventKind.READOUT]
+    assert np.allclose(np.rad2deg(pulses(read)[:, 0]), told[0], atol=1e-4)
+    assert np.allclose(np.diff(at) * 1e3, told[1][:-1], atol=0.0151)  # the file's raster
+    assert np.allclose(echoes - at, 2.02e-3, atol=1e-9)
+    assert math.isclose(at[0] - clock[1], 18.02e-3 + clock[0] - clock[1], rel_tol=1e-9)
+    assert 0.95 < read.events[1, 1] < 1
+    assert math.isclose(read.duration, 13.857, abs_tol=1e-3)
+    trajectory = mrf.read_pulseq_trajectory(path, (256, 256), (0.256, 0.256))
+    assert (trajectory.n_frames, trajectory.n_samples, len(trajectory.arms[0])) == (1000, 3072, 48)
+    assert math.isclose(np.abs(trajectory.k).max(), 502.15, abs_tol=0.01)
 
 
 def test_second_echo_of_a_double_echo_steady_state(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import tempfile
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,20 +54,20 @@ def load(path: str | Path, soft_delays: Mapping[str, float] | None) -> PulseqFil
     pypulseq = _pypulseq(path)
     text = _checked_text(str(path), _installed(pypulseq))
     sequence = pypulseq.Sequence()
-    try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            copy = Path(folder) / "checked.seq"  # pypulseq needs blank lines at the end, and reads files only
-            copy.write_text(text + "\n\n", "utf-8")
-            warnings.simplefilter("ignore")  # old versions and their default rasters
-            warnings.filterwarnings("error", "string or file could not be read", DeprecationWarning)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        copy = Path(folder) / "checked.seq"  # pypulseq needs blank lines at the end, and reads files only
+        copy.write_text(text + "\n\n", "utf-8")
+        warnings.simplefilter("ignore")  # old versions and their default rasters
+        warnings.filterwarnings("error", "string or file could not be read", DeprecationWarning)
+        try:
             sequence.read(str(copy), detect_rf_use=False, remove_duplicates=False)
-    except Exception as error:
-        raise FileError(f"{path}: not a valid Pulseq file ({_said(error)}); write it again") from error
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # closes the copy, which pypulseq leaves open
+            raise FileError(f"{path}: not a valid Pulseq file ({_said(error)}); write it again") from error
     if not sequence.block_events:
         raise FileError(f"{path}: [BLOCKS] is empty, expected at least one block")
     durations = {int(n): round(float(d) * 1e9) for n, d in sequence.block_durations.items()}
     loaded = PulseqFile(str(path), str(sequence.definitions.get("Name", "") or Path(path).stem), sequence, durations)
-    _check_blocks(loaded)
     _apply_soft_delays(loaded, dict(soft_delays or {}))
     return loaded
 
@@ -127,6 +128,7 @@ def _checked_text(path: str, installed: tuple[int, int]) -> str:
                 f"{path}: extension {name} is not handled; write the sequence without it (rotations as rotated "
                 "gradient events)"
             )
+    _check_blocks(path, body, version)
     _check_shapes(path, body, version)
     return body
 
@@ -170,6 +172,39 @@ def _version(path: str, body: str, installed: tuple[int, int]) -> tuple[int, int
     return major, minor
 
 
+def _check_blocks(path: str, body: str, version: tuple[int, int]) -> None:
+    """Every block is a row of whole numbers, and the events it names are in the file."""
+    events = {name: _numbers(body, name) for name in ("RF", "GRADIENTS", "TRAP", "ADC", "EXTENSIONS", "DELAYS")}
+    gradients = events["GRADIENTS"] | events["TRAP"]
+    columns = [("RF", events["RF"]), *[(f"G{axis}", gradients) for axis in "XYZ"], ("ADC", events["ADC"])]
+    if version >= (1, 3):
+        columns.append(("EXT", events["EXTENSIONS"]))
+    for row in _rows(body, "BLOCKS"):
+        if len(row) != len(columns) + 2 or not all(word.isdigit() for word in row):
+            raise FileError(f"{path}: block {row[0]} is {' '.join(row)!r}, expected {len(columns) + 2} whole numbers")
+        if version < (1, 4) and row[1] not in events["DELAYS"] | {"0"}:
+            raise FileError(f"{path}: block {row[0]} uses delay {row[1]}, which is missing; was the file truncated?")
+        for word, (name, known) in zip(row[2:], columns, strict=True):
+            if word != "0" and word not in known:
+                raise FileError(
+                    f"{path}: block {row[0]} uses {name} event {word}, which is missing; was the file truncated?"
+                )
+
+
+def _rows(body: str, section: str) -> list[list[str]]:
+    """Words of each line of a section, comments left out."""
+    found = re.search(rf"(?m)^\s*\[{section}\]\s*$", body)
+    if not found:
+        return []
+    text = re.split(r"(?m)^\s*(?:\[|extension\s)", body[found.end() :], maxsplit=1)[0]
+    rows = [line.split() for line in text.splitlines()]
+    return [row for row in rows if row and not row[0].startswith("#")]
+
+
+def _numbers(body: str, section: str) -> set[str]:
+    return {row[0] for row in _rows(body, section)}
+
+
 def _check_shapes(path: str, body: str, version: tuple[int, int]) -> None:
     """Every shape unpacks to as many samples as it says."""
     found = re.search(r"(?m)^\s*\[SHAPES\]\s*$", body)
@@ -202,14 +237,6 @@ def _unpacked(packed: list[float]) -> int:
         else:
             count, i = count + 1, i + 1
     return count
-
-
-def _check_blocks(file: PulseqFile) -> None:
-    for number, events in file.sequence.block_events.items():
-        if len(events) != 7:
-            raise FileError(f"{file.path}: block {number} has {len(events)} columns, expected 7")
-        if not file.durations.get(number, -1) >= 0:
-            raise FileError(f"{file.path}: block {number} has no duration, or a negative one")
 
 
 def _apply_soft_delays(file: PulseqFile, told: dict[str, float]) -> None:
