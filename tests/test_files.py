@@ -71,8 +71,6 @@ def test_bad_sequence_files_are_refused(tmp_path: Path, text: str, message: str)
 def test_unknown_sequences_are_refused(tmp_path: Path) -> None:
     with pytest.raises(mrf.InputError, match=r"got 'nonsense', expected a preset \(jiang2015_fisp, .*mp2rage\)"):
         load_sequence("nonsense")
-    with pytest.raises(mrf.UnsupportedError, match="Pulseq"):
-        load_sequence("a.seq")
     with pytest.raises(mrf.FileError, match="cannot be read"):
         load_sequence(tmp_path / "none.toml")
     (tmp_path / "a.json").write_text("[1]")

@@ -228,6 +228,31 @@ def test_labels_and_triggers_are_ignored(tmp_path: Path) -> None:
     assert read[0] == read[1]
 
 
+def test_waiting_for_triggers_is_told(tmp_path: Path) -> None:
+    seq = new()
+    seq.add_block(pp.make_trigger("physio1", duration=1e-3))
+    seq.add_block(pp.make_block_pulse(0.3, duration=1e-3, use="excitation", system=SYSTEM))
+    seq.add_block(pp.make_adc(20, duration=1e-3, system=SYSTEM))
+    path = write(seq, tmp_path / "a.seq")
+    with pytest.warns(UserWarning, match="some blocks wait for a trigger; how long is not in the file"):
+        mrf.read_pulseq(path)
+
+
+def test_offsets_in_ppm_need_a_field(tmp_path: Path) -> None:
+    seq = new()
+    fat = pp.make_gauss_pulse(1.0, duration=8e-3, bandwidth=200, freq_ppm=-3.45, use="saturation", system=SYSTEM)
+    seq.add_block(fat)
+    seq.add_block(pp.make_block_pulse(0.3, duration=1e-3, use="excitation", system=SYSTEM))
+    seq.add_block(pp.make_adc(20, duration=1e-3, system=SYSTEM))
+    with pytest.warns(UserWarning, match=r"offsets in ppm but no definition B0: 3\.0 T assumed"):
+        high = mrf.read_pulseq(write(seq, tmp_path / "a.seq"))
+    seq.set_definition("B0", 0.05)
+    with pytest.warns(UserWarning, match="its simulated flip angle is taken to scale with b1"):
+        low = mrf.read_pulseq(write(seq, tmp_path / "a.seq"))
+    assert high.events[1, 1] < 0.01
+    assert low.events[1, 1] > 0.9
+
+
 def test_pypulseq_missing_or_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(fisp_spiral(FLIPS), tmp_path / "a.seq")
     monkeypatch.setattr(pp, "__version__", "1.4.2")

@@ -20,6 +20,7 @@ from .pulseq_moments import Dephasing, whole_cycles
 
 _SAME_SLICE = 0.1 * MILLIMETRE
 _SAME_TIMES = 2000.0  # ns that sample times of frames may differ
+_PRINTED = 5e-6  # relative rounding of phases in files
 _VISIBLE = math.radians(5)  # a modulated pulse below this flip angle needs no warning
 
 
@@ -116,22 +117,10 @@ def read_pulseq_trajectory(
         for one, ns in zip(found, orders, strict=True)
         for echo, n in zip(one.echoes, ns, strict=True)
     ]
-    samples = [sum(window.samples for window in echo.windows) for echo, _ in frames]
-    if len(set(samples)) > 1:
-        other = next(i for i, n in enumerate(samples) if n != samples[0])
-        raise UnsupportedError(
-            f"{file.path}: block {frames[other][0].windows[0].block}: frame {other} has {samples[other]} samples and "
-            f"frame 0 has {samples[0]}; expected readouts of one length"
-        )
+    _one_length(file.path, [echo for echo, _ in frames])
     k = np.stack([_samples(echo, shift) for echo, shift in frames])[:, :, ::-1]
     if np.size(matrix) == 2:
-        outside = float(np.abs(k[:, :, 0]).max())
-        if outside > tolerance(line):
-            raise UnsupportedError(
-                f"{file.path}: k reaches {outside:.4g} 1/m along z, expected readouts in the x-y plane for a 2-D "
-                f"matrix {np.asarray(matrix).tolist()}; give (nz, ny, nx)"
-            )
-        k = k[:, :, 1:]
+        k = _in_plane(k, file.path, tolerance(line))
     times = np.stack([_sample_times(echo) for echo, _ in frames])
     spread = float(np.ptp(times, axis=0).max())
     if spread > _SAME_TIMES:
@@ -141,6 +130,27 @@ def read_pulseq_trajectory(
             stacklevel=2,
         )
     return Trajectory(k, matrix, field_of_view, sample_times=None if spread > _SAME_TIMES else times[0] / 1e9)
+
+
+def _one_length(path: str, frames: list[Echo]) -> None:
+    samples = [sum(window.samples for window in echo.windows) for echo in frames]
+    for i, n in enumerate(samples):
+        if n != samples[0]:
+            raise UnsupportedError(
+                f"{path}: block {frames[i].windows[0].block}: frame {i} has {n} samples and frame 0 has {samples[0]}; "
+                "expected readouts of one length"
+            )
+
+
+def _in_plane(k: Array, path: str, negligible: float) -> Array:
+    """(frames, samples, 2) k along y and x (1/m), once it is sure that there is none along z."""
+    outside = float(np.abs(k[:, :, 0]).max())
+    if outside > negligible:
+        raise UnsupportedError(
+            f"{path}: k reaches {outside:.4g} 1/m along z, expected readouts in the x-y plane for a 2-D matrix; give "
+            "matrix and field of view as (z, y, x)"
+        )
+    return k[:, :, 1:]
 
 
 def _samples(echo: Echo, shift: Array) -> Array:
@@ -209,6 +219,7 @@ def _events(found: list[Interval], orders: list[list[int]], moments: Dephasing) 
         pass_time(one.pulse.time, dephasing=one is not found[0])
         if rotation.efficiency is not None:
             events.append(invert(rotation.efficiency))
+            turned = -turned
         else:
             events.append(pulse(rotation.flip_angle, _angle(rotation.phase - turned)))
             turned += rotation.turn
@@ -220,9 +231,11 @@ def _events(found: list[Interval], orders: list[list[int]], moments: Dephasing) 
 
 
 def _angle(phase: float) -> float:
-    """In [0, 2 pi), rounding tidied."""
-    phase = round(phase % (2 * math.pi), 9)
-    return 0.0 if phase >= round(2 * math.pi, 9) else phase
+    """In [0, 2 pi). Files print 6 digits: within those, quarter turns are meant exactly (1.5708, 3.14159)."""
+    quarters = phase / (math.pi / 2)
+    if abs(quarters - round(quarters)) < _PRINTED * max(1.0, abs(quarters)):
+        return round(quarters) % 4 * math.pi / 2
+    return phase % (2 * math.pi)
 
 
 def _one_slice(path: str, found: list[Interval]) -> None:

@@ -69,6 +69,11 @@ def load(path: str | Path, soft_delays: Mapping[str, float] | None) -> PulseqFil
     durations = {int(n): round(float(d) * 1e9) for n, d in sequence.block_durations.items()}
     loaded = PulseqFile(str(path), str(sequence.definitions.get("Name", "") or Path(path).stem), sequence, durations)
     _apply_soft_delays(loaded, dict(soft_delays or {}))
+    if any(row[1] == "2" for row in _rows(text, "extension TRIGGERS")):
+        warnings.warn(
+            f"{path}: some blocks wait for a trigger; how long is not in the file, so no waiting is assumed",
+            stacklevel=3,
+        )
     return loaded
 
 
@@ -192,8 +197,9 @@ def _check_blocks(path: str, body: str, version: tuple[int, int]) -> None:
 
 
 def _rows(body: str, section: str) -> list[list[str]]:
-    """Words of each line of a section, comments left out."""
-    found = re.search(rf"(?m)^\s*\[{section}\]\s*$", body)
+    """Words of each line of a section, comments left out; of an extension, its heading is none of them."""
+    heading = rf"{section}\s+\d+" if section.startswith("extension") else rf"\[{section}\]"
+    found = re.search(rf"(?m)^\s*{heading}\s*$", body)
     if not found:
         return []
     text = re.split(r"(?m)^\s*(?:\[|extension\s)", body[found.end() :], maxsplit=1)[0]
