@@ -11,7 +11,7 @@ import mrf
 from mrf import EventKind
 from mrf.cli.main import main
 from mrf.core.arrays import Array
-from mrf.io.pulseq_moments import whole_cycles
+from mrf.io.pulseq_moments import Dephasing, whole_cycles
 from mrf.io.sequences import load_sequence
 
 from .conftest import relative
@@ -349,24 +349,30 @@ def test_second_echo_of_a_double_echo_steady_state(tmp_path: Path) -> None:
     assert abs(mrf.simulate(read, t1=1.0, t2=0.1)[-1]) > 0.05
 
 
+def cycles(moments: list[Array]) -> Dephasing:
+    return whole_cycles(np.array(moments), np.arange(len(moments)), 5.0)
+
+
 def test_moments_are_whole_cycles() -> None:
     z, x = np.array([0, 0, 400.0]), np.array([300.0, 0, 0])
-    made = whole_cycles(np.array([z, 0.1 * z / 50, 2 * z, -z, 1.01 * z]), 5.0)
-    assert made.cycles == [1, 0, 2, -1, 1]
-    assert whole_cycles(np.array([2 * z, 3 * z, 2 * z]), 5.0).cycles == [2, 3, 2]
-    made = whole_cycles(np.array([z, z, x, 3.7 * z, z]), 5.0)
+    assert cycles([z, 0.1 * z / 50, 2 * z, -z, 1.01 * z]).cycles == [1, 0, 2, -1, 1]
+    assert cycles([2 * z, 3 * z, 2 * z]).cycles == [2, 3, 2]
+    assert cycles([z, z, 12.02 * z]).cycles == [1, 1, 12]
+    made = cycles([z, z, x, 3.7 * z, z])
     assert made.cycles == [1, 1, None, None, 1]
     assert made.notes == []
-    made = whole_cycles(np.array([z, z, x, z, -x, x + z]), 5.0)
+    made = cycles([z, z, x, z, -x, x + z])
     assert made.cycles == [1, 1, 4, 1, -4, 5]
     assert made.notes == []
-    made = whole_cycles(np.array([*[z] * 40, x, x]), 5.0)
+    made = cycles([*[z] * 40, x, x])
     assert made.cycles[-2:] == [33, 33]
     assert "more than 32 cycles" in made.notes[0]
-    turned = np.stack([400 * np.cos(np.arange(20)), 400 * np.sin(np.arange(20)), np.zeros(20)], axis=1)
-    made = whole_cycles(turned, 5.0)
-    assert made.cycles.count(None) == 19
-    assert "taken for ideal spoilers" in made.notes[0]
+    made = cycles([x, *[z] * 40, x])
+    assert made.cycles == [None, *[1] * 40, None]
+    assert "2 directions or ratios: all but 1 are taken for ideal spoilers" in made.notes[0]
+    made = cycles([400 * np.array([np.cos(n), np.sin(n), 0]) for n in range(100)])
+    assert made.cycles == [None] * 100
+    assert "directions or ratios: all but 0 are taken for ideal spoilers" in made.notes[0]
 
 
 def test_crushers_of_another_direction(tmp_path: Path) -> None:

@@ -173,10 +173,11 @@ def _measured(line: Timeline, path: str) -> tuple[list[Interval], list[list[int]
     if not any(one.echoes for one in found):
         raise FileError(f"{path}: there is no ADC event after the first pulse, so there is nothing to simulate")
     none = [[0] * len(one.echoes) for one in found]
-    moments = whole_cycles(_pieces(found, none, np.zeros(3)), near)
+    after = np.repeat(np.arange(len(found)), [len(one.echoes) + 1 for one in found])
+    moments = whole_cycles(_pieces(found, none, np.zeros(3)), after, near)
     found, orders = settle_orders(found, moments.unit)
     if orders != none:
-        moments = whole_cycles(_pieces(found, orders, moments.unit), near)
+        moments = whole_cycles(_pieces(found, orders, moments.unit), after, near)
     return found, orders, moments
 
 

@@ -265,11 +265,18 @@ def timeline(file: PulseqFile) -> Timeline:
     return Timeline(marks, clock, largest)
 
 
+@lru_cache(maxsize=256)
+def _gradients_at(channels: Channels, at: float) -> tuple[Array, Array]:
+    """Amplitudes (Hz/m) and moments (1/m), (3,) each, at a time from the start of the block (s)."""
+    amplitude = np.array([0.0 if g is None else g.value(at) for g in channels])
+    return amplitude, moments(channels, np.array([at]))[0]
+
+
 def _pulse(events: _Events, number: int, identity: int, start: tuple[int, Array], channels: Channels) -> Pulse:
     rf = events.pulses[identity]
     middle = centre(rf)
     at = float(rf.delay) + middle
-    amplitude = np.array([0.0 if g is None else g.value(at) for g in channels])
+    amplitude, moment = _gradients_at(channels, at)
     selective = bool(amplitude.any())
     made = events.rotation(identity, selective)
     frequency, phase = events.offsets(rf)
@@ -278,6 +285,5 @@ def _pulse(events: _Events, number: int, identity: int, start: tuple[int, Array]
         phase += 2 * math.pi * frequency * middle
         position = frequency * amplitude / float(amplitude @ amplitude)
     turned = Rotation(made.flip_angle, made.phase + phase, made.turn, made.efficiency, made.modulated)
-    moment = start[1] + moments(channels, np.array([at]))[0]
     use = str(getattr(rf, "use", None) or "undefined")
-    return Pulse(number, start[0] + round(at * 1e9), moment, turned, use, position)
+    return Pulse(number, start[0] + round(at * 1e9), start[1] + moment, turned, use, position)

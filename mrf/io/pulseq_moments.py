@@ -8,9 +8,10 @@ from ..core.arrays import Array
 
 _SAME = 0.02  # relative difference of moments that are meant to be equal
 _FRACTIONS = 4  # the unit is the smallest moment, or a half, third or quarter of it
-_APART = 32  # cycles of one unit that must pass before it can be mistaken for another
+_APART = 32  # pulses, or cycles of one unit, after which pathways are too weak to be told apart
 _UNITS = 3  # units kept apart at most
 _KINDS = 64  # different moments told apart
+_NEVER = 10**9  # pulses
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +43,15 @@ class _Unit:
 Parts = dict[int, dict[int, int]]  # for each kind of moment: cycles of each unit, by the unit's number
 
 
-def whole_cycles(moments: Array, negligible: float) -> Dephasing:
+def whole_cycles(moments: Array, pulses: Array, negligible: float) -> Dephasing:
     """Express gradient moments as whole multiples of a few units.
 
     Parameters
     ----------
     moments : (n, 3)
         What is played between pulses and readouts (1/m).
+    pulses : (n,) int
+        Number of the pulse before each.
     negligible : float
         Size that counts as none (1/m).
 
@@ -61,39 +64,47 @@ def whole_cycles(moments: Array, negligible: float) -> Dephasing:
     The first unit is the smallest of the parallel moments of the direction most often played (or a half, third
     or quarter of it where that makes all of them whole). Moments of other directions, or that are no whole
     multiple within 2 %, can never rephase what that unit has dephased. One that is played once can rephase
-    nothing: it is ideal spoiling, exactly. Repeated ones get a number of cycles beyond what the units before
-    them reach, at most 32 played cycles counted, so that they stay apart up to pathways of that order.
+    nothing: it is ideal spoiling, exactly; so it is to a good approximation when 32 pulses pass before it comes
+    again. Others get a number of cycles beyond what the units before them reach, at most 32 played cycles
+    counted, so that they stay apart up to pathways of that order. Where there are many directions and none is
+    played half of the time, as in radial scans that are not rewound, all of them spoil.
     """
     kinds, number, sign = _kinds(moments, negligible)
     counts = np.bincount(number[number >= 0], minlength=len(kinds))
     units, parts = _units(kinds, counts, negligible)
-    repeated = [u for u, unit in enumerate(units) if u == 0 or unit.plays > 1]
+    played = int(np.count_nonzero(number != _NONE))
+    many = len(units) > 2 * _UNITS or bool((number == _UNTOLD).any())
+    spoiled = many and 2 * units[0].plays < played
+    gaps = [_shortest_gap(pulses, number, parts, u) for u in range(len(units))]
+    near = [] if spoiled else [u for u, gap in enumerate(gaps) if u == 0 or gap <= _APART]
     weights: dict[int, int] = {}
     reach = 1
-    for u in repeated[:_UNITS]:
+    for u in near[:_UNITS]:
         weights[u] = reach
         reach += reach * min(units[u].total, _APART)
     cycles: list[int | None] = []
     for n, s in zip(number, sign, strict=True):
         made = parts.get(int(n), {})
-        known = made.keys() <= weights.keys() and n != _UNTOLD
+        known = made.keys() <= weights.keys() and n != _UNTOLD and not (spoiled and n != _NONE)
         cycles.append(int(s) * sum(c * weights[u] for u, c in made.items()) if known else None)
-    return Dephasing(cycles, units[0].vector if units else np.zeros(3), _notes(units, repeated, number))
-
-
-def _notes(units: list[_Unit], repeated: list[int], number: Array) -> list[str]:
     notes = []
-    if len(repeated) > _UNITS or len(units) > 2 * _UNITS or (number == _UNTOLD).any():
+    if many or len(near) > _UNITS or any(_APART < gap < _NEVER for gap in gaps[1:]):
         notes.append(
-            f"gradient moments between the pulses have {len(units)} or more directions or ratios: all but "
-            f"{min(len(repeated), _UNITS)} are taken for ideal spoilers"
+            f"gradient moments between the pulses have {len(units)}{' or more' if many else ''} directions or ratios: "
+            f"all but {len(weights)} are taken for ideal spoilers"
         )
-    if any(units[u].total > _APART for u in repeated[: _UNITS - 1][: len(repeated) - 1]):
+    if any(units[u].total > _APART for u in list(weights)[:-1]):
         notes.append(
             "gradient moments between the pulses have several directions or ratios: pathways in which more than "
             f"{_APART} cycles of one are rephased by another are not kept apart"
         )
-    return notes
+    return Dephasing(cycles, units[0].vector if weights else np.zeros(3), notes)
+
+
+def _shortest_gap(pulses: Array, number: Array, parts: Parts, unit: int) -> int:
+    """Pulses from one play of a unit to the next, at least."""
+    at = pulses[np.isin(number, [kind for kind, made in parts.items() if unit in made])]
+    return int(np.diff(at).min()) if len(at) > 1 else _NEVER
 
 
 _NONE, _UNTOLD = -1, -2
