@@ -60,15 +60,31 @@ class Gradient:
 
     def value(self, at: float) -> float:
         """Amplitude (Hz/m) at a time from the start of the block (s)."""
-        return float(np.interp(at, self.times, self.values, left=0, right=0))
+        return float(np.interp(at, self.times, self.values, 0, 0))
 
 
 Channels = tuple[Gradient | None, Gradient | None, Gradient | None]
 
 
-def moments(channels: Channels, at: Array) -> Array:
-    """(n, 3) x, y, z moments (1/m) of a block's gradients from its start to the times `at` (n,) (s)."""
-    return np.stack([np.zeros(len(at)) if g is None else g.moment(at) for g in channels], axis=1)
+Raster = tuple[float, float, int]  # first time (s), step (s), number
+
+
+@lru_cache(maxsize=512)
+def _moments_of(gradient: Gradient, raster: Raster) -> Array:
+    first, step, count = raster
+    return gradient.moment(first + step * np.arange(count))
+
+
+def moments(channels: Channels, raster: Raster) -> Array:
+    """(n, 3) x, y, z moments (1/m) of a block's gradients from its start to the times of a raster.
+
+    Few gradients are played many times, so that those of one are worked out once.
+    """
+    made = np.zeros((raster[2], 3))
+    for axis, gradient in enumerate(channels):
+        if gradient is not None:
+            made[:, axis] = _moments_of(gradient, raster)
+    return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +163,9 @@ class Window:
         What was summed over blocks is rounded to 1e-6 1/m, so that repeated interleaves are equal to the last bit.
         """
         offset = np.round(self.moment - origin, 6) + 0.0
-        return offset + _window_moments(self.channels, self.delay, self.dwell, self.samples, finely)
+        step = self.dwell / 2 if finely else self.dwell
+        first = self.delay if finely else self.delay + step / 2
+        return offset + moments(self.channels, (first, step, 2 * self.samples + 1 if finely else self.samples))
 
     def times(self, *, finely: bool) -> Array:
         """(n,) ns from the start of the file, of the :meth:`steps`."""
@@ -158,13 +176,6 @@ class Window:
         """Receiver phase (rad) `step` dwell times into the window."""
         shift = self.modulation[min(int(step), self.samples - 1)] if len(self.modulation) else 0.0
         return self.phase + 2 * math.pi * self.frequency * step * self.dwell + float(shift)
-
-
-@lru_cache(maxsize=64)
-def _window_moments(channels: Channels, delay: float, dwell: float, samples: int, finely: bool) -> Array:
-    """Moments within a block; interleaves that are played again and again are worked out once."""
-    steps = np.arange(2 * samples + 1) / 2 if finely else np.arange(samples) + 0.5
-    return moments(channels, delay + steps * dwell)
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,18 +276,11 @@ def timeline(file: PulseqFile) -> Timeline:
     return Timeline(marks, clock, largest)
 
 
-@lru_cache(maxsize=256)
-def _gradients_at(channels: Channels, at: float) -> tuple[Array, Array]:
-    """Amplitudes (Hz/m) and moments (1/m), (3,) each, at a time from the start of the block (s)."""
-    amplitude = np.array([0.0 if g is None else g.value(at) for g in channels])
-    return amplitude, moments(channels, np.array([at]))[0]
-
-
 def _pulse(events: _Events, number: int, identity: int, start: tuple[int, Array], channels: Channels) -> Pulse:
     rf = events.pulses[identity]
     middle = centre(rf)
     at = float(rf.delay) + middle
-    amplitude, moment = _gradients_at(channels, at)
+    amplitude = np.array([0.0 if g is None else g.value(at) for g in channels])
     selective = bool(amplitude.any())
     made = events.rotation(identity, selective)
     frequency, phase = events.offsets(rf)
@@ -286,4 +290,6 @@ def _pulse(events: _Events, number: int, identity: int, start: tuple[int, Array]
         position = frequency * amplitude / float(amplitude @ amplitude)
     turned = Rotation(made.flip_angle, made.phase + phase, made.turn, made.efficiency, made.modulated)
     use = str(getattr(rf, "use", None) or "undefined")
-    return Pulse(number, start[0] + round(at * 1e9), start[1] + moment, turned, use, position)
+    return Pulse(
+        number, start[0] + round(at * 1e9), start[1] + moments(channels, (at, 0.0, 1))[0], turned, use, position
+    )
