@@ -14,7 +14,7 @@ from ..core.errors import InputError
 _SAMPLES = 256  # of a designed pulse
 
 
-def cayley_klein(b1: Array, dwell: float, frequency: Array) -> tuple[Array, Array]:
+def cayley_klein(b1: Array, dwell: float, frequency: npt.ArrayLike) -> tuple[Array, Array]:
     """Rotation by a pulse, as Cayley-Klein parameters of the product of its samples' rotations.
 
     Parameters
@@ -36,16 +36,18 @@ def cayley_klein(b1: Array, dwell: float, frequency: Array) -> tuple[Array, Arra
     ----------
     Pauly et al. 1991, doi:10.1109/42.75611
     """
-    frequency = np.asarray(frequency, np.float64)
-    shape = np.broadcast_shapes(b1.shape[:-1], frequency.shape)
-    alpha, beta = np.ones(shape, np.complex128), np.zeros(shape, np.complex128)
-    for field in np.moveaxis(b1, -1, 0):
-        size = np.hypot(np.abs(field), frequency)
-        half = size * dwell / 2
-        per_rate = dwell / 2 * np.sinc(half / np.pi)  # sin(half) / size
-        a, b = np.cos(half) - 1j * frequency * per_rate, -1j * field * per_rate
-        alpha, beta = a * alpha - b.conj() * beta, b * alpha + a.conj() * beta
-    return alpha, beta
+    field, offset = np.moveaxis(np.asarray(b1, np.complex128), -1, 0), np.asarray(frequency, np.float64)
+    field, offset = np.broadcast_arrays(field, offset)
+    half = np.hypot(np.abs(field), offset) * dwell / 2
+    per_rate = dwell / 2 * np.sinc(half / np.pi)  # sin(half) / rate
+    alpha, beta = np.cos(half) - 1j * offset * per_rate, -1j * field * per_rate
+    while len(alpha) > 1:  # neighbours are joined until one rotation is left
+        odd = alpha[len(alpha) // 2 * 2 :], beta[len(beta) // 2 * 2 :]
+        a, b = (x[0 : len(x) // 2 * 2 : 2] for x in (alpha, beta))
+        then_a, then_b = alpha[1::2], beta[1::2]
+        joined = then_a * a - then_b.conj() * b, then_b * a + then_a.conj() * b
+        alpha, beta = (np.concatenate(pair) for pair in zip(joined, odd, strict=True))
+    return alpha[0], beta[0]
 
 
 @dataclass(frozen=True, eq=False)

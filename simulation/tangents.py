@@ -196,6 +196,18 @@ def _move_all(states: Array, sets: int, start: int, end: int, length: int, activ
 
 
 @numba.njit(**COMPILE)
+def _dephase(
+    wanted: Array, p: Array, q: Array, z: Array, lower: int, upper: int, length: int, active: int, orders: int,
+    channels: int,
+) -> tuple[int, int, int]:  # fmt: skip
+    """One cycle that moves p one order up and q one down; returns where they start and the active orders."""
+    sets = len(wanted) + 1
+    lower = (_move_all(p, sets, 0, SPARE, length, active, channels) if lower == 0 else lower) - 1
+    upper = (_move_all(q, sets, SPARE, 0, length, active, channels) if upper == SPARE else upper) + 1
+    return lower, upper, _shift_all(wanted, p, q, z, lower, upper, length, active, orders, channels)
+
+
+@numba.njit(**COMPILE)
 def _turn_all(
     wanted: Array,
     p: Array,
@@ -261,18 +273,14 @@ def _play(
 ) -> tuple[int, int, int]:  # fmt: skip
     """Pass once through the program with 32 atoms; returns where p and q start and the active orders."""
     frame, known, n_sets, sets = 0, -1.0, len(wanted) + 1, _places(wanted)
-    nothing = spread(0.0, p)
+    nothing, long, deep = spread(0.0, p), length * channels, orders * channels
     decay = keep = recovery = read = cosine = sine = by_t1 = by_t2 = nothing
     for op in range(len(code)):
         kind, wait, first = code[op], value[op, 0], value[op, 2]
         if kind == SHIFT and first > 0:
-            lower = (_move_all(p, n_sets, 0, SPARE, length, active, channels) if lower == 0 else lower) - 1
-            upper = (_move_all(q, n_sets, SPARE, 0, length, active, channels) if upper == SPARE else upper) + 1
-            active = _shift_all(wanted, p, q, z, lower, upper, length, active, orders, channels)
+            lower, upper, active = _dephase(wanted, p, q, z, lower, upper, length, active, orders, channels)
         elif kind == SHIFT:
-            lower = (_move_all(p, n_sets, SPARE, 0, length, active, channels) if lower == SPARE else lower) + 1
-            upper = (_move_all(q, n_sets, 0, SPARE, length, active, channels) if upper == 0 else upper) - 1
-            active = _shift_all(wanted, q, p, z, upper, lower, length, active, orders, channels)
+            upper, lower, active = _dephase(wanted, q, p, z, upper, lower, length, active, orders, channels)
         elif kind == READOUT:
             rate = load(work, at(RATE + R2))
             read = exponentials(rate * spread(-wait, p))[0]
@@ -280,20 +288,7 @@ def _play(
             store(waited, at(1), spread(_TURN * wait, p))
             if channels == 2:
                 cosine, sine = phase(tissue, wait, value[op, 1], work, False)
-            _read(
-                wanted,
-                p,
-                lower * channels,
-                length * channels,
-                channels,
-                read,
-                cosine,
-                sine,
-                waited,
-                record,
-                frame,
-                size,
-            )
+            _read(wanted, p, lower * channels, long, channels, read, cosine, sine, waited, record, frame, size)
             frame += 1
         else:
             if wait != known:
@@ -302,13 +297,7 @@ def _play(
                 recovery = -recovery
                 by_t1, by_t2 = load(work, at(RATE + R1)), load(work, at(RATE + R2))
                 by_t1, by_t2 = by_t1 * by_t1 * spread(wait, p), by_t2 * by_t2 * spread(wait, p)
-            i, j, long, deep, by_turn = (
-                lower * channels,
-                upper * channels,
-                length * channels,
-                orders * channels,
-                nothing,
-            )
+            i, j, by_turn = lower * channels, upper * channels, nothing
             if channels == 2:
                 cosine, sine = phase(tissue, wait, value[op, 1], work, False)
                 _turn_all(wanted, p, q, i, j, long, active, wait, cosine, sine)

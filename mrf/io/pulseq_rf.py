@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.units import MICROSECOND
+from ..simulation.pulses import cayley_klein
 
 _FIXED_AXIS = 1e-4  # samples off one axis by less than this share of the peak make an ordinary pulse
 _SAME_FLIP = math.radians(0.5)
@@ -36,41 +37,6 @@ class Rotation:
     turn: float = 0.0
     efficiency: float | None = None
     modulated: bool = False
-
-
-# Stands in for the function of the same name in mrf.simulation.pulses until that one is there; then import it.
-def cayley_klein(b1: Array, dwell: float, frequency: Array) -> tuple[Array, Array]:
-    """Cayley-Klein parameters of a pulse without relaxation.
-
-    Parameters
-    ----------
-    b1 : (n,) complex
-        Samples (rad/s), each held for `dwell` (s).
-    frequency : (m,) float
-        Off-resonance (rad/s).
-
-    Returns
-    -------
-    alpha, beta : (m,) complex128
-        cos(theta / 2) and -i exp(i phi) sin(theta / 2) for a rotation by theta about (cos phi, sin phi, 0).
-
-    References
-    ----------
-    Pauly, Le Roux, Nishimura and Macovski 1991, doi:10.1109/42.75611
-    """
-    b1, frequency = np.asarray(b1, np.complex128)[:, None], np.asarray(frequency, np.float64)[None, :]
-    rate = np.sqrt(np.abs(b1) ** 2 + frequency**2)
-    half = rate * dwell / 2
-    per_rate = np.divide(np.sin(half), rate, out=np.full(rate.shape, dwell / 2), where=rate > 0)
-    alpha, beta = np.cos(half) - 1j * frequency * per_rate, -1j * b1 * per_rate
-    while len(alpha) > 1:  # neighbours are joined until one rotation is left
-        left = alpha[: len(alpha) // 2 * 2], beta[: len(beta) // 2 * 2]
-        a1, a2, b_1, b_2 = left[0][::2], left[0][1::2], left[1][::2], left[1][1::2]
-        joined = a2 * a1 - b_2.conj() * b_1, b_2 * a1 + a2.conj() * b_1
-        alpha, beta = (
-            np.concatenate([new, old[len(new) * 2 :]]) for new, old in zip(joined, (alpha, beta), strict=True)
-        )
-    return alpha[0], beta[0]
 
 
 def centre(rf: Any) -> float:
@@ -119,8 +85,8 @@ def rotation(rf: Any, frequency: float) -> Rotation:
 
 
 def _on_resonance(b1: Array, dwell: float) -> tuple[complex, complex]:
-    alpha, beta = cayley_klein(b1, dwell, np.zeros(1))
-    return complex(alpha[0]), complex(beta[0])
+    alpha, beta = cayley_klein(b1, dwell, 0.0)
+    return complex(alpha), complex(beta)
 
 
 def _uniform(signal: Array, time: Array) -> tuple[Array, float]:
