@@ -19,6 +19,7 @@ _PUBLIC = {
     "simulation.presets": ["preset", "presets", "published_axes"],
     "simulation.pulses": ["RfPulse"],
     "simulation.epg": ["simulate"],
+    "simulation.information": ["cramer_rao_bound", "fisher_information", "jacobian"],
     "dictionaries.grid": ["Grid", "log_axis"],
     "dictionaries.dictionary": ["Dictionary"],
     "dictionaries.build": ["build"],

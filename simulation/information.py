@@ -12,6 +12,7 @@ from .pulses import RfPulse
 from .sequence import Sequence
 from .tangents import signals_and_derivatives
 
+_SINGULAR = 1e-12  # of the scaled information: no information at all
 _PARAMETERS = {"t1": kernels.R1, "t2": kernels.R2, "b1": kernels.B1, "off_resonance": kernels.OFF_RESONANCE}
 
 
@@ -100,3 +101,80 @@ def _play(player: Player, wanted: Array, tissue: Array, orders: Array, out: Arra
     flat = out.reshape(len(out), -1).view(out.real.dtype)
     split = np.concatenate([factors.real, factors.imag], axis=1).astype(flat.dtype)
     blocks_of(tissue, orders, out.shape[-1], work)
+
+
+def cramer_rao_bound(
+    sequence: Sequence,
+    parameters: tuple[str, ...] = ("t1", "t2"),
+    *,
+    t1: npt.ArrayLike,
+    t2: npt.ArrayLike,
+    b1: npt.ArrayLike = 1.0,
+    off_resonance: npt.ArrayLike = 0.0,
+    slice_profile: npt.ArrayLike | None = None,
+    repetitions: int | str = 1,
+    noise_std: float = 0.01,
+) -> dict[str, Array]:
+    """Smallest standard deviation an unbiased estimate can have, with the complex proton density unknown too.
+
+    Parameters
+    ----------
+    parameters
+        What is estimated, as in :func:`jacobian`; everything else is known.
+    t1, t2, b1, off_resonance, slice_profile, repetitions
+        As in :func:`mrf.simulate`.
+    noise_std : float
+        SD of the real (= imaginary) part of the noise of one frame, for a proton density of 1.
+
+    Returns
+    -------
+    {name: (*broadcast shape) float64}
+        Standard deviations in the parameters' units; infinite where the signal does not determine them.
+
+    Raises
+    ------
+    InputError
+        As :func:`jacobian`; a noise that is not positive.
+
+    References
+    ----------
+    Zhao et al. 2019, doi:10.1109/TMI.2018.2873704
+
+    Examples
+    --------
+    >>> from mrf import multi_spin_echo
+    >>> round(float(cramer_rao_bound(multi_spin_echo(32, 0.01), ("t2",), t1=1.0, t2=0.08)["t2"]), 5)
+    0.00086
+    """
+    if not (np.isfinite(noise_std) and noise_std > 0):
+        raise InputError(f"noise_std: got {noise_std}, expected a positive number")
+    signal, by = jacobian(
+        sequence, parameters, t1=t1, t2=t2, b1=b1, off_resonance=off_resonance, slice_profile=slice_profile,
+        repetitions=repetitions, tolerance=1e-6, dtype="complex128",
+    )  # fmt: skip
+    information = fisher_information(signal, by) / noise_std**2
+    unit = np.sqrt(np.diagonal(information, axis1=-2, axis2=-1))
+    unit = np.where(unit > 0, unit, 1)
+    values, vectors = np.linalg.eigh(information / (unit[..., :, None] * unit[..., None, :]))
+    blind = (values <= _SINGULAR)[..., None, :] & (vectors**2 > _SINGULAR)
+    terms = np.where(blind, np.inf, vectors**2 / np.maximum(values, _SINGULAR)[..., None, :])
+    variance = terms.sum(axis=-1) / unit**2
+    return {name: np.sqrt(variance[..., i]) for i, name in enumerate(parameters)}
+
+
+def fisher_information(signals: Array, derivatives: Array) -> Array:
+    """Fisher information for unit noise of the parameters, then the real and imaginary part of proton density 1.
+
+    Parameters
+    ----------
+    signals : (..., frames) complex array
+    derivatives : (parameters, ..., frames) complex array
+
+    Returns
+    -------
+    (..., parameters + 2, parameters + 2) float64
+    """
+    columns = np.concatenate([derivatives, signals[None], 1j * signals[None]]).astype(np.complex128)
+    columns = np.moveaxis(columns, 0, -2)
+    information: Array = (columns.conj() @ np.swapaxes(columns, -1, -2)).real
+    return information

@@ -36,8 +36,9 @@ def cayley_klein(b1: Array, dwell: float, frequency: npt.ArrayLike) -> tuple[Arr
     ----------
     Pauly et al. 1991, doi:10.1109/42.75611
     """
-    field, offset = np.moveaxis(np.asarray(b1, np.complex128), -1, 0), np.asarray(frequency, np.float64)
-    field, offset = np.broadcast_arrays(field, offset)
+    samples, offset = np.asarray(b1, np.complex128), np.asarray(frequency, np.float64)
+    shape = np.broadcast_shapes(samples.shape[:-1], offset.shape)
+    field = np.moveaxis(np.broadcast_to(samples, (*shape, samples.shape[-1])), -1, 0)
     half = np.hypot(np.abs(field), offset) * dwell / 2
     per_rate = dwell / 2 * np.sinc(half / np.pi)  # sin(half) / rate
     alpha, beta = np.cos(half) - 1j * offset * per_rate, -1j * field * per_rate

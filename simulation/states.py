@@ -11,10 +11,12 @@ from ..core.arrays import Array
 from .program import DIFFUSE, READOUT, SHIFT, Program
 
 _SURVIVING = 1e-3  # of the tolerance: what a single order may still bring back in the reference
-_SHARE = 0.8  # of the tolerance that the probes may use; the rest is left to the atoms between them
+_SHARE = 0.5  # of the tolerance that probes may use; the rest is left to the atoms between them
 _RUNG = 1.15  # each number of orders that is tried over the one before
-_PROBES = 32  # atoms in one group of probes: one vector of the kernel
-_NODES = 8  # of T2
+_FEWEST = 3
+_NODES = 16  # of T2
+_PROBES = 8, 16, 32  # atoms of a node if at most one, two or more parameters vary besides T2
+_TOGETHER = 32  # probes that are simulated together: one vector of the kernel
 
 Run = Callable[[Array, int], Array]  # (atoms, ...) tissue, orders -> (atoms, frames) signals
 
@@ -28,11 +30,11 @@ class Certificate:
     t2, orders : (nodes,) arrays
         T2 (s, ascending) and the orders it needs; linear in between.
     tolerance : float
-        Relative L2 error of a signal; the probes keep to 0.8 of it.
-    error : float
-        Largest error of a probe with its node's orders.
+        Relative L2 error of a signal; the probes keep to half of it.
     worst : (parameters,) array
-        That probe's tissue: T1 (s), T2 (s), b1, off-resonance (Hz), diffusion (m^2/s), T1rho (s).
+        The probe that needs most: T1 (s), T2 (s), b1, off-resonance (Hz), diffusion (m^2/s), T1rho (s).
+    error : float
+        Its error with the first number of orders that was enough.
     reference : int
         Orders of the run the probes were compared with.
     """
@@ -40,8 +42,8 @@ class Certificate:
     t2: Array
     orders: Array
     tolerance: float
-    error: float
     worst: Array
+    error: float
     reference: int
 
     def needed(self, t2: Array) -> Array:
@@ -52,9 +54,9 @@ class Certificate:
 def certify(program: Program, tissue: Array, passes: int, tolerance: float, run: Run) -> Certificate:
     """Find the orders that atoms need: for each T2, as many as its extreme atoms need to agree with a reference.
 
-    The reference keeps every order that can still come back (:func:`surviving_orders`). The probes are
-    atoms at the ends of every parameter, for nodes of T2 spread over its range; each node gets the first
-    of a ladder of numbers with which all its probes are within 0.8 of the tolerance.
+    The reference keeps every order that can still come back (:func:`surviving_orders`). The probes are, for
+    nodes of T2 spread over its range, atoms at the ends of the other parameters and some at random. A ladder of
+    numbers is climbed until all probes of a node agree with the reference; longer T2 never gets fewer orders.
 
     Parameters
     ----------
@@ -65,36 +67,37 @@ def certify(program: Program, tissue: Array, passes: int, tolerance: float, run:
     run : callable
         Signals of some tissue with a number of orders.
     """
-    found: list[tuple[float, int, float, Array]] = []
-    reference = 1
-    for nodes in _groups(tissue):
-        probes = tissue[np.concatenate(nodes)]
-        signal, reference = _reference(program, probes, passes, tolerance, run)
-        allowed = _SHARE * tolerance * np.linalg.norm(signal, axis=1)
-        needed = np.full(len(probes), reference)
-        error = np.zeros(len(probes))
-        for orders in _ladder(reference):
-            off = np.linalg.norm(run(probes, orders) - signal, axis=1)
-            passed = (off <= allowed) & (needed == reference)
-            needed[passed], error[passed] = orders, (off / np.maximum(allowed, 1e-300) * tolerance * _SHARE)[passed]
-            if (needed < reference).all():
-                break
-        ends = np.cumsum([0, *map(len, nodes)])
-        for start, end in itertools.pairwise(ends):
-            at = start + int(np.argmax(needed[start:end]))
-            found.append((float(probes[start:end, 1].max()), int(needed[at]), float(error[at]), probes[at]))
-    found.sort(key=lambda node: node[0])
-    worst = max(found, key=lambda node: node[1])
-    rising: Array = np.maximum.accumulate([node[1] for node in found])
-    return Certificate(np.array([node[0] for node in found]), rising, tolerance, worst[2], worst[3], reference)
+    nodes = _nodes(tissue)
+    highest: list[float] = []
+    orders: list[int] = []
+    worst, error, reference = tissue[0], 0.0, 1
+    together = max(1, _TOGETHER // max(map(len, nodes)))
+    for first in range(0, len(nodes), together):
+        group = nodes[first : first + together]
+        probes = tissue[np.concatenate(group)]
+        needed, off, reference = _climb(program, probes, passes, tolerance, run, max(orders, default=_FEWEST))
+        if not orders or needed.max() > max(orders):
+            worst, error = probes[np.argmax(needed)], float(off[np.argmax(needed)])
+        ends = np.cumsum([0, *map(len, group)])
+        highest += [float(probes[start:end, 1].max()) for start, end in itertools.pairwise(ends)]
+        orders += [int(needed[start:end].max()) for start, end in itertools.pairwise(ends)]
+    rising: Array = np.maximum.accumulate(orders)
+    return Certificate(np.array(highest), rising, tolerance, worst, error, reference)
 
 
-def _ladder(reference: int) -> list[int]:
-    rungs, rung = [], 3
-    while rung < reference:
-        rungs.append(rung)
+def _climb(
+    program: Program, probes: Array, passes: int, tolerance: float, run: Run, rung: int
+) -> tuple[Array, Array, int]:
+    """Orders each probe needs, from `rung` on, its relative error with them, and the reference's orders."""
+    signal, reference = _reference(program, probes, passes, tolerance, run)
+    norm = np.maximum(np.linalg.norm(signal, axis=1), 1e-300)
+    needed, error = np.full(len(probes), reference), np.zeros(len(probes))
+    while rung < reference and (needed == reference).any():
+        off = np.linalg.norm(run(probes, rung) - signal, axis=1) / norm
+        enough = (off <= _SHARE * tolerance) & (needed == reference)
+        needed[enough], error[enough] = rung, off[enough]
         rung = max(rung + 1, math.ceil(rung * _RUNG))
-    return rungs
+    return needed, error, reference
 
 
 def _reference(program: Program, probes: Array, passes: int, tolerance: float, run: Run) -> tuple[Array, int]:
@@ -108,35 +111,34 @@ def _reference(program: Program, probes: Array, passes: int, tolerance: float, r
     return signal, orders
 
 
-def _groups(tissue: Array) -> list[list[Array]]:
-    """Groups of nodes, each the numbers of a few atoms of about the same T2 at the ends of every parameter."""
+def _nodes(tissue: Array) -> list[Array]:
+    """Numbers of a few atoms of about the same T2 at the ends of every parameter, for nodes of ascending T2."""
     t2 = tissue[:, 1]
     varied = [column for column in range(tissue.shape[1]) if column != 1 and np.ptp(tissue[:, column]) > 0]
-    share = (1, 4, 16, _PROBES)[min(len(varied), 3)]  # of one node
     edges = np.geomspace(t2.min(), t2.max(), _NODES + 1)
     rng = np.random.default_rng(0)
     nodes = []
     for low, high in itertools.pairwise(edges):
         inside = np.flatnonzero((t2 >= low * (1 - 1e-12)) & (t2 <= high * (1 + 1e-12)))
         if len(inside):
-            longest = inside[t2[inside] >= 0.95 * t2[inside].max()]
-            nodes.append(_extremes(tissue, longest, varied, share, rng))
-    size = max(1, _PROBES // share)
-    return [nodes[i : i + size] for i in range(0, len(nodes), size)]
+            longest = inside[t2[inside] >= 0.8 * t2[inside].max()]
+            nodes.append(_extremes(tissue, longest, varied, rng))
+    return nodes
 
 
-def _extremes(tissue: Array, atoms: Array, varied: list[int], share: int, rng: np.random.Generator) -> Array:
-    """At most `share` of `atoms`: at the corners and ends of the varied parameters, the rest at random."""
-    if len(atoms) <= share:
+def _extremes(tissue: Array, atoms: Array, varied: list[int], rng: np.random.Generator) -> Array:
+    """Some of `atoms`: at the corners of two varied parameters, the ends of the others, at random."""
+    count = _PROBES[min(max(len(varied), 1), len(_PROBES)) - 1]
+    if len(atoms) <= count:
         return atoms
     values = tissue[atoms][:, varied]
     spreads = np.ptp(values, axis=0)
     unit = (values - values.min(axis=0)) / np.where(spreads > 0, spreads, 1)
-    corners = itertools.product([0.0, 1.0], repeat=min(len(varied), 3))
-    chosen = [int(np.abs(unit[:, :3] - corner).sum(axis=1).argmin()) for corner in corners]
-    chosen += [int(pick(column)) for column in unit.T[3:] for pick in (np.argmin, np.argmax)]
-    chosen += rng.permutation(len(atoms))[:share].tolist()
-    return atoms[list(dict.fromkeys(chosen))[:share]]
+    corners = itertools.product([0.0, 1.0], repeat=min(len(varied), 2))
+    chosen = [int(np.abs(unit[:, :2] - corner).sum(axis=1).argmin()) for corner in corners]
+    chosen += [int(pick(column)) for column in unit.T[2:] for pick in (np.argmin, np.argmax)]
+    chosen += rng.permutation(len(atoms))[:count].tolist()
+    return atoms[list(dict.fromkeys(chosen))[:count]]
 
 
 def surviving_orders(program: Program, t2: float, amplitude: float, passes: int = 1) -> int:
