@@ -195,12 +195,13 @@ class Player:
         flat = out.reshape(-1).view(out.real.dtype)
         factors = np.concatenate([self.program.factors.real, self.program.factors.imag]).astype(flat.dtype)
         values, common = self.values(tissue)
+        program, profile = self.program, self.profile
 
         def work(lanes: Array, rows: Array, most: Array) -> None:
             signals(
-                self.program.code, values, factors, lanes, rows, most, self.profile.scales, self.profile.tables,
-                self.profile.step or 1.0, self.program.channels, self.profile.mirrored, self.passes,
-                self.program.duration, self.until, common, flat,
+                program.code, values, program.slot, program.waits, factors, lanes, rows, most, profile.scales,
+                profile.tables, profile.step or 1.0, program.channels, profile.mirrored, self.passes,
+                program.duration, self.until, common, flat,
             )  # fmt: skip
 
         blocks_of(tissue, orders, out.shape[1], work)

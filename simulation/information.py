@@ -94,8 +94,8 @@ def _play(player: Player, wanted: Array, tissue: Array, orders: Array, out: Arra
 
     def work(lanes: Array, rows: Array, most: Array) -> None:
         signals_and_derivatives(
-            wanted, program.code, values, split, lanes, rows, most, profile.scales, program.channels, player.passes,
-            common, flat,
+            wanted, program.code, values, program.slot, program.waits, split, lanes, rows, most, profile.scales,
+            program.channels, player.passes, common, flat,
         )  # fmt: skip
 
     flat = out.reshape(len(out), -1).view(out.real.dtype)

@@ -29,6 +29,7 @@ from .vectors import (
     TILE,
     cast,
     cosine_sine,
+    empty,
     exponentials,
     fma,
     larger,
@@ -43,13 +44,30 @@ from .vectors import (
 _WIDTH = np.uint64(LANES)
 SPARE = 64  # rows by which p and q can move before they are put back, all in the fastest cache
 R1, R2, B1, OFF_RESONANCE, DIFFUSION, R1RHO, TISSUE = 0, 1, 2, 3, 4, 5, 6  # rows of `tissue`, and how many
-RATE, _PAST, _SHAPE, SCRATCH = 0, 2, 4, 10  # rows of `work`: rates; phase left by a shaped pulse; the next; how many
+_PAST, _SHAPE, SCRATCH = 0, 2, 8  # rows of `work`: phase left by the last shaped pulse; the next one; how many
+DECAY, KEEP, RECOVERY, DECAYS = 0, 1, 2, 3  # rows of `decays` for each waiting time: exp(-t R2), exp(-t R1), 1 - that
 
 
 @numba.njit(**COMPILE)
 def at(row: int) -> Any:
     """Where a row of 32 numbers starts in a flat array."""
     return np.uint64(row) * _WIDTH
+
+
+@numba.njit(**COMPILE)
+def relax(waits: Array, tissue: Array, base: int, decays: Array) -> None:
+    """What each waiting time does to the 32 atoms whose tissue starts at row `base`, into `decays`.
+
+    Done for all times together: one after the other, just before they are needed, their long chains of
+    dependent instructions would hold up the rotations.
+    """
+    for slot in range(len(waits)):
+        time = spread(-waits[slot], decays)
+        decay, _ = exponentials(cast(load(tissue, at(base + R2)), decays) * time)
+        keep, lost = exponentials(cast(load(tissue, at(base + R1)), decays) * time)
+        store(decays, at(DECAYS * slot + DECAY), decay)
+        store(decays, at(DECAYS * slot + KEEP), keep)
+        store(decays, at(DECAYS * slot + RECOVERY), -lost)
 
 
 @numba.njit(**COMPILE)
@@ -246,13 +264,13 @@ def _record(p: Array, row: int, channels: int, decay: Any, cosine: Any, sine: An
 
 @numba.njit(**COMPILE)
 def play(
-    code: Array, value: Array, tissue: Array, common: bool, orders: int, channels: int,
+    code: Array, value: Array, slot: Array, decays: Array, tissue: Array, common: bool, orders: int, channels: int,
     lower: int, upper: int, active: int, p: Array, q: Array, z: Array, table: Array, step: float,
     work: Array, record: Array,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Pass once through the program with 32 atoms; returns where p and q start and the active orders."""
-    frame, posted, known, known_read = 0, False, -1.0, -1.0
-    decay = half = keep = recovery = read = cosine = sine = spread(0.0, p)
+    frame, posted = 0, False
+    cosine = sine = spread(0.0, p)
     for op in range(len(code)):
         kind, wait, first, second = code[op], value[op, 0], value[op, 2], value[op, 3]
         rows = active * channels
@@ -269,17 +287,15 @@ def play(
         elif kind == DIFFUSE:
             _diffuse(q, p, z, upper, lower, active, channels, tissue, second)
         elif kind == READOUT:
-            if wait != known_read:
-                known_read, read = wait, exponentials(load(work, at(RATE + R2)) * spread(-wait, p))[0]
             if channels == 2:
                 cosine, sine = phase(tissue, wait, value[op, 1], work, posted)
-            _record(p, lower * channels, channels, read, cosine, sine, record, frame)
+            decay = load(decays, at(DECAYS * slot[op] + DECAY))
+            _record(p, lower * channels, channels, decay, cosine, sine, record, frame)
             frame += 1
         else:
-            if wait != known:
-                known, decay = wait, exponentials(load(work, at(RATE + R2)) * spread(-wait, p))[0]
-                keep, recovery = exponentials(load(work, at(RATE + R1)) * spread(-wait, p))
-                half, recovery = decay * spread(0.5, p), -recovery
+            relaxed = DECAYS * slot[op]
+            decay, keep = load(decays, at(relaxed + DECAY)), load(decays, at(relaxed + KEEP))
+            recovery = load(decays, at(relaxed + RECOVERY))
             if kind == SHAPED:
                 _shaped(table, step, first, tissue, work)
             if channels == 2:
@@ -290,6 +306,7 @@ def play(
                 posted = kind == SHAPED
             if kind in (ROTATE, SHAPED):
                 cosine, sine = flip_of(kind, common, value, op, tissue, work)
+                half = decay * spread(0.5, p)
                 rotate(p, q, z, lower * channels, upper * channels, 0, rows, half, keep, recovery, cosine, sine)
             else:
                 _act(kind, first, second, p, q, z, lower * channels, upper * channels, rows,
@@ -349,19 +366,18 @@ def _is_periodic(excess: Any, record: Array, rows: int, tissue: Array, duration:
 
 @numba.njit(**COMPILE)
 def _repeat(
-    code: Array, value: Array, tissue: Array, common: bool, orders: int, channels: int, passes: int, duration: float,
-    tolerance: float, p: Array, q: Array, z: Array, kept: Array, table: Array, step: float, work: Array, record: Array,
+    code: Array, value: Array, slot: Array, decays: Array, tissue: Array, common: bool, orders: int, channels: int,
+    passes: int, duration: float, tolerance: float, p: Array, q: Array, z: Array, kept: Array, table: Array,
+    step: float, work: Array, record: Array,
 ) -> None:  # fmt: skip
     """The last of `passes` passes from equilibrium, or the first that is periodic to `tolerance` (if that is > 0)."""
     stride, active, middle = orders * channels, min(1, orders), SPARE // 2
-    store(work, at(RATE + R1), cast(load(tissue, at(R1)), work))
-    store(work, at(RATE + R2), cast(load(tissue, at(R2)), work))
     for row in range(3 * stride):
         store(kept, at(row), spread(1.0 if row == 2 * stride else 0.0, kept))
     for number in range(passes):
         _restart(p, q, z, kept, middle * channels, middle * channels, active * channels, stride)
-        lower, upper, active = play(code, value, tissue, common, orders, channels, middle, middle, active, p, q, z,
-                                    table, step, work, record)  # fmt: skip
+        lower, upper, active = play(code, value, slot, decays, tissue, common, orders, channels, middle, middle,
+                                    active, p, q, z, table, step, work, record)  # fmt: skip
         if number + 1 < passes:
             excess = _excess(p, q, z, kept, lower * channels, upper * channels, active * channels, stride)
             if tolerance > 0 and _is_periodic(excess, record, len(record) // LANES, tissue, duration, tolerance):
@@ -391,7 +407,8 @@ def emit(total: Array, channels: int, only_real: bool, factors: Array, rows: Arr
 
 @numba.njit(**COMPILE)
 def signals(
-    code: Array, values: Array, factors: Array, tissue: Array, rows: Array, orders: Array, scales: Array, tables: Array,
+    code: Array, values: Array, slot: Array, waits: Array, factors: Array, tissue: Array, rows: Array, orders: Array,
+    scales: Array, tables: Array,
     step: float, channels: int, only_real: bool, passes: int, duration: float, tolerance: float,
     common: bool, out: Array,
 ) -> None:  # fmt: skip
@@ -399,7 +416,7 @@ def signals(
 
     Parameters
     ----------
-    code, values : (ops,) int64, (positions or 1, ops, 5) float64
+    code, values, slot, waits : (ops,) int64, (positions or 1, ops, 5) float64, (ops,) int64, (slots,) float64
         The program (:mod:`.program`).
     factors : (2 * frames,) float
         Signal = factor * i F+_0: all real parts, then all imaginary parts.
@@ -424,18 +441,22 @@ def signals(
     most = 1
     for block in range(len(orders)):
         most = max(most, orders[block])
-    size = (most + SPARE + 1) * channels * LANES
-    p, q, z = np.empty(size, out.dtype), np.empty(size, out.dtype), np.empty(most * channels * LANES, out.dtype)
-    kept, work = np.empty(3 * most * channels * LANES, out.dtype), np.zeros(SCRATCH * LANES, out.dtype)
-    record = np.empty(len(factors) // 2 * channels * LANES, out.dtype)
-    total, own = np.zeros(len(record), out.dtype), np.empty(TISSUE * LANES, tissue.dtype)
+    size, deep, frames = (most + SPARE + 1) * channels * LANES, most * channels * LANES, len(factors) // 2
+    p, q, z, kept = empty(size, out), empty(size, out), empty(deep, out), empty(3 * deep, out)
+    record, total = empty(frames * channels * LANES, out), empty(frames * channels * LANES, out)
+    work, own, decays = (
+        empty(SCRATCH * LANES, out),
+        empty(TISSUE * LANES, tissue),
+        empty(DECAYS * len(waits) * LANES, out),
+    )
     for block in range(len(rows)):
+        relax(waits, tissue, block * TISSUE, decays)
         for position in range(len(scales)):
             for i in range(len(own)):
                 own[i] = tissue[block * TISSUE * LANES + i] * (scales[position, 0] if i // LANES == B1 else 1.0)
             value = values[min(position, len(values) - 1)]
-            _repeat(code, value, own, common, orders[block], channels, passes, duration, tolerance, p, q, z, kept,
-                    tables[position], step, work, record)  # fmt: skip
+            _repeat(code, value, slot, decays, own, common, orders[block], channels, passes, duration, tolerance,
+                    p, q, z, kept, tables[position], step, work, record)  # fmt: skip
             if len(scales) > 1:
                 weight = out.dtype.type(scales[position, 1])
                 for i in range(len(record)):

@@ -32,6 +32,10 @@ class Program:
         ROTATE, SHAPED, ...
     value : (ops, 5) float64
         Waiting time (s), phase (turns), own values.
+    slot : (ops,) int64
+        Which of the distinct waiting times is the operation's.
+    waits : (slots,) float64
+        Distinct waiting times (s).
     factors : (frames,) complex128
         Signal = factor * i F+_0.
     channels : int
@@ -46,6 +50,8 @@ class Program:
 
     code: Array
     value: Array
+    slot: Array
+    waits: Array
     factors: Array
     channels: int
     span: int
@@ -92,9 +98,12 @@ def compile_sequence(
             wait, phase = 0.0, phase - turned
     rows.append((SETTLE, wait, phase, 0, 0, 0))
     table = np.array(rows, np.float64)
+    waits, slot = np.unique(table[:, 1], return_inverse=True)
     return Program(
         code=table[:, 0].astype(np.int64),
         value=np.ascontiguousarray(table[:, 1:]),
+        slot=slot.reshape(-1),
+        waits=waits,
         factors=factors,
         channels=2 if turning else 1,
         span=int(np.count_nonzero(table[:, 0] == SHIFT)),

@@ -16,10 +16,13 @@ import numpy as np
 from ..core.arrays import Array
 from .kernels import (
     B1,
+    DECAY,
+    DECAYS,
+    KEEP,
     OFF_RESONANCE,
     R1,
     R2,
-    RATE,
+    RECOVERY,
     SCRATCH,
     SPARE,
     TISSUE,
@@ -28,12 +31,13 @@ from .kernels import (
     flip_of,
     moved,
     phase,
+    relax,
     scale,
     shift,
     turn,
 )
 from .program import INVERT, READOUT, ROTATE, SETTLE, SHIFT
-from .vectors import COMPILE, LANES, exponentials, fma, load, spread, store
+from .vectors import COMPILE, LANES, cast, empty, fma, load, spread, store
 
 _WIDTH = np.uint64(LANES)
 _TURN = 2 * np.pi
@@ -267,14 +271,14 @@ def _places(wanted: Array) -> tuple[int, int, int, int]:
 
 @numba.njit(**COMPILE)
 def _play(
-    wanted: Array, code: Array, value: Array, tissue: Array, common: bool, orders: int, channels: int, lower: int,
-    upper: int, active: int, p: Array, q: Array, z: Array, length: int, scaling: float, work: Array, waited: Array,
-    record: Array, size: int,
+    wanted: Array, code: Array, value: Array, slot: Array, decays: Array, tissue: Array, common: bool, orders: int,
+    channels: int, lower: int, upper: int, active: int, p: Array, q: Array, z: Array, length: int, scaling: float,
+    work: Array, waited: Array, record: Array, size: int,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Pass once through the program with 32 atoms; returns where p and q start and the active orders."""
-    frame, known, n_sets, sets = 0, -1.0, len(wanted) + 1, _places(wanted)
+    frame, n_sets, sets = 0, len(wanted) + 1, _places(wanted)
     nothing, long, deep = spread(0.0, p), length * channels, orders * channels
-    decay = keep = recovery = read = cosine = sine = by_t1 = by_t2 = nothing
+    cosine = sine = nothing
     for op in range(len(code)):
         kind, wait, first = code[op], value[op, 0], value[op, 2]
         if kind == SHIFT and first > 0:
@@ -282,8 +286,7 @@ def _play(
         elif kind == SHIFT:
             upper, lower, active = _dephase(wanted, q, p, z, upper, lower, length, active, orders, channels)
         elif kind == READOUT:
-            rate = load(work, at(RATE + R2))
-            read = exponentials(rate * spread(-wait, p))[0]
+            rate, read = cast(load(tissue, at(R2)), p), load(decays, at(DECAYS * slot[op] + DECAY))
             store(waited, at(0), rate * rate * spread(wait, p))
             store(waited, at(1), spread(_TURN * wait, p))
             if channels == 2:
@@ -291,12 +294,11 @@ def _play(
             _read(wanted, p, lower * channels, long, channels, read, cosine, sine, waited, record, frame, size)
             frame += 1
         else:
-            if wait != known:
-                known, decay = wait, exponentials(load(work, at(RATE + R2)) * spread(-wait, p))[0]
-                keep, recovery = exponentials(load(work, at(RATE + R1)) * spread(-wait, p))
-                recovery = -recovery
-                by_t1, by_t2 = load(work, at(RATE + R1)), load(work, at(RATE + R2))
-                by_t1, by_t2 = by_t1 * by_t1 * spread(wait, p), by_t2 * by_t2 * spread(wait, p)
+            relaxed = DECAYS * slot[op]
+            decay, keep = load(decays, at(relaxed + DECAY)), load(decays, at(relaxed + KEEP))
+            recovery = load(decays, at(relaxed + RECOVERY))
+            by_t1, by_t2 = cast(load(tissue, at(R1)), p), cast(load(tissue, at(R2)), p)
+            by_t1, by_t2 = by_t1 * by_t1 * spread(wait, p), by_t2 * by_t2 * spread(wait, p)
             i, j, by_turn = lower * channels, upper * channels, nothing
             if channels == 2:
                 cosine, sine = phase(tissue, wait, value[op, 1], work, False)
@@ -337,8 +339,8 @@ def _restart_all(
 
 @numba.njit(**COMPILE)
 def signals_and_derivatives(
-    wanted: Array, code: Array, values: Array, factors: Array, tissue: Array, rows: Array, orders: Array, scales: Array,
-    channels: int, passes: int, common: bool, out: Array,
+    wanted: Array, code: Array, values: Array, slot: Array, waits: Array, factors: Array, tissue: Array, rows: Array,
+    orders: Array, scales: Array, channels: int, passes: int, common: bool, out: Array,
 ) -> None:  # fmt: skip
     """Signals and derivatives of blocks of 32 atoms, as the weighted sum over positions in the slice.
 
@@ -356,21 +358,18 @@ def signals_and_derivatives(
     for block in range(len(orders)):
         most = max(most, orders[block])
     size, length = factors.shape[1] // 2 * channels, most + SPARE + 1
-    p, q = np.empty(sets * length * channels * LANES, out.dtype), np.empty(sets * length * channels * LANES, out.dtype)
-    z, kept = (
-        np.empty(sets * most * channels * LANES, out.dtype),
-        np.empty(3 * sets * most * channels * LANES, out.dtype),
-    )
-    work, waited = np.zeros(SCRATCH * LANES, out.dtype), np.empty(2 * LANES, out.dtype)
-    record, total = np.empty(sets * size * LANES, out.dtype), np.zeros(sets * size * LANES, out.dtype)
-    own = np.empty(TISSUE * LANES, tissue.dtype)
+    across, along = sets * length * channels * LANES, sets * most * channels * LANES
+    p, q, z, kept = empty(across, out), empty(across, out), empty(along, out), empty(3 * along, out)
+    work, waited, own = empty(SCRATCH * LANES, out), empty(2 * LANES, out), empty(TISSUE * LANES, tissue)
+    record, total = empty(sets * size * LANES, out), empty(sets * size * LANES, out)
+    decays = empty(DECAYS * len(waits) * LANES, out)
     for block in range(len(rows)):
         deep = orders[block] * channels
+        relax(waits, tissue, block * TISSUE, decays)
         for position in range(len(scales)):
             for i in range(len(own)):
                 own[i] = tissue[block * TISSUE * LANES + i] * (scales[position, 0] if i // LANES == B1 else 1.0)
-            for i in range(LANES):
-                work[RATE * LANES + i], work[(RATE + 1) * LANES + i] = own[R1 * LANES + i], own[R2 * LANES + i]
+            value = values[min(position, len(values) - 1)]
             for i in range(3 * sets * deep * LANES):
                 kept[i] = 1.0 if 2 * deep * LANES <= i < (2 * deep + 1) * LANES else 0.0
             lower, upper, active = SPARE // 2, SPARE // 2, min(1, orders[block])
@@ -378,8 +377,8 @@ def signals_and_derivatives(
                 _restart_all(sets, p, q, z, kept, SPARE // 2 * channels, SPARE // 2 * channels, length * channels, deep,
                              active * channels, False)  # fmt: skip
                 lower, upper, active = _play(
-                    wanted, code, values[min(position, len(values) - 1)], own, common, orders[block], channels,
-                    SPARE // 2, SPARE // 2, active, p, q, z, length, scales[position, 0], work, waited, record, size,
+                    wanted, code, value, slot, decays, own, common, orders[block], channels, SPARE // 2, SPARE // 2,
+                    active, p, q, z, length, scales[position, 0], work, waited, record, size,
                 )  # fmt: skip
                 _restart_all(sets, p, q, z, kept, lower * channels, upper * channels, length * channels, deep,
                              active * channels, True)  # fmt: skip

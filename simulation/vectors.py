@@ -106,6 +106,14 @@ def cast(typing: Any, value: Any, like: Any) -> Any:
     return vector(value, like), generate
 
 
+@numba.njit(**COMPILE)
+def empty(size: int, like: Any) -> Any:
+    """A flat array of the kind of `like` that starts at a cache line: vectors across two lines take twice as long."""
+    room = np.empty(size + 64 // like.itemsize, like.dtype)
+    skip = (64 - room.ctypes.data % 64) % 64 // like.itemsize
+    return room[skip : skip + size]
+
+
 @intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c``, rounded once."""
