@@ -21,9 +21,11 @@ from .dictionaries.build import build, dictionary_digest, dictionary_inputs
 from .dictionaries.dictionary import Dictionary
 from .dictionaries.grid import Grid, log_axis
 from .io.mrd import Scan
+from .io.sequences import load_pulse
 from .matching.mask import signal_mask
 from .matching.match import match
 from .recon.reconstruct import METHODS, reconstruct
+from .simulation.pulses import RfPulse
 from .simulation.sequence import EventKind, Sequence
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,9 @@ class Recipe:
         Dimension of the temporal subspace.
     t1, t2 : (start, stop, n)
         Dictionary axes (s), log-spaced.
+    slice_profile : str
+        Of a dictionary that is built: "none", or a pulse as in :func:`.load_pulse`, e.g. "hann_sinc:4". Empty:
+        none, with a warning for 2-D scans.
     mask_threshold : float
         Voxels with less signal than this fraction of the 99th percentile are left out; 0 keeps all.
 
@@ -57,6 +62,7 @@ class Recipe:
     rank: int = 6
     t1: tuple[float, float, int] = (0.05, 5.0, 230)
     t2: tuple[float, float, int] = (0.005, 3.0, 320)
+    slice_profile: str = ""
     mask_threshold: float = 0.05
 
     def __post_init__(self) -> None:
@@ -76,6 +82,13 @@ class Recipe:
             if axis[1] > 100:
                 raise InputError(f"recipe: {name} reaches {axis[1]:g} s; give it in seconds")
         self.grid()
+        self.pulse()
+
+    def pulse(self) -> RfPulse | None:
+        """The pulse whose slice profile is simulated, or None."""
+        if not isinstance(self.slice_profile, str):
+            raise InputError(f"recipe: slice_profile is {self.slice_profile!r}, expected text such as hann_sinc:4")
+        return load_pulse(self.slice_profile or "none")
 
     def grid(self) -> Grid:
         """The dictionary's grid."""
@@ -115,12 +128,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MRF_CACHE") or Path(base) / "mrf")
 
 
-def cached_dictionary(sequence: Sequence, grid: Grid, *, rank: int, progress: bool = False) -> Dictionary:
+def cached_dictionary(
+    sequence: Sequence, grid: Grid, *, rank: int, slice_profile: RfPulse | None = None, progress: bool = False
+) -> Dictionary:
     """The dictionary of these inputs from the cache, or built and put there.
 
     A cached file that is damaged is built again.
     """
-    inputs = dictionary_inputs(sequence, grid, rank=rank)
+    inputs = dictionary_inputs(sequence, grid, rank=rank, slice_profile=slice_profile)
     path = cache_folder() / f"{dictionary_digest(inputs)}.h5"
     if path.is_file():
         try:
@@ -130,7 +145,7 @@ def cached_dictionary(sequence: Sequence, grid: Grid, *, rank: int, progress: bo
         except FileError as error:
             log.warning("%s; building it again", error)
     log.info("dictionary: simulating %d atoms of %d frames", len(grid), sequence.n_frames)
-    built = build(sequence, grid, rank=rank, progress=progress)
+    built = build(sequence, grid, rank=rank, slice_profile=slice_profile, progress=progress)
     try:
         built.save(output_folder(path.parent) / path.name)
     except FileError as error:
@@ -181,6 +196,7 @@ def reconstruct_scan(scan: Scan, dictionary: Dictionary, recipe: Recipe, *, prog
             f"{scan.name}: has {scan.n_frames} frames, the dictionary's sequence {dictionary.sequence.n_frames}; "
             "give the sequence that was played"
         )
+    warn_of_profile(scan, dictionary, recipe)
     slices = []
     for number, (kspace, trajectory) in enumerate(scan.slices):
         log.info("slice %d of %d: %s", number + 1, len(scan.slices), recipe.method)
@@ -199,6 +215,17 @@ def reconstruct_scan(scan: Scan, dictionary: Dictionary, recipe: Recipe, *, prog
     coefficients = slices[0] if len(slices) == 1 else np.stack(slices, axis=1)
     maps = match(coefficients, dictionary, mask=signal_mask(coefficients, recipe.mask_threshold))
     return replace(maps, affine=scan.affine)
+
+
+def warn_of_profile(scan: Scan, dictionary: Dictionary, recipe: Recipe) -> None:
+    """Say once if a 2-D scan is matched with signals of hard pulses that nobody asked for."""
+    flat = all(trajectory.k.shape[-1] == 2 for _, trajectory in scan.slices)
+    if flat and not recipe.slice_profile and dictionary.provenance.get("slice_profile") is None:
+        log.warning(
+            "%s: a 2-D scan, but the dictionary knows no slice profile: T2 can be tens of percent too long; name the "
+            "pulse with --slice-profile (e.g. hann_sinc:4), or say --slice-profile none",
+            scan.name,
+        )
 
 
 def provenance(sources: list[str | Path], recipe: Recipe | None = None, notes: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One picture of a result: maps, score, histograms, and how often the match hit an end of the grid."""
+"""Pictures: the maps of a result with their histograms, and what a sequence plays."""
 
 import warnings
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from .core.arrays import Array
 from .core.errors import InputError
 from .core.maps import Flag, Maps
 from .core.storage import atomic_path
-from .core.units import MILLISECOND
+from .core.units import DEGREE, MILLISECOND
+from .simulation.sequence import Sequence
+from .simulation.timing import pulse_table
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,43 @@ def write_report(maps: Maps, path: str | Path, *, title: str = "") -> Path:
         _draw(axes[0, column], axes[1, column], _PANELS[name], array)
     title = title.encode(errors="replace").decode()
     figure.suptitle(f"{title}\n{_summary(maps)}" if title else _summary(maps), fontsize=11, parse_math=False)
+    return _save(figure, path)
+
+
+def draw_sequence(sequence: Sequence, path: str | Path) -> Path:
+    """Draw flip angle, time to the next pulse and phase of every pulse.
+
+    Raises
+    ------
+    FileError
+        The file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    table = pulse_table(sequence)
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = (
+        ("flip angle (degrees)", table.flip_angle / DEGREE, None),
+        ("TR (ms)", table.repetition_time / MILLISECOND, table.echo_time / MILLISECOND),
+        ("phase (degrees)", np.mod(table.phase / DEGREE + 180 + 1e-9, 360) - 180, None),
+    )
+    for axes, (label, values, echo) in zip(figure.subplots(3, 1, sharex=True), rows, strict=True):
+        axes.plot(values, ".-", markersize=3, linewidth=0.8, color="#1f4e79", label="TR")
+        if echo is not None:
+            axes.plot(echo, ".", markersize=2, color="#c55a11", label="TE")
+            axes.legend(frameon=False, ncols=2)
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    axes.set_xlabel("pulse")
+    title = f"{sequence.name or 'sequence'}: {sequence.n_frames} frames, {sequence.duration:.4g} s"
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    return _save(figure, path)
+
+
+def _save(figure: Any, path: str | Path) -> Path:
     path = Path(path)
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of libraries under matplotlib

@@ -107,6 +107,11 @@ def published_axes(name: str) -> dict[str, Array]:
     return _AXES[name]()
 
 
+def preset_builder(name: str) -> Callable[..., Sequence]:
+    """The function behind a built-in sequence."""
+    return _known(name)
+
+
 def _known(name: str) -> Callable[..., Sequence]:
     if name not in _PRESETS:
         raise InputError(f"preset: got {name!r}, expected one of {', '.join(_PRESETS)}")

@@ -9,7 +9,7 @@ from scipy.interpolate import CubicSpline
 
 from ..core.arrays import Array, real
 from ..core.errors import InputError
-from .sequence import Event, Sequence, crush, delay, invert
+from .sequence import Event, EventKind, Sequence, crush, delay, invert
 
 _ROUNDING = 1e-9  # s: a delay this much below 0 is arithmetic, not a sequence that cannot be played
 
@@ -134,3 +134,26 @@ def _after_interval(beat: int, interval: float, free: float, lead: float) -> flo
 
 def _length(parts: Sequence | None) -> float:
     return 0.0 if parts is None else parts.duration
+
+
+class PulseTable(NamedTuple):
+    """Each pulse of a sequence; times in s, angles in rad, (pulses,) float64."""
+
+    time: Array
+    flip_angle: Array
+    phase: Array
+    echo_time: Array
+    repetition_time: Array
+
+
+def pulse_table(sequence: Sequence) -> PulseTable:
+    """Pulses with the time to the first readout after them and to the next pulse (nan where there is none)."""
+    kinds, rows = sequence.kinds, sequence.events
+    clock = np.cumsum(np.where(np.isin(kinds, [EventKind.DELAY, EventKind.SPIN_LOCK]), rows[:, 1], 0))
+    pulses, reads = np.flatnonzero(kinds == EventKind.PULSE), np.flatnonzero(kinds == EventKind.READOUT)
+    time = clock[pulses]
+    following = np.append(pulses[1:], len(kinds))
+    first = np.searchsorted(reads, pulses)
+    read = np.append(reads, len(kinds))[first]
+    echo = np.where(read < following, np.append(clock, np.nan)[read] - time, np.nan)
+    return PulseTable(time, rows[pulses, 1], rows[pulses, 2], echo, np.append(np.diff(time), np.nan))

@@ -41,7 +41,10 @@ def run(told: argparse.Namespace) -> None:
     kspace, noise = add_noise(acquire(phantom, trajectory, signals(phantom, sequence)), 0.05)
     write_mrd(folder / "scan.h5", kspace, trajectory, sequence=sequence, noise=noise)
     quiet = ["-q"] if told.quiet else []
-    reconstruct.run(parser().parse_args([*quiet, "reconstruct", str(folder / "scan.h5"), "-o", str(folder)]))
+    told = parser().parse_args(
+        [*quiet, "reconstruct", str(folder / "scan.h5"), "--slice-profile", "none", "-o", str(folder)]
+    )
+    reconstruct.run(told)
     rows = compare(phantom, Maps.load(folder))
     with atomic_path(folder / "accuracy.csv") as temporary, open(temporary, "w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0])

@@ -18,6 +18,7 @@ def add(verbs: Any) -> None:
     made.add_argument("--t1", required=True, type=milliseconds_axis, metavar="START:STOP:N", help="ms, log-spaced")
     made.add_argument("--t2", required=True, type=milliseconds_axis, metavar="START:STOP:N", help="ms, log-spaced")
     made.add_argument("--b1", type=relative_axis, metavar="START:STOP:N", help="relative, log-spaced")
+    made.add_argument("--slice-profile", metavar="PULSE", help="hann_sinc:TBW or slr:TBW (default: none)")
     made.add_argument("--rank", type=int, help="dimension of the temporal subspace (default: by energy)")
     made.add_argument("--memory", help="budget, e.g. 2GB (default: half of what is free)")
     made.add_argument("-o", "--output", required=True, type=Path, metavar="D.h5")
@@ -32,7 +33,7 @@ def _build(told: argparse.Namespace) -> None:
     from ..core.storage import output_folder
     from ..dictionaries.build import build
     from ..dictionaries.grid import Grid, log_axis
-    from ..io.sequences import load_sequence
+    from ..io.sequences import load_pulse, load_sequence
 
     if told.output.is_dir():
         raise InputError(f"{told.output}: is a folder; give the name of the file to write, e.g. {told.output / 'D.h5'}")
@@ -40,7 +41,8 @@ def _build(told: argparse.Namespace) -> None:
     sequence = load_sequence(told.sequence)
     b1 = None if told.b1 is None else log_axis(*told.b1)
     grid = Grid(t1=log_axis(*told.t1), t2=log_axis(*told.t2), b1=b1)
-    made = build(sequence, grid, rank=told.rank, memory=told.memory, progress=not told.quiet)
+    profile = load_pulse(told.slice_profile or "none")
+    made = build(sequence, grid, rank=told.rank, slice_profile=profile, memory=told.memory, progress=not told.quiet)
     made.save(told.output)
     print(f"{told.output}: {len(made)} atoms of rank {made.rank}, digest {made.digest[:12]}")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..simulation.sequence import Sequence
 
 log = logging.getLogger(__name__)
+_OF_DICTIONARY = ("rank", "t1", "t2", "slice_profile")  # fields of a recipe that a given dictionary replaces
 
 
 def add(verbs: Any) -> None:
@@ -22,6 +23,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("--dictionary", type=Path, metavar="D.h5", help="default: built from the recipe and cached")
     verb.add_argument("--recipe", type=Path, metavar="R.toml", help="choices other than the defaults")
     verb.add_argument("--method", choices=("least_squares", "gridding"), help="overrides the recipe")
+    verb.add_argument(
+        "--slice-profile", metavar="PULSE", help="none, hann_sinc:TBW or slr:TBW; overrides the recipe (2-D scans)"
+    )
     verb.add_argument("--frame-counter", metavar="NAME", help="MRD counter that numbers the frames")
     verb.add_argument(
         "--trajectory-units",
@@ -51,18 +55,21 @@ def _reconstruct(told: argparse.Namespace) -> None:
 
     recipe = Recipe.load(told.recipe) if told.recipe else Recipe()
     recipe = replace(recipe, method=told.method) if told.method else recipe
+    recipe = replace(recipe, slice_profile=told.slice_profile) if told.slice_profile else recipe
     given = Dictionary.load(told.dictionary) if told.dictionary else None
     scan = read_mrd(told.scan, frame_counter=told.frame_counter, trajectory_units=told.trajectory_units)
     sequence = _sequence(told, scan, given)
     if given is not None:
         check_dictionary(given, sequence, str(told.dictionary))
         log.info("the dictionary's own grid and rank %d are used, not the recipe's", given.rank)
-    dictionary = given or cached_dictionary(sequence, recipe.grid(), rank=recipe.rank, progress=not told.quiet)
+    dictionary = given or cached_dictionary(
+        sequence, recipe.grid(), rank=recipe.rank, slice_profile=recipe.pulse(), progress=not told.quiet
+    )
     maps = reconstruct_scan(scan, dictionary, recipe, progress=not told.quiet)
     sources = [told.scan, *([told.dictionary] if told.dictionary else [])]
     origin = provenance(sources, recipe, scan.notes) | {"sequence": sequence.digest} | dict(maps.provenance)
     if given is not None:
-        origin["recipe"] = {name: value for name, value in origin["recipe"].items() if name not in ("rank", "t1", "t2")}
+        origin["recipe"] = {name: value for name, value in origin["recipe"].items() if name not in _OF_DICTIONARY}
     write_outputs(replace(maps, provenance=origin), told.output, subject=told.subject, title=told.scan.name)
 
 

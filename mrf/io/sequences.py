@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import FileError, InputError
+from ..core.storage import atomic_path
 from ..core.units import DEGREE, MILLISECOND
 from ..simulation import sequence as events
-from ..simulation.presets import preset, presets
-from ..simulation.sequence import Event, Sequence
+from ..simulation.presets import preset, preset_builder, presets
+from ..simulation.pulses import RfPulse
+from ..simulation.sequence import Event, EventKind, Sequence
 from .pulseq import read_pulseq
 
 _KINDS: dict[str, Callable[..., Sequence]] = {
@@ -22,6 +24,7 @@ _KINDS: dict[str, Callable[..., Sequence]] = {
     "bssfp": events.bssfp,
     "multi_spin_echo": events.multi_spin_echo,
 }
+_KINDS |= {name: preset_builder(name) for name in presets() if name not in _KINDS}
 _EVENTS: dict[str, Callable[..., Event | Sequence]] = {
     name: getattr(events, name)
     for name in (
@@ -121,6 +124,64 @@ def _call(where: str, make: Callable[..., Any], told: Mapping[str, Any]) -> Any:
 
 def _suffix(name: str) -> str:
     """The ending that gives an argument its unit in files."""
-    if name.endswith(("time", "duration", "spacing")):
+    if name.endswith(("time", "times", "duration", "spacing", "intervals", "inversion_increment")):
         return "_ms"
-    return "_deg" if name.endswith(("angle", "phase")) else ""
+    return "_deg" if name.endswith(("angle", "angles", "phase", "phase_increment")) else ""
+
+
+def save_sequence(sequence: Sequence, path: str | Path) -> Path:
+    """Write the events of a sequence to a TOML or JSON file that :func:`load_sequence` reads back, bit for bit.
+
+    Raises
+    ------
+    InputError
+        The name does not end in .toml or .json.
+    FileError
+        The file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".toml", ".json"):
+        raise InputError(f"{path}: expected a name that ends in .toml or .json")
+    rows = [_as_table(EventKind(int(kind)), first, second) for kind, first, second in sequence.events]
+    if path.suffix == ".json":
+        text = json.dumps({"name": sequence.name, "events": rows}, indent=0)
+    else:
+        entries = [
+            "[[events]]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in row.items()) for row in rows
+        ]
+        text = f"name = {json.dumps(sequence.name)}\n\n" + "\n\n".join(entries)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", "utf-8")
+    return path
+
+
+def _as_table(kind: EventKind, first: float, second: float) -> dict[str, str | float]:
+    make = _EVENTS[kind.name.lower()]
+    names = list(inspect.signature(make).parameters)
+    return {"type": kind.name.lower()} | dict(zip(names, (first, second), strict=False))
+
+
+def load_pulse(text: str) -> RfPulse | None:
+    """The pulse of a slice profile by name: ``none``, or ``SHAPE:TIME_BANDWIDTH[:DURATION_MS]``.
+
+    SHAPE is hann_sinc or slr; the duration (default 2 ms) sets no more than the scale of the frequencies.
+
+    Raises
+    ------
+    InputError
+        The text is not understood.
+    """
+    shapes = {"hann_sinc": RfPulse.hann_sinc, "slr": RfPulse.slr}
+    if text == "none":
+        return None
+    shape, *numbers = text.split(":")
+    try:
+        if shape not in shapes or not 1 <= len(numbers) <= 2:
+            raise ValueError("no such shape")
+        time_bandwidth, duration = float(numbers[0]), float(numbers[1]) if len(numbers) == 2 else 2.0
+    except ValueError as error:
+        raise InputError(
+            f"slice profile: got {text!r}, expected none, hann_sinc:TBW or slr:TBW with the time-bandwidth product, "
+            "e.g. hann_sinc:4 or slr:6:2.5 (duration in ms)"
+        ) from error
+    return shapes[shape](time_bandwidth, duration * MILLISECOND)
