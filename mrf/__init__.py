@@ -20,6 +20,7 @@ _PUBLIC = {
     "simulation.pulses": ["RfPulse"],
     "simulation.epg": ["simulate"],
     "simulation.information": ["cramer_rao_bound", "fisher_information", "jacobian"],
+    "simulation.exchange": ["simulate_mt"],
     "dictionaries.grid": ["Grid", "log_axis"],
     "dictionaries.dictionary": ["Dictionary"],
     "dictionaries.build": ["build"],

@@ -102,7 +102,16 @@ def test_doctests() -> None:
             assert result.failed == 0, name
             tried[name] = result.attempted
     assert sum(tried.values()) > 20
-    for verb in (mrf.simulate, mrf.build, mrf.reconstruct, mrf.match, mrf.fit, mrf.estimate_coils, mrf.preset):
+    for verb in (
+        mrf.simulate,
+        mrf.simulate_mt,
+        mrf.build,
+        mrf.reconstruct,
+        mrf.match,
+        mrf.fit,
+        mrf.estimate_coils,
+        mrf.preset,
+    ):
         assert ">>>" in (verb.__doc__ or ""), verb
 
 
