@@ -1,4 +1,4 @@
-"""Simulation, matching, subspace operator and MRD reading, each against the plain way of doing it."""
+"""Matching, subspace operator and MRD reading, each against the plain way of doing it."""
 
 import tempfile
 from pathlib import Path
@@ -12,28 +12,10 @@ from mrf.core.arrays import Array
 from mrf.matching.brute import best_atoms
 from mrf.phantom import spiral
 from mrf.recon.subspace import SubspaceModel
-from mrf.simulation.reference import simulate_reference
 
 
 def _relative(a: Array, b: Array) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
-
-
-def simulate(small: bool) -> Case:
-    """The numba kernel in single precision against the NumPy reference, both with 64 orders."""
-    n = 200 if small else 2000
-    sequence = mrf.preset("jiang2015_fisp", n_frames=200 if small else 1000)
-    rng = np.random.default_rng(0)
-    t1 = rng.uniform(0.3, 3, n)
-    t2 = rng.uniform(0.02, 0.2, n)
-    return Case(
-        "simulate",
-        "NumPy reference",
-        lambda: mrf.simulate(sequence, t1=t1, t2=t2, n_states=64),
-        lambda: simulate_reference(sequence, t1, t2, np.ones(n), np.zeros(n), 64),
-        _relative,
-        1e-5,
-    )
 
 
 def match(small: bool) -> Case:
@@ -93,4 +75,4 @@ def read(small: bool) -> Case:
     return Case("read_mrd", "read_acquisition", lambda: mrf.read_mrd(path).kspace, one_by_one, _relative, 0.0)
 
 
-CASES = {"simulate": simulate, "match": match, "subspace": subspace, "read": read}
+CASES = {"match": match, "subspace": subspace, "read": read}

@@ -27,6 +27,8 @@ class Case:
         Each returns what it computed.
     error : callable
         Of both results: a number that must not exceed `tolerance`.
+    work : int
+        Operations of one run, for a rate; 0 = none is given.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Case:
     slow: Callable[[], Any]
     error: Callable[[Any, Any], float]
     tolerance: float
+    work: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Result:
     error: float
     tolerance: float
     right: bool
+    rate: float
 
 
 def run(case: Case) -> Result:
@@ -70,6 +74,7 @@ def run(case: Case) -> Result:
         error=error,
         tolerance=case.tolerance,
         right=bool(error <= case.tolerance),
+        rate=case.work / median,
     )
 
 

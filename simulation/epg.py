@@ -123,7 +123,7 @@ class Profile:
     """Positions across the slice, as the kernel takes them."""
 
     scales: Array  # (positions, 2): factor on b1, weight
-    tables: Array  # (positions, nodes, 4) of a shaped pulse
+    tables: Array  # (positions, nodes, 6) of a shaped pulse
     step: float  # rad between nodes; 0 = hard pulses
     mirrored: bool  # the other half of the slice is the complex conjugate: the sum is real
 
@@ -257,7 +257,7 @@ def _passes(sequence: Sequence, tissue: Array, repetitions: int | str, distance:
 
 
 def _profile(slice_profile: npt.ArrayLike | RfPulse | None, program: Program, tissue: Array) -> Profile:
-    none = np.zeros((1, 4, 4))
+    none = np.zeros((1, 4, 6))
     if not isinstance(slice_profile, RfPulse):
         factors = np.atleast_1d(real("slice_profile", 1.0 if slice_profile is None else slice_profile))
         if factors.ndim != 1 or len(factors) == 0:

@@ -44,7 +44,7 @@ from .vectors import (
 _WIDTH = np.uint64(LANES)
 SPARE = 64  # rows by which p and q can move before they are put back, all in the fastest cache
 R1, R2, B1, OFF_RESONANCE, DIFFUSION, R1RHO, TISSUE = 0, 1, 2, 3, 4, 5, 6  # rows of `tissue`, and how many
-_PAST, _SHAPE, SCRATCH = 0, 2, 8  # rows of `work`: phase left by the last shaped pulse; the next one; how many
+_PAST, _SHAPE, SCRATCH = 0, 2, 10  # rows of `work`: phase left by the last shaped pulse; the next one; how many
 DECAY, KEEP, RECOVERY, DECAYS = 0, 1, 2, 3  # rows of `decays` for each waiting time: exp(-t R2), exp(-t R1), 1 - that
 
 
@@ -73,13 +73,15 @@ def relax(waits: Array, tissue: Array, base: int, decays: Array) -> None:
 @numba.njit(**COMPILE)
 def rotate(
     p: Array, q: Array, z: Array, lower: int, upper: int, along: int, rows: int,
-    half: Any, keep: Any, recovery: Any, cosine: Any, sine: Any,
+    half: Any, keep: Any, recovery: Any, across: Any, cosine: Any, sine: Any,
 ) -> None:  # fmt: skip
     """Relax, then rotate `rows` rows from `lower` (p), `upper` (q) and `along` (z).
 
     `half` is half the transverse decay, `keep` the longitudinal decay, `recovery` what grows back at order 0.
+    `across` and `cosine` multiply transverse magnetization at right angles to the axis and longitudinal
+    magnetization; they differ only by relaxation during a shaped pulse.
     """
-    cp, sp, cz, sz = cosine * half, sine * half, cosine * keep, sine * keep
+    cp, sp, cz, sz = across * half, sine * half, cosine * keep, sine * keep
     i, j, m = at(lower), at(upper), at(along)
     for _ in range(rows):
         both, between, stored = load(p, i) + load(q, j), load(p, i) - load(q, j), load(z, m)
@@ -187,15 +189,14 @@ def phase(tissue: Array, wait: float, turns: float, work: Array, posted: bool) -
 
 @numba.njit(**COMPILE)
 def _shaped(table: Array, step: float, flip: float, tissue: Array, work: Array) -> None:
-    """What a shaped pulse does to each lane, into `work`: cosine and sine of flip, phase before, phase after.
+    """What a shaped pulse does to each lane, into `work`: cosine and sine of flip, phases, relaxation.
 
-    `table` (nodes, 4): real and imaginary parts of alpha and i beta at flip angles 0, step, 2 step, ...
-    Four nodes around each flip angle are interpolated by a cubic.
+    `table` (nodes, 6): see :func:`.rotation_table`. Four nodes around each flip angle are interpolated by a cubic.
     """
     first, b1 = _SHAPE * LANES, B1 * LANES
     for lane in range(LANES):
         if lane > 0 and tissue[b1 + lane] == tissue[b1 + lane - 1]:
-            for row in range(6):
+            for row in range(8):
                 work[first + row * LANES + lane] = work[first + row * LANES + lane - 1]
             continue
         x = tissue[b1 + lane] * flip / step
@@ -212,6 +213,8 @@ def _shaped(table: Array, step: float, flip: float, tissue: Array, work: Array) 
         known = across > 1e-150  # no phase where nothing or everything is turned over
         work[first + 2 * LANES + lane] = (ar * br - ai * bi) / across if known else 1.0
         work[first + 3 * LANES + lane] = -(ar * bi + ai * br) / across if known else 0.0
+        work[first + 6 * LANES + lane] = w0 * a[4] + w1 * b[4] + w2 * c[4] + w3 * d[4]
+        work[first + 7 * LANES + lane] = w0 * a[5] + w1 * b[5] + w2 * c[5] + w3 * d[5]
         work[first + 4 * LANES + lane] = (ar * br + ai * bi) / across if known else 1.0
         work[first + 5 * LANES + lane] = (ar * bi - ai * br) / across if known else 0.0
 
@@ -223,6 +226,13 @@ def _before_shaped(cosine: Any, sine: Any, work: Array) -> Any:
     store(work, at(_PAST), load(work, at(_SHAPE + 4)))
     store(work, at(_PAST + 1), load(work, at(_SHAPE + 5)))
     return c * cosine - s * sine, c * sine + s * cosine
+
+
+@numba.njit(**COMPILE)
+def _relaxing(cosine: Any, tissue: Array, work: Array) -> Any:
+    """Cosines across the axis and along z with the relaxation during a shaped pulse, to first order."""
+    excess = cast(load(tissue, at(R2)) - load(tissue, at(R1)), work)
+    return fma(excess, load(work, at(_SHAPE + 6)), cosine), fma(excess, load(work, at(_SHAPE + 7)), cosine)
 
 
 @numba.njit(**COMPILE)
@@ -306,8 +316,10 @@ def play(
                 posted = kind == SHAPED
             if kind in (ROTATE, SHAPED):
                 cosine, sine = flip_of(kind, common, value, op, tissue, work)
-                half = decay * spread(0.5, p)
-                rotate(p, q, z, lower * channels, upper * channels, 0, rows, half, keep, recovery, cosine, sine)
+                half, across = decay * spread(0.5, p), cosine
+                if kind == SHAPED:
+                    across, cosine = _relaxing(cosine, tissue, work)
+                rotate(p, q, z, lower * channels, upper * channels, 0, rows, half, keep, recovery, across, cosine, sine)
             else:
                 _act(kind, first, second, p, q, z, lower * channels, upper * channels, rows,
                      decay, keep, recovery, tissue)  # fmt: skip

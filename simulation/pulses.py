@@ -193,21 +193,70 @@ class RfPulse:
         return alpha * np.exp(1j * wound), beta * np.exp(1j * wound * (1 - 2 * self.rephasing))
 
     def _isodelay(self) -> float:
-        """Share of the moment that leaves no phase slope at the slice centre after a small flip angle."""
-        time = (np.arange(len(self.shape)) + 0.5) / len(self.shape)
-        return 1 - float(np.real(np.sum(self.shape * time)))
+        """Share of the moment that leaves the least phase slope across the slice after a small flip angle."""
+        time = self.duration * ((np.arange(len(self.shape)) + 0.5) / len(self.shape) - 1)
+        position = np.linspace(-0.4, 0.4, 81)
+        transverse = np.exp(-2j * np.pi * self.bandwidth * np.outer(position, time)) @ self.shape
+        slope = np.polyfit(position, np.unwrap(np.angle(transverse)), 1, w=np.abs(transverse))[0]
+        return float(slope / (2 * np.pi * self.bandwidth * self.duration))
+
+    def relaxation(self, flip_angle: Array, position: Array) -> tuple[Array, Array]:
+        """How much longer magnetization is transverse during the pulse than with a hard pulse at its centre.
+
+        With the rotation seen from its own axis (the phases before and after it taken off), relaxation
+        during the pulse changes it to first order by (R2 - R1) times the integral of U(T, t) Pz U(t, 0) less
+        T / 2 (Pz U + U Pz), where Pz projects on z.
+
+        Returns
+        -------
+        across, along : float64 arrays
+            s; the matrix elements at right angles to the axis (transverse) and along z.
+        """
+        dwell = self.duration / len(self.shape)
+        frequency = 2 * np.pi * self.bandwidth * np.asarray(position, np.float64)
+        field = np.multiply.outer(np.asarray(flip_angle, np.float64) / dwell, self.shape)
+        a, b = cayley_klein(field, dwell, frequency)
+        whole_a, whole_b = self.rotation(flip_angle, position)
+        wound = frequency * self.duration  # taken back before (1 - rephasing) and after (rephasing) the pulse
+        beta = 1j * whole_b
+        axis = [whole_a.conj() * beta.conj(), whole_a.conj() * beta]
+        first, last = (np.exp(1j * np.angle(x)) for x in axis)
+        assert self.rephasing is not None
+        first = first * np.exp(1j * wound * (1 - self.rephasing))  # from the pulse's own frame to its axis
+        last = last * np.exp(1j * wound * self.rephasing)
+        across, along = np.zeros(a.shape), np.zeros(a.shape)
+        done_a, done_b = np.ones_like(a), np.zeros_like(b)
+        for sample in range(len(self.shape)):
+            step = cayley_klein(field[..., sample : sample + 1], dwell / 2, frequency)
+            for half in range(2):
+                done_a, done_b = (
+                    step[0] * done_a - step[1].conj() * done_b, step[1] * done_a + step[0].conj() * done_b
+                )  # fmt: skip
+                if half:
+                    continue
+                left_a = a * done_a.conj() + b.conj() * done_b
+                left_b = b * done_a.conj() - a.conj() * done_b
+                out, back = 2 * left_a.conj() * left_b / last, -2 * done_a * done_b * first
+                across += dwell * out.imag * back.imag
+                along += (
+                    dwell * (np.abs(left_a) ** 2 - np.abs(left_b) ** 2) * (np.abs(done_a) ** 2 - np.abs(done_b) ** 2)
+                )
+        return across, along - self.duration * (np.abs(a) ** 2 - np.abs(b) ** 2)
 
 
 @lru_cache(maxsize=32)
 def _tabulate(pulse: RfPulse, largest: float, step: float, half: bool) -> Array:
-    flips = step * np.arange(math.ceil(largest / step) + 3)
-    positions = pulse.positions[pulse.n_positions // 2 :] if half else pulse.positions
-    alpha, beta = pulse.rotation(flips[None, :], positions[:, None])
-    return freeze(np.stack([alpha.real, alpha.imag, (1j * beta).real, (1j * beta).imag], axis=-1))
+    flips = step * np.arange(math.ceil(largest / step) + 3)[None, :]
+    positions = (pulse.positions[pulse.n_positions // 2 :] if half else pulse.positions)[:, None]
+    alpha, beta = pulse.rotation(flips, positions)
+    parts = [alpha.real, alpha.imag, (1j * beta).real, (1j * beta).imag, *pulse.relaxation(flips, positions)]
+    return freeze(np.stack(parts, axis=-1))
 
 
 def rotation_table(pulse: RfPulse, largest: float, step: float, half: bool) -> Array:
-    """(positions, nodes, 4): alpha and i beta (real, imaginary) at flip angles 0, `step`, ... beyond `largest`.
+    """(positions, nodes, 6): alpha and i beta (real, imaginary) and the two elements of :meth:`RfPulse.relaxation`.
+
+    At flip angles 0, `step`, 2 `step`, ... up to beyond `largest`.
 
     `half`: only positions on one side of the slice centre (and the centre itself).
     """

@@ -121,24 +121,25 @@ def _nodes(tissue: Array) -> list[Array]:
     for low, high in itertools.pairwise(edges):
         inside = np.flatnonzero((t2 >= low * (1 - 1e-12)) & (t2 <= high * (1 + 1e-12)))
         if len(inside):
-            longest = inside[t2[inside] >= 0.8 * t2[inside].max()]
-            nodes.append(_extremes(tissue, longest, varied, rng))
+            ends = inside[t2[inside] >= 0.98 * t2[inside].max()]
+            others = inside[t2[inside] >= 0.8 * t2[inside].max()]
+            nodes.append(_extremes(tissue, ends, others, varied, rng))
     return nodes
 
 
-def _extremes(tissue: Array, atoms: Array, varied: list[int], rng: np.random.Generator) -> Array:
-    """Some of `atoms`: at the corners of two varied parameters, the ends of the others, at random."""
+def _extremes(tissue: Array, ends: Array, others: Array, varied: list[int], rng: np.random.Generator) -> Array:
+    """Atoms of `ends` at the corners of two varied parameters and the ends of the rest, and some `others` at random."""
     count = _PROBES[min(max(len(varied), 1), len(_PROBES)) - 1]
-    if len(atoms) <= count:
-        return atoms
-    values = tissue[atoms][:, varied]
+    if len(others) <= count:
+        return others
+    values = tissue[ends][:, varied]
     spreads = np.ptp(values, axis=0)
     unit = (values - values.min(axis=0)) / np.where(spreads > 0, spreads, 1)
     corners = itertools.product([0.0, 1.0], repeat=min(len(varied), 2))
     chosen = [int(np.abs(unit[:, :2] - corner).sum(axis=1).argmin()) for corner in corners]
     chosen += [int(pick(column)) for column in unit.T[2:] for pick in (np.argmin, np.argmax)]
-    chosen += rng.permutation(len(atoms))[:count].tolist()
-    return atoms[list(dict.fromkeys(chosen))[:count]]
+    numbers = [*ends[chosen].tolist(), *rng.permutation(others)[:count].tolist()]
+    return np.array(list(dict.fromkeys(numbers))[:count])
 
 
 def surviving_orders(program: Program, t2: float, amplitude: float, passes: int = 1) -> int:

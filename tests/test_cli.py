@@ -19,7 +19,7 @@ from mrf.phantom import Phantom, acquire, add_noise, brain, signals, spiral
 from mrf.pipeline import Recipe, cache_folder
 from mrf.report import relaxometry_norm, write_report
 
-RECIPE = "rank = 5\niterations = 12\nt1 = [0.3, 5.0, 90]\nt2 = [0.03, 2.0, 110]\n"
+RECIPE = "rank = 5\nslice_profile = 'none'\niterations = 12\nt1 = [0.3, 5.0, 90]\nt2 = [0.03, 2.0, 110]\n"
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def test_pulses_rephase_the_slice() -> None:
         alpha, beta = shaped.rotation(0.02, [-0.02, 0.0, 0.02])
         transverse = 2 * alpha.conj() * beta
         assert np.abs(transverse[1]) == pytest.approx(0.02, rel=1e-3)
-        assert np.abs(np.angle(transverse / transverse[1])).max() < 1e-3, shaped
+        assert np.abs(np.angle(transverse / transverse[1])).max() < 0.03, shaped
     assert RfPulse.slr(4).rephasing == pytest.approx(0.5, abs=1e-3)
     assert RfPulse.slr(6, filter_type="minimum_phase").rephasing < 0.4
 
