@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,12 +127,11 @@ class Profile:
     step: float  # rad between nodes; 0 = hard pulses
     mirrored: bool  # the other half of the slice is the complex conjugate: the sum is real
 
-    def some(self) -> "Profile":
-        """A few positions, centre and edge among them, to find the number of states with."""
+    def some(self) -> Array:
+        """Numbers of a few positions, centre and edge among them, to find the number of states with."""
         n = len(self.scales)
-        chosen = np.unique(np.linspace(0, n - 1, min(n, _CERTIFIED_POSITIONS)).astype(np.int64))
-        scales = np.column_stack([self.scales[chosen, 0], np.full(len(chosen), 1 / len(chosen))])
-        return Profile(scales, np.ascontiguousarray(self.tables[chosen]), self.step, self.mirrored)
+        chosen: Array = np.unique(np.linspace(0, n - 1, min(n, _CERTIFIED_POSITIONS)).astype(np.int64))
+        return chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +140,8 @@ class Player:
 
     program: Program
     profile: Profile
+    values: Array  # (positions or 1, ops, 5)
+    common: bool  # all atoms have the same flip angles, whose cosines and sines are in `values`
     passes: int
     until: float  # relative distance to the periodic state at which passes end; 0 = play them all
     dtype: np.dtype[Any]
@@ -166,7 +167,8 @@ class Player:
             shaped=shaped,
         )
         profile = _profile(slice_profile, program, tissue)
-        return cls(program, profile, passes, until, dtype)
+        values, common = _values(program, profile, tissue)
+        return cls(program, profile, values, common, passes, until, dtype)
 
     def orders(self, tissue: Array, n_states: int | None, tolerance: float | None) -> Array:
         """(atoms,) configuration orders: the given number, or what a certificate asks for."""
@@ -184,7 +186,13 @@ class Player:
     def certificate(self, tissue: Array, tolerance: float | None) -> Certificate:
         """How many orders these tissues need."""
         allowed = self.tolerance(tolerance)
-        probing = Player(self.program, self.profile.some(), self.passes, self.until, self.dtype)
+        chosen = self.profile.some()
+        few = Profile(
+            np.column_stack([self.profile.scales[chosen, 0], np.full(len(chosen), 1 / len(chosen))]),
+            np.ascontiguousarray(self.profile.tables[chosen]), self.profile.step, self.profile.mirrored,
+        )  # fmt: skip
+        values = np.ascontiguousarray(self.values[chosen]) if self.common else self.values
+        probing = replace(self, profile=few, values=values)
         return certify(
             self.program, tissue, self.passes, allowed, lambda some, n: probing.play(some, np.full(len(some), n))
         )
@@ -194,8 +202,7 @@ class Player:
         out: Array = np.empty((len(tissue), len(self.program.factors)), self.dtype)
         flat = out.reshape(-1).view(out.real.dtype)
         factors = np.concatenate([self.program.factors.real, self.program.factors.imag]).astype(flat.dtype)
-        values, common = self.values(tissue)
-        program, profile = self.program, self.profile
+        program, profile, values, common = self.program, self.profile, self.values, self.common
 
         def work(lanes: Array, rows: Array, most: Array) -> None:
             signals(
@@ -206,18 +213,6 @@ class Player:
 
         blocks_of(tissue, orders, out.shape[1], work)
         return out
-
-    def values(self, tissue: Array) -> tuple[Array, bool]:
-        """(positions, ops, 5) values; cosines and sines of flip angles that all atoms share are filled in."""
-        b1, value = tissue[0, B1], self.program.value
-        common = bool((tissue[:, B1] == b1).all())
-        if not common:
-            return value[None], False
-        values = np.repeat(value[None], len(self.profile.scales), axis=0)
-        flips = self.program.code == ROTATE
-        angle = 2 * np.pi * value[None, flips, 2] * b1 * self.profile.scales[:, :1]
-        values[:, flips, 3], values[:, flips, 4] = np.cos(angle), np.sin(angle)
-        return values, True
 
 
 def blocks_of(tissue: Array, orders: Array, frames: int, work: Callable[[Array, Array, Array], None]) -> None:
@@ -242,6 +237,18 @@ def blocks_of(tissue: Array, orders: Array, frames: int, work: Callable[[Array, 
     else:
         with ThreadPoolExecutor(usable_cores()) as pool:
             list(pool.map(run, pieces))
+
+
+def _values(program: Program, profile: Profile, tissue: Array) -> tuple[Array, bool]:
+    """(positions, ops, 5) values; cosines and sines of flip angles that all atoms share are filled in."""
+    b1 = tissue[0, B1] if len(tissue) else 1.0
+    if not (tissue[:, B1] == b1).all():
+        return program.value[None], False
+    values = np.repeat(program.value[None], len(profile.scales), axis=0)
+    flips = program.code == ROTATE
+    angle = 2 * np.pi * values[:, flips, 2] * b1 * profile.scales[:, :1]
+    values[:, flips, 3], values[:, flips, 4] = np.cos(angle), np.sin(angle)
+    return values, True
 
 
 def _passes(sequence: Sequence, tissue: Array, repetitions: int | str, distance: float) -> tuple[int, float]:

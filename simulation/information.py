@@ -90,12 +90,11 @@ def _play(player: Player, wanted: Array, tissue: Array, orders: Array, out: Arra
     program, profile = player.program, player.profile
     imaginary = np.append(False, (wanted == kernels.OFF_RESONANCE) & (program.channels == 1))
     factors = np.where(imaginary[:, None], 1j, 1) * program.factors
-    values, common = player.values(tissue)
 
     def work(lanes: Array, rows: Array, most: Array) -> None:
         signals_and_derivatives(
-            wanted, program.code, values, program.slot, program.waits, split, lanes, rows, most, profile.scales,
-            program.channels, player.passes, common, flat,
+            wanted, program.code, player.values, program.slot, program.waits, split, lanes, rows, most, profile.scales,
+            program.channels, player.passes, player.common, flat,
         )  # fmt: skip
 
     flat = out.reshape(len(out), -1).view(out.real.dtype)

@@ -9,6 +9,7 @@ up for since then, and up to three of its own.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -59,10 +60,11 @@ class Program:
     one_axis: bool
 
 
+@lru_cache(maxsize=16)
 def compile_sequence(
     sequence: Sequence, *, precession: bool = False, diffusion: bool = False, shaped: bool = False
 ) -> Program:
-    """The program of a sequence.
+    """The program of a sequence; made once for each (sequences compare by identity and don't change).
 
     Parameters
     ----------
