@@ -280,5 +280,5 @@ def test_device_arrays_are_refused() -> None:
     class Fake:
         __module__ = "cupy._core"
 
-    with pytest.raises(mrf.UnsupportedError, match=r"pass t1\.get\(\)"):
-        mrf.simulate(mrf.multi_spin_echo(2, 0.01), t1=Fake(), t2=0.1)
+    with pytest.raises(mrf.UnsupportedError, match=r"pass slice_profile\.get\(\)"):
+        mrf.simulate(mrf.multi_spin_echo(2, 0.01), t1=1.0, t2=0.1, slice_profile=Fake())

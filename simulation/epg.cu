@@ -1,0 +1,531 @@
+// Extended phase graphs on a GPU: the program of program.py, played as kernels.py plays it.
+//
+// GROUP neighbouring lanes of a warp play one atom. Each lane holds HELD consecutive configuration orders of
+// p = i F+, q = -i F- and z in registers: order = lane * HELD + j. All lanes play the same operation at the same
+// time, so no branch on an operation diverges. A gradient renames registers inside a lane and moves one number of
+// p and of q across lanes; where a pulse follows, shift and rotation are compiled as one and nothing is copied.
+//
+// Floor per pulse and order: 8 instructions (12 flop) for one channel of real states, 24 (36 flop) for two channels,
+// precession included. Beside them about 60 instructions per pulse are the same in all lanes of an atom (exponentials
+// where the waiting time changed, cosine and sine, decoding), so wide lanes are cheaper: device.py weighs both.
+// Bytes in device memory: what is written, 8 (float) or 16 (double) per atom and frame; with P > 1 positions in the
+// slice these are also read again and come P times. Operations are read through the caches, 36 or 68 bytes each for
+// all atoms of a warp. States never leave the registers but for the periodic test, which keeps those of the pass
+// before in shared memory.
+//
+// Written for nvcc and for NVRTC: no header is included. Each inclusion defines one entry point, for the macros REAL
+// (float or double), CHANNELS (1 = states real, 2 = complex), GROUP and HELD:
+// signals_REAL_CHANNELS_GROUP_HELD. A block is one warp.
+
+#ifndef EPG_CU
+#define EPG_CU
+
+namespace epg {
+
+enum { ROTATE, SHAPED, INVERT, SATURATE, CRUSH, SETTLE, LOCK, SHIFT, DIFFUSE, READOUT };  // as in program.py
+enum { R1, R2, B1, OFF_RESONANCE, DIFFUSION, R1RHO, TISSUE };  // columns of `tissue`, and how many
+constexpr int SHIFTED = 16;  // added to ROTATE and SHAPED: p moves one order up and q one down right before
+constexpr int WARP = 32;
+constexpr int STAGED = 16;  // frames gathered in shared memory, to be written as lines of 128 bytes or more
+constexpr unsigned ALL = 0xffffffffu;
+
+alignas(16) extern __shared__ double memory[];
+
+template <typename Real>
+struct alignas(2 * sizeof(Real)) Two {
+    Real x, y;
+};
+
+template <typename Real>
+struct alignas(16) Four {  // a node of a shaped pulse's table: alpha and i beta
+    Real ar, ai, br, bi;
+};
+
+// Waiting time (s) since the states were last relaxed, phase (turns, within +-1/2) to make up for since then, and own
+// values: ROTATE flip (turns), its cosine and sine; SHAPED flip (steps of the table); INVERT, SATURATE, CRUSH factor on
+// z; LOCK duration (s), amplitude (Hz); SHIFT +-1; DIFFUSE +-1, b-value (s/m^2). `low` is what rounding to Real left.
+template <typename Real>
+struct alignas(16) Operation {
+    Real wait, wait_low, turns, first, first_low, second, third, spare;
+};
+
+template <typename Real>
+struct Pair {  // a number as the sum of two
+    Real high, low;
+};
+
+template <typename Real>
+struct Turn {
+    Real cosine, sine;
+};
+
+template <typename Real>
+struct Task {
+    const int* code;                     // (operations,)
+    const Operation<Real>* operation;    // (programs, operations): one for all positions, or one each
+    const Two<Real>* factor;             // (frames,): signal = factor * i F+_0
+    const double* tissue;                // (atoms, 6): 1/s, 1/s, relative, Hz, m^2/s, 1/s
+    const long long* row;                // (atoms,): row of `out`
+    const double* scale;                 // (positions, 2): factor on b1, weight in the sum
+    const Four<Real>* table;             // (positions, nodes) of a shaped pulse
+    Two<Real>* out;                      // (any, frames)
+    int operations, programs, frames, atoms, positions, nodes;
+    int orders;                          // kept, at most GROUP * HELD; those above stay zero
+    int common;                          // all atoms share b1: cosines and sines are in the program
+    int only_real;                       // the sum over positions is real
+    int passes;                          // at most
+    double duration, until;              // of one pass (s); relative distance to the periodic state, 0 = play all passes
+};
+
+__device__ __forceinline__ float fused(float a, float b, float c) { return fmaf(a, b, c); }
+__device__ __forceinline__ double fused(double a, double b, double c) { return fma(a, b, c); }
+__device__ __forceinline__ float product(float a, float b) { return __fmul_rn(a, b); }  // never contracted
+__device__ __forceinline__ double product(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ float nearest(float a) { return rintf(a); }
+__device__ __forceinline__ double nearest(double a) { return rint(a); }
+__device__ __forceinline__ float root(float a) { return sqrtf(a); }
+__device__ __forceinline__ double root(double a) { return sqrt(a); }
+__device__ __forceinline__ float two_to(float n) { return __int_as_float((int(n) + 127) << 23); }
+__device__ __forceinline__ double two_to(double n) { return __longlong_as_double((long long)(int(n) + 1023) << 52); }
+__device__ __forceinline__ Turn<float> turned(float turns) {
+    Turn<float> turn;
+    sincospif(2 * turns, &turn.sine, &turn.cosine);
+    return turn;
+}
+__device__ __forceinline__ Turn<double> turned(double turns) {
+    Turn<double> turn;
+    sincospi(2 * turns, &turn.sine, &turn.cosine);
+    return turn;
+}
+
+template <typename Real>
+__device__ __forceinline__ Turn<Real> after(Turn<Real> a, Turn<Real> b) {
+    return {a.cosine * b.cosine - a.sine * b.sine, a.cosine * b.sine + a.sine * b.cosine};
+}
+
+template <typename Real>
+__device__ __forceinline__ Pair<Real> split(double a) {
+    const Real high = Real(a);
+    return {high, Real(a - double(high))};
+}
+
+// a * b to twice the precision of Real.
+template <typename Real>
+__device__ __forceinline__ Pair<Real> exact(Pair<Real> a, Real b, Real b_low) {
+    const Real high = product(a.high, b);
+    return {high, fused(a.low, b, fused(a.high, b_low, fused(a.high, b, -high)))};
+}
+
+// a * b + c without whole turns, precise even if a * b is thousands of turns.
+template <typename Real>
+__device__ __forceinline__ Real reduced(Pair<Real> a, Real b, Real b_low, Real c) {
+    const Pair<Real> turns = exact(a, b, b_low);
+    return (turns.high - nearest(turns.high)) + (turns.low + c);
+}
+
+// (expm1(r) - r) / r^2 for |r| <= ln 2 / 2.
+__device__ __forceinline__ float series(float r) {
+    float sum = 1.0f / 5040;
+    sum = fused(sum, r, 1.0f / 720);
+    sum = fused(sum, r, 1.0f / 120);
+    sum = fused(sum, r, 1.0f / 24);
+    sum = fused(sum, r, 1.0f / 6);
+    return fused(sum, r, 0.5f);
+}
+__device__ __forceinline__ double series(double r) {
+    const double terms[] = {1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,        1.0 / 5040,
+                            1.0 / 40320,  1.0 / 362880,  1.0 / 3628800,  1.0 / 39916800,  1.0 / 479001600,
+                            1.0 / 6227020800, 1.0 / 87178291200};
+    double sum = terms[12];
+#pragma unroll
+    for (int n = 11; n >= 0; --n) sum = fused(sum, r, terms[n]);
+    return sum;
+}
+
+// exp(x) and expm1(x) of x <= 0, each to its own relative precision (as in vectors.py): 1 - E1 does not cancel.
+template <typename Real>
+struct Exponentials {
+    Real whole, less_one;
+
+    __device__ __forceinline__ explicit Exponentials(Real x) {
+        constexpr bool single = sizeof(Real) == 4;
+        const Real lowest = single ? -87.0 : -708.0;
+        const Real high = single ? 0.693359375 : 0.6931471803691238, low = single ? -2.12194440e-4 : 1.9082149292705877e-10;
+        x = x < lowest ? lowest : x;
+        const Real n = nearest(x * Real(1.4426950408889634));
+        const Real r = fused(-n, low, fused(-n, high, x));
+        const Real y = fused(r * r, series(r), r);
+        const Real scale = two_to(n);
+        whole = fused(scale, y, scale);
+        less_one = fused(scale, y, scale - Real(1));
+    }
+};
+
+// Reals of shared memory a block needs; device.py knows the same numbers.
+template <typename Real, int C, int G, int M>
+struct Shared {
+    static constexpr int atoms = WARP / G;
+    static constexpr int stage = 2 * atoms * (STAGED + 1);  // one more than STAGED: no bank conflicts
+    static constexpr int kept = 3 * C * M * WARP;           // if passes end at the periodic state
+    static constexpr int attenuation = (2 * M + 1) * WARP;  // if there is diffusion
+};
+
+template <typename Real, int C, int G, int M>
+struct Player {
+    const Task<Real>& task;
+    const int lane, atom, first;  // lane in the group; its first order
+    const bool cut;               // fewer orders are kept than fit
+    Two<Real>* const stage;
+    Real* const kept;
+    Real* const attenuation;
+
+    Real p[C][M], q[C][M], z[C][M];
+    Pair<Real> b1, offset;
+    Real r1, r2, energy;
+
+    __device__ __forceinline__ explicit Player(const Task<Real>& task)
+        : task(task),
+          lane(threadIdx.x % G),
+          atom(blockIdx.x * (WARP / G) + threadIdx.x / G),
+          first(lane * M),
+          cut(task.orders < G * M),
+          stage(reinterpret_cast<Two<Real>*>(memory)),
+          kept(reinterpret_cast<Real*>(memory) + Shared<Real, C, G, M>::stage),
+          attenuation(kept + (task.until > 0 ? Shared<Real, C, G, M>::kept : 0)) {}
+
+    // Lanes without an atom of their own play the last one, and write nothing.
+    __device__ __forceinline__ double tissue(int column) const {
+        return task.tissue[(long long)(atom < task.atoms ? atom : task.atoms - 1) * TISSUE + column];
+    }
+
+    __device__ __forceinline__ void start(int position) {
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+#pragma unroll
+            for (int j = 0; j < M; ++j) p[c][j] = q[c][j] = z[c][j] = 0;
+        }
+        z[0][0] = lane == 0 ? 1 : 0;
+        b1 = split<Real>(tissue(B1) * task.scale[2 * position]);
+        offset = split<Real>(tissue(OFF_RESONANCE));
+        r1 = Real(tissue(R1));
+        r2 = Real(tissue(R2));
+    }
+
+    // The highest order kept is about to leave.
+    __device__ __forceinline__ void drop(Real (&up)[C][M]) const {
+        if (!cut) return;
+        const int top = task.orders - 1 - first;
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+#pragma unroll
+            for (int j = 0; j < M; ++j) up[c][j] = j == top ? Real(0) : up[c][j];
+        }
+    }
+
+    // One order up, one order down; F_0 is what was F_-1, the conjugate of F-_1.
+    __device__ __forceinline__ void shift(Real (&up)[C][M], Real (&down)[C][M]) const {
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+            const Real below = G == 1 ? Real(0) : __shfl_up_sync(ALL, up[c][M - 1], 1, G);
+            const Real above = G == 1 ? Real(0) : __shfl_down_sync(ALL, down[c][0], 1, G);
+#pragma unroll
+            for (int j = M - 1; j > 0; --j) up[c][j] = up[c][j - 1];
+#pragma unroll
+            for (int j = 0; j < M - 1; ++j) down[c][j] = down[c][j + 1];
+            down[c][M - 1] = lane == G - 1 ? Real(0) : above;
+            up[c][0] = lane > 0 ? below : c == 0 ? down[c][0] : -down[c][0];
+        }
+    }
+
+    // Relax, then rotate: `half` is half the transverse decay, `recovery` what grows back at order 0.
+    __device__ __forceinline__ void rotate(Real half, Real keep, Real recovery, Turn<Real> flip) {
+        const Real cp = flip.cosine * half, sp = flip.sine * half, cz = flip.cosine * keep, sz = flip.sine * keep;
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+#pragma unroll
+            for (int j = 0; j < M; ++j) {
+                const Real both = p[c][j] + q[c][j], between = p[c][j] - q[c][j], along = z[c][j];
+                const Real part = fused(cp, both, sz * along);
+                z[c][j] = fused(-sp, both, cz * along);
+                p[c][j] = fused(half, between, part);
+                q[c][j] = fused(-half, between, part);
+            }
+        }
+        const Real grown = lane == 0 ? recovery : Real(0);
+        z[0][0] = fused(flip.cosine, grown, z[0][0]);
+        p[0][0] = fused(flip.sine, grown, p[0][0]);
+        q[0][0] = fused(flip.sine, grown, q[0][0]);
+    }
+
+    // p times exp(i angle), q times exp(-i angle).
+    __device__ __forceinline__ void turn(Turn<Real> angle) {
+        if constexpr (C == 2) {
+#pragma unroll
+            for (int j = 0; j < M; ++j) {
+                const Real pr = p[0][j], pi = p[1][j], qr = q[0][j], qi = q[1][j];
+                p[0][j] = fused(angle.cosine, pr, -(angle.sine * pi));
+                p[1][j] = fused(angle.cosine, pi, angle.sine * pr);
+                q[0][j] = fused(angle.cosine, qr, angle.sine * qi);
+                q[1][j] = fused(angle.cosine, qi, -(angle.sine * qr));
+            }
+        }
+    }
+
+    // p and q times `decay` (if `swapped`, p becomes -q and q -p), z times `keep`, plus recovery.
+    __device__ __forceinline__ void scale(Real decay, Real keep, Real recovery, bool swapped) {
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+#pragma unroll
+            for (int j = 0; j < M; ++j) {
+                const Real a = decay * p[c][j], b = decay * q[c][j];
+                p[c][j] = swapped ? -b : a;
+                q[c][j] = swapped ? -a : b;
+                z[c][j] *= keep;
+            }
+        }
+        z[0][0] += lane == 0 ? recovery : Real(0);
+    }
+
+    // Attenuation by diffusion along one gradient: exp(-b D 3 k^2) of z, and of order k - 1 to k and back.
+    __device__ __forceinline__ void attenuate(Real b_value) const {
+        const Real weight = -b_value * Real(tissue(DIFFUSION));
+#pragma unroll 1
+        for (int j = 0; j <= M; ++j) {
+            const Real k = first + j, square = 3 * k * k;
+            if (j < M) attenuation[j * WARP + threadIdx.x] = Exponentials<Real>(weight * square).whole;
+            attenuation[(M + j) * WARP + threadIdx.x] = Exponentials<Real>(weight * (square - 3 * k + 1)).whole;
+        }
+    }
+
+    __device__ __forceinline__ void diffuse(Real (&up)[C][M], Real (&down)[C][M]) {
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+#pragma unroll
+            for (int j = 0; j < M; ++j) {
+                z[c][j] *= attenuation[j * WARP + threadIdx.x];
+                down[c][j] *= attenuation[(M + j) * WARP + threadIdx.x];
+                up[c][j] *= attenuation[(M + j + 1) * WARP + threadIdx.x];
+            }
+        }
+    }
+
+    // Decay along the effective field of a spin lock: R1 cos^2 + R1rho sin^2, tangent = amplitude b1 / offset.
+    __device__ __forceinline__ Real locked(Real duration, Real amplitude, int position) const {
+        const double lock = tissue(B1) * task.scale[2 * position] * double(amplitude), off = tissue(OFF_RESONANCE);
+        const double across = lock * lock + 1e-300, along = off * off;
+        const double rate = (tissue(R1) * along + tissue(R1RHO) * across) / (across + along);
+        return Exponentials<Real>(Real(-rate * double(duration))).whole;
+    }
+
+    // What a shaped pulse does: its flip; the phase before it is added to `angle`, that after it is left in `past`.
+    // Four nodes around the flip angle are interpolated by a cubic.
+    __device__ __forceinline__ Turn<Real> shaped(const Operation<Real>& own, int position, Turn<Real>& angle,
+                                                 Turn<Real>& past) const {
+        const Pair<Real> at = exact(b1, own.first, own.first_low);
+        int node = int(at.high);
+        node = node < 1 ? 1 : node > task.nodes - 3 ? task.nodes - 3 : node;
+        const Real x = (at.high - Real(node)) + at.low;
+        const Real w0 = -x * (x - 1) * (x - 2) / 6, w1 = (x + 1) * (x - 1) * (x - 2) / 2;
+        const Real w2 = -(x + 1) * x * (x - 2) / 2, w3 = (x + 1) * x * (x - 1) / 6;
+        const Four<Real>* const table = task.table + (long long)position * task.nodes + node;
+        const Four<Real> a = table[-1], b = table[0], c = table[1], d = table[2];
+        Real ar = w0 * a.ar + w1 * b.ar + w2 * c.ar + w3 * d.ar, ai = w0 * a.ai + w1 * b.ai + w2 * c.ai + w3 * d.ai;
+        Real br = w0 * a.br + w1 * b.br + w2 * c.br + w3 * d.br, bi = w0 * a.bi + w1 * b.bi + w2 * c.bi + w3 * d.bi;
+        const Real aa = ar * ar + ai * ai, bb = br * br + bi * bi, least = sizeof(Real) == 4 ? 1e-34 : 1e-300;
+        const Real la = root(aa), lb = root(bb), size = aa + bb;
+        ar = aa > least ? ar / la : Real(1);  // no phase where nothing or everything is turned over
+        ai = aa > least ? ai / la : Real(0);
+        br = bb > least ? br / lb : Real(1);
+        bi = bb > least ? bi / lb : Real(0);
+        angle = after(angle, Turn<Real>{ar * br - ai * bi, -(ar * bi + ai * br)});
+        past = {ar * br + ai * bi, ar * bi - ai * br};
+        return {(aa - bb) / size, 2 * la * lb / size};
+    }
+
+    // One frame, from order 0, into the stage.
+    __device__ __forceinline__ void record(Real real, Real imaginary, int frame, Real weight, bool writing) {
+        if (lane > 0) return;
+        energy = fused(real, real, energy);
+        if (C == 2) energy = fused(imaginary, imaginary, energy);
+        if (!writing) return;
+        const Two<Real> factor = task.factor[frame];
+        const Real a = weight * real, b = C == 1 || task.only_real ? Real(0) : weight * imaginary;
+        stage[threadIdx.x / G * (STAGED + 1) + frame % STAGED] = {a * factor.x - b * factor.y,
+                                                                   a * factor.y + b * factor.x};
+    }
+
+    // The `count` frames in the stage, the first being `frame`, to device memory; neighbouring lanes write neighbours.
+    __device__ __forceinline__ void flush(int frame, int count, bool adding) const {
+        constexpr int atoms = WARP / G;
+        __syncwarp();
+#pragma unroll 1
+        for (int i = threadIdx.x; i < atoms * STAGED; i += WARP) {
+            const int which = i / STAGED, step = i % STAGED, owner = blockIdx.x * atoms + which;
+            if (step >= count || owner >= task.atoms) continue;
+            Two<Real>* const place = task.out + task.row[owner] * task.frames + frame + step;
+            Two<Real> value = stage[which * (STAGED + 1) + step];
+            if (adding) value = {place->x + value.x, place->y + value.y};
+            *place = value;
+        }
+        __syncwarp();
+    }
+
+    // Play the program once; `writing`: the frames are written.
+    __device__ __forceinline__ void play(int position, bool writing) {
+        const Operation<Real>* const program =
+            task.operation + (long long)(position < task.programs ? position : 0) * task.operations;
+        const Real weight = task.positions > 1 ? Real(task.scale[2 * position + 1]) : Real(1);
+        int frame = 0;
+        bool posted = false;
+        Real known = -1, known_read = -1, known_b = -1, half = 0, keep = 1, recovery = 0, read = 1;
+        Turn<Real> past = {1, 0};
+        energy = 0;
+#pragma unroll 1
+        for (int op = 0; op < task.operations; ++op) {
+            const int kind = task.code[op];
+            const Operation<Real> own = program[op];
+            if (kind == SHIFT) {
+                const bool forward = own.first > 0;
+                if (forward) {
+                    drop(p);
+                    shift(p, q);
+                } else {
+                    drop(q);
+                    shift(q, p);
+                }
+                continue;
+            }
+            if (kind == DIFFUSE) {
+                if (own.second != known_b) attenuate(known_b = own.second);
+                if (own.first > 0) {
+                    diffuse(p, q);
+                } else {
+                    diffuse(q, p);
+                }
+                continue;
+            }
+            Turn<Real> angle = {1, 0};
+            if (C == 2) {
+                angle = turned(reduced(offset, own.wait, own.wait_low, own.turns));
+                if (posted) angle = after(angle, past);
+            }
+            if (kind == READOUT) {
+                if (own.wait != known_read) read = Exponentials<Real>(-(known_read = own.wait) * r2).whole;
+                const Real real = read * p[0][0], imaginary = C == 2 ? read * p[C - 1][0] : Real(0);
+                record(angle.cosine * real - angle.sine * imaginary, angle.cosine * imaginary + angle.sine * real,
+                       frame++, weight, writing);
+                if (writing && frame % STAGED == 0) flush(frame - STAGED, STAGED, position > 0);
+                continue;
+            }
+            if (own.wait != known) {
+                known = own.wait;
+                half = Exponentials<Real>(-known * r2).whole / 2;
+                const Exponentials<Real> longitudinal(-known * r1);
+                keep = longitudinal.whole;
+                recovery = -longitudinal.less_one;
+            }
+            const int act = kind & ~SHIFTED;
+            posted = act == SHAPED;
+            if (act == ROTATE || (C == 2 && act == SHAPED)) {
+                Turn<Real> flip = {own.second, own.third};
+                if (C == 2 && act == SHAPED) {
+                    flip = shaped(own, position, angle, past);
+                } else if (!task.common) {
+                    flip = turned(reduced(b1, own.first, own.first_low, Real(0)));
+                }
+                if (kind & SHIFTED) {
+                    drop(p);
+                    shift(p, q);
+                    turn(angle);
+                    rotate(half, keep, recovery, flip);
+                } else {
+                    turn(angle);
+                    rotate(half, keep, recovery, flip);
+                }
+                continue;
+            }
+            turn(angle);
+            Real decay = 2 * half, longer = keep, back = recovery;
+            if (act == LOCK) {
+                const Exponentials<Real> during(-own.first * r1);
+                decay *= locked(own.first, own.second, position);
+                longer *= during.whole;
+                back = back * during.whole - during.less_one;
+            } else if (act != SETTLE) {
+                decay = act == INVERT ? decay : Real(0);
+                longer *= own.first;
+                back *= own.first;
+            }
+            scale(decay, longer, back, act == INVERT);
+        }
+        if (writing && frame % STAGED != 0) flush(frame - frame % STAGED, frame % STAGED, position > 0);
+    }
+
+    // Squared distance of the states from those kept before, which they replace.
+    __device__ __forceinline__ Real replace() const {
+        Real total = 0;
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+#pragma unroll
+            for (int j = 0; j < M; ++j) {
+                const Real now[] = {p[c][j], q[c][j], z[c][j]};
+#pragma unroll
+                for (int part = 0; part < 3; ++part) {
+                    Real& place = kept[((part * C + c) * M + j) * WARP + threadIdx.x];
+                    const Real change = now[part] - place;
+                    total = fused(change, part == 2 ? 2 * change : change, total);
+                    place = now[part];
+                }
+            }
+        }
+        return total;
+    }
+
+    // Whether what is left to change is below `until` of the signal in every atom of the warp; kernels.py says why.
+    __device__ __forceinline__ bool periodic() const {
+        Real excess = replace();
+#pragma unroll
+        for (int step = 1; step < G; step *= 2) excess += __shfl_xor_sync(ALL, excess, step, G);
+        const double slowest = tissue(R1) < tissue(R2) ? tissue(R1) : tissue(R2);
+        const double closing = Exponentials<double>(-slowest * task.duration).less_one * task.until;
+        const bool close = double(excess) * task.frames * C <= double(energy) * (closing * closing);
+        return __all_sync(ALL, lane > 0 || close);
+    }
+
+    // Every position: passes until the last one, or one more after the first that is periodic; its frames are written.
+    __device__ __forceinline__ void run() {
+#pragma unroll 1
+        for (int position = 0; position < task.positions; ++position) {
+            start(position);
+            if (task.until > 0) replace();
+            bool settled = false;
+#pragma unroll 1
+            for (int number = 1; number <= task.passes; ++number) {
+                const bool last = settled || number == task.passes;
+                play(position, last);
+                if (last) break;
+                settled = task.until > 0 && periodic();
+            }
+        }
+    }
+};
+
+}  // namespace epg
+
+#define EPG_PASTE(real, channels, group, held) signals_##real##_##channels##_##group##_##held
+#define EPG_NAME(real, channels, group, held) EPG_PASTE(real, channels, group, held)
+
+#endif
+
+#ifdef REAL
+extern "C" __global__ void __launch_bounds__(epg::WARP) EPG_NAME(REAL, CHANNELS, GROUP, HELD)(
+    const int* __restrict__ code, const epg::Operation<REAL>* __restrict__ operation,
+    const epg::Two<REAL>* __restrict__ factor, const double* __restrict__ tissue, const long long* __restrict__ row,
+    const double* __restrict__ scale, const epg::Four<REAL>* __restrict__ table, epg::Two<REAL>* __restrict__ out,
+    int operations, int programs, int frames, int atoms, int positions, int nodes, int orders, int common,
+    int only_real, int passes, double duration, double until) {
+    const epg::Task<REAL> task = {code,      operation, factor, tissue, row,    scale,  table,     out,    operations, programs,
+                                  frames,    atoms,     positions, nodes, orders, common, only_real, passes, duration,   until};
+    epg::Player<REAL, CHANNELS, GROUP, HELD>(task).run();
+}
+#endif
