@@ -243,15 +243,15 @@ def pack(train: Train) -> Common:
     turns = turns - np.rint(turns)
     wait_low, first_low = wait - wait.astype(real), first - first.astype(real)
     rows = np.stack([wait, wait_low, turns, first, first_low, second, third, np.zeros_like(wait)], axis=-1)
-    factors = train.program.factors.astype(train.dtype)
-    return Common(codes, rows.astype(real), factors, train.scales, train.tables.astype(real))
+    factors, tables = train.program.factors.astype(train.dtype), train.tables.astype(real)
+    return Common(*map(np.ascontiguousarray, (codes, rows.astype(real), factors, train.scales, tables)))
 
 
 def pack_own(launch: Launch, tissue: Array) -> tuple[Array, Array]:
     """(atoms, 6) float64 R1, R2, b1, off-resonance, diffusion, R1rho of a launch, and the rows of its signals."""
     own = tissue[launch.atoms]
     own[:, [0, 1, 5]] = 1 / own[:, [0, 1, 5]]
-    return own, launch.atoms.astype(np.int64)
+    return np.ascontiguousarray(own), launch.atoms.astype(np.int64)
 
 
 def arguments(train: Train, launch: Launch, common: Common, own: Any, rows: Any, out: Any) -> tuple[Any, ...]:

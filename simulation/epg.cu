@@ -7,11 +7,12 @@
 //
 // Floor per pulse and order: 8 instructions (12 flop) for one channel of real states, 24 (36 flop) for two channels,
 // precession included. Beside them about 60 instructions per pulse are the same in all lanes of an atom (exponentials
-// where the waiting time changed, cosine and sine, decoding), so wide lanes are cheaper: device.py weighs both.
+// where the waiting time changed, cosine and sine, decoding): few lanes with many orders each repeat less, many lanes
+// fill the device when atoms are few. device.py weighs both.
 // Bytes in device memory: what is written, 8 (float) or 16 (double) per atom and frame; with P > 1 positions in the
 // slice these are also read again and come P times. Operations are read through the caches, 36 or 68 bytes each for
 // all atoms of a warp. States never leave the registers but for the periodic test, which keeps those of the pass
-// before in shared memory.
+// before in shared memory. Diffusion keeps its factors there, as long as the b-value stays the same.
 //
 // Written for nvcc and for NVRTC: no header is included. Each inclusion defines one entry point, for the macros REAL
 // (float or double), CHANNELS (1 = states real, 2 = complex), GROUP and HELD:
@@ -74,7 +75,7 @@ struct Task {
     int common;                          // all atoms share b1: cosines and sines are in the program
     int only_real;                       // the sum over positions is real
     int passes;                          // at most
-    double duration, until;              // of one pass (s); relative distance to the periodic state, 0 = play all passes
+    double duration, until;              // of one pass (s); relative distance to the periodic state, 0 = all passes
 };
 
 __device__ __forceinline__ float fused(float a, float b, float c) { return fmaf(a, b, c); }
@@ -133,9 +134,9 @@ __device__ __forceinline__ float series(float r) {
     return fused(sum, r, 0.5f);
 }
 __device__ __forceinline__ double series(double r) {
-    const double terms[] = {1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,        1.0 / 5040,
-                            1.0 / 40320,  1.0 / 362880,  1.0 / 3628800,  1.0 / 39916800,  1.0 / 479001600,
-                            1.0 / 6227020800, 1.0 / 87178291200};
+    const double terms[] = {1.0 / 2,       1.0 / 6,        1.0 / 24,        1.0 / 120,        1.0 / 720,
+                            1.0 / 5040,    1.0 / 40320,    1.0 / 362880,    1.0 / 3628800,    1.0 / 39916800,
+                            1.0 / 479001600, 1.0 / 6227020800, 1.0 / 87178291200};
     double sum = terms[12];
 #pragma unroll
     for (int n = 11; n >= 0; --n) sum = fused(sum, r, terms[n]);
@@ -150,7 +151,8 @@ struct Exponentials {
     __device__ __forceinline__ explicit Exponentials(Real x) {
         constexpr bool single = sizeof(Real) == 4;
         const Real lowest = single ? -87.0 : -708.0;
-        const Real high = single ? 0.693359375 : 0.6931471803691238, low = single ? -2.12194440e-4 : 1.9082149292705877e-10;
+        const Real high = single ? 0.693359375 : 0.6931471803691238;
+        const Real low = single ? -2.12194440e-4 : 1.9082149292705877e-10;
         x = x < lowest ? lowest : x;
         const Real n = nearest(x * Real(1.4426950408889634));
         const Real r = fused(-n, low, fused(-n, high, x));
@@ -170,6 +172,9 @@ struct Shared {
     static constexpr int attenuation = (2 * M + 1) * WARP;  // if there is diffusion
 };
 
+#define EACH_ORDER \
+    _Pragma("unroll") for (int c = 0; c < C; ++c) _Pragma("unroll") for (int j = 0; j < M; ++j)
+
 template <typename Real, int C, int G, int M>
 struct Player {
     const Task<Real>& task;
@@ -184,8 +189,7 @@ struct Player {
     Real r1, r2, energy;
 
     __device__ __forceinline__ explicit Player(const Task<Real>& task)
-        : task(task),
-          lane(threadIdx.x % G),
+        : task(task), lane(threadIdx.x % G),
           atom(blockIdx.x * (WARP / G) + threadIdx.x / G),
           first(lane * M),
           cut(task.orders < G * M),
@@ -199,11 +203,7 @@ struct Player {
     }
 
     __device__ __forceinline__ void start(int position) {
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-#pragma unroll
-            for (int j = 0; j < M; ++j) p[c][j] = q[c][j] = z[c][j] = 0;
-        }
+        EACH_ORDER p[c][j] = q[c][j] = z[c][j] = 0;
         z[0][0] = lane == 0 ? 1 : 0;
         b1 = split<Real>(tissue(B1) * task.scale[2 * position]);
         offset = split<Real>(tissue(OFF_RESONANCE));
@@ -211,19 +211,12 @@ struct Player {
         r2 = Real(tissue(R2));
     }
 
-    // The highest order kept is about to leave.
-    __device__ __forceinline__ void drop(Real (&up)[C][M]) const {
-        if (!cut) return;
-        const int top = task.orders - 1 - first;
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-#pragma unroll
-            for (int j = 0; j < M; ++j) up[c][j] = j == top ? Real(0) : up[c][j];
-        }
-    }
-
-    // One order up, one order down; F_0 is what was F_-1, the conjugate of F-_1.
+    // One order up, one order down; F_0 is what was F_-1, the conjugate of F-_1. What leaves the top is lost.
     __device__ __forceinline__ void shift(Real (&up)[C][M], Real (&down)[C][M]) const {
+        if (cut) {
+            const int top = task.orders - 1 - first;
+            EACH_ORDER up[c][j] = j == top ? Real(0) : up[c][j];
+        }
 #pragma unroll
         for (int c = 0; c < C; ++c) {
             const Real below = G == 1 ? Real(0) : __shfl_up_sync(ALL, up[c][M - 1], 1, G);
@@ -240,16 +233,12 @@ struct Player {
     // Relax, then rotate: `half` is half the transverse decay, `recovery` what grows back at order 0.
     __device__ __forceinline__ void rotate(Real half, Real keep, Real recovery, Turn<Real> flip) {
         const Real cp = flip.cosine * half, sp = flip.sine * half, cz = flip.cosine * keep, sz = flip.sine * keep;
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-#pragma unroll
-            for (int j = 0; j < M; ++j) {
-                const Real both = p[c][j] + q[c][j], between = p[c][j] - q[c][j], along = z[c][j];
-                const Real part = fused(cp, both, sz * along);
-                z[c][j] = fused(-sp, both, cz * along);
-                p[c][j] = fused(half, between, part);
-                q[c][j] = fused(-half, between, part);
-            }
+        EACH_ORDER {
+            const Real both = p[c][j] + q[c][j], between = p[c][j] - q[c][j], along = z[c][j];
+            const Real part = fused(cp, both, sz * along);
+            z[c][j] = fused(-sp, both, cz * along);
+            p[c][j] = fused(half, between, part);
+            q[c][j] = fused(-half, between, part);
         }
         const Real grown = lane == 0 ? recovery : Real(0);
         z[0][0] = fused(flip.cosine, grown, z[0][0]);
@@ -273,15 +262,11 @@ struct Player {
 
     // p and q times `decay` (if `swapped`, p becomes -q and q -p), z times `keep`, plus recovery.
     __device__ __forceinline__ void scale(Real decay, Real keep, Real recovery, bool swapped) {
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-#pragma unroll
-            for (int j = 0; j < M; ++j) {
-                const Real a = decay * p[c][j], b = decay * q[c][j];
-                p[c][j] = swapped ? -b : a;
-                q[c][j] = swapped ? -a : b;
-                z[c][j] *= keep;
-            }
+        EACH_ORDER {
+            const Real a = decay * p[c][j], b = decay * q[c][j];
+            p[c][j] = swapped ? -b : a;
+            q[c][j] = swapped ? -a : b;
+            z[c][j] *= keep;
         }
         z[0][0] += lane == 0 ? recovery : Real(0);
     }
@@ -298,14 +283,10 @@ struct Player {
     }
 
     __device__ __forceinline__ void diffuse(Real (&up)[C][M], Real (&down)[C][M]) {
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-#pragma unroll
-            for (int j = 0; j < M; ++j) {
-                z[c][j] *= attenuation[j * WARP + threadIdx.x];
-                down[c][j] *= attenuation[(M + j) * WARP + threadIdx.x];
-                up[c][j] *= attenuation[(M + j + 1) * WARP + threadIdx.x];
-            }
+        EACH_ORDER {
+            z[c][j] *= attenuation[j * WARP + threadIdx.x];
+            down[c][j] *= attenuation[(M + j) * WARP + threadIdx.x];
+            up[c][j] *= attenuation[(M + j + 1) * WARP + threadIdx.x];
         }
     }
 
@@ -315,6 +296,20 @@ struct Player {
         const double across = lock * lock + 1e-300, along = off * off;
         const double rate = (tissue(R1) * along + tissue(R1RHO) * across) / (across + along);
         return Exponentials<Real>(Real(-rate * double(duration))).whole;
+    }
+
+    // What is no pulse: inversion, saturation, spoiler, spin lock, or nothing but relaxation.
+    __device__ __forceinline__ void act(int kind, const Operation<Real>& own, int position, Real decay, Real keep,
+                                        Real recovery) {
+        if (kind == LOCK) {
+            const Exponentials<Real> during(-own.first * r1);
+            scale(decay * locked(own.first, own.second, position), keep * during.whole,
+                  recovery * during.whole - during.less_one, false);
+        } else if (kind == SETTLE) {
+            scale(decay, keep, recovery, false);
+        } else {
+            scale(kind == INVERT ? decay : Real(0), keep * own.first, recovery * own.first, kind == INVERT);
+        }
     }
 
     // What a shaped pulse does: its flip; the phase before it is added to `angle`, that after it is left in `past`.
@@ -385,23 +380,12 @@ struct Player {
             const int kind = task.code[op];
             const Operation<Real> own = program[op];
             if (kind == SHIFT) {
-                const bool forward = own.first > 0;
-                if (forward) {
-                    drop(p);
-                    shift(p, q);
-                } else {
-                    drop(q);
-                    shift(q, p);
-                }
+                own.first > 0 ? shift(p, q) : shift(q, p);
                 continue;
             }
             if (kind == DIFFUSE) {
                 if (own.second != known_b) attenuate(known_b = own.second);
-                if (own.first > 0) {
-                    diffuse(p, q);
-                } else {
-                    diffuse(q, p);
-                }
+                own.first > 0 ? diffuse(p, q) : diffuse(q, p);
                 continue;
             }
             Turn<Real> angle = {1, 0};
@@ -424,17 +408,16 @@ struct Player {
                 keep = longitudinal.whole;
                 recovery = -longitudinal.less_one;
             }
-            const int act = kind & ~SHIFTED;
-            posted = act == SHAPED;
-            if (act == ROTATE || (C == 2 && act == SHAPED)) {
+            const int bare = kind & ~SHIFTED;
+            posted = bare == SHAPED;
+            if (bare == ROTATE || (C == 2 && bare == SHAPED)) {
                 Turn<Real> flip = {own.second, own.third};
-                if (C == 2 && act == SHAPED) {
+                if (C == 2 && bare == SHAPED) {
                     flip = shaped(own, position, angle, past);
                 } else if (!task.common) {
                     flip = turned(reduced(b1, own.first, own.first_low, Real(0)));
                 }
-                if (kind & SHIFTED) {
-                    drop(p);
+                if (kind & SHIFTED) {  // written twice, so that the shift only renames registers
                     shift(p, q);
                     turn(angle);
                     rotate(half, keep, recovery, flip);
@@ -445,18 +428,7 @@ struct Player {
                 continue;
             }
             turn(angle);
-            Real decay = 2 * half, longer = keep, back = recovery;
-            if (act == LOCK) {
-                const Exponentials<Real> during(-own.first * r1);
-                decay *= locked(own.first, own.second, position);
-                longer *= during.whole;
-                back = back * during.whole - during.less_one;
-            } else if (act != SETTLE) {
-                decay = act == INVERT ? decay : Real(0);
-                longer *= own.first;
-                back *= own.first;
-            }
-            scale(decay, longer, back, act == INVERT);
+            act(bare, own, position, 2 * half, keep, recovery);
         }
         if (writing && frame % STAGED != 0) flush(frame - frame % STAGED, frame % STAGED, position > 0);
     }
@@ -464,18 +436,14 @@ struct Player {
     // Squared distance of the states from those kept before, which they replace.
     __device__ __forceinline__ Real replace() const {
         Real total = 0;
+        EACH_ORDER {
+            const Real now[] = {p[c][j], q[c][j], z[c][j]};
 #pragma unroll
-        for (int c = 0; c < C; ++c) {
-#pragma unroll
-            for (int j = 0; j < M; ++j) {
-                const Real now[] = {p[c][j], q[c][j], z[c][j]};
-#pragma unroll
-                for (int part = 0; part < 3; ++part) {
-                    Real& place = kept[((part * C + c) * M + j) * WARP + threadIdx.x];
-                    const Real change = now[part] - place;
-                    total = fused(change, part == 2 ? 2 * change : change, total);
-                    place = now[part];
-                }
+            for (int part = 0; part < 3; ++part) {
+                Real& place = kept[((part * C + c) * M + j) * WARP + threadIdx.x];
+                const Real change = now[part] - place;
+                total = fused(change, part == 2 ? 2 * change : change, total);
+                place = now[part];
             }
         }
         return total;
@@ -524,8 +492,9 @@ extern "C" __global__ void __launch_bounds__(epg::WARP) EPG_NAME(REAL, CHANNELS,
     const double* __restrict__ scale, const epg::Four<REAL>* __restrict__ table, epg::Two<REAL>* __restrict__ out,
     int operations, int programs, int frames, int atoms, int positions, int nodes, int orders, int common,
     int only_real, int passes, double duration, double until) {
-    const epg::Task<REAL> task = {code,      operation, factor, tissue, row,    scale,  table,     out,    operations, programs,
-                                  frames,    atoms,     positions, nodes, orders, common, only_real, passes, duration,   until};
+    const epg::Task<REAL> task = {
+        code,   operation, factor,    tissue, row,    scale,  table,     out,    operations, programs,
+        frames, atoms,     positions, nodes,  orders, common, only_real, passes, duration,   until};
     epg::Player<REAL, CHANNELS, GROUP, HELD>(task).run();
 }
 #endif

@@ -78,7 +78,7 @@ inline const Post* meet(int kind, unsigned mask, unsigned long long value) {
     swapcontext(&own.context, &scheduler);
     for (unsigned lane = first; lane < first + WARP; ++lane) {
         const Post& other = posts[number % 2][lane];
-        if (other.number != number || other.kind != kind) throw std::runtime_error("lanes meet in different collectives");
+        if (other.number != number || other.kind != kind) throw std::runtime_error("lanes in different collectives");
     }
     return posts[number % 2].data() + first;
 }

@@ -48,7 +48,7 @@ class Twin:
         self._compiled: dict[tuple[str, ...], Any] = {}
 
     def asarray(self, values: Any) -> DeviceArray:
-        return np.ascontiguousarray(values).view(DeviceArray)
+        return np.array(values).view(DeviceArray)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
         return np.full(shape, np.nan, dtype).view(DeviceArray)  # what is not written shows
@@ -74,6 +74,7 @@ class Module:
     def get_function(self, name: str) -> Any:
         def kernel(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], shared_mem: int) -> None:
             self.twin.launches.append(name)
+            assert all(a.flags.c_contiguous for a in arguments if isinstance(a, np.ndarray))
             pointers = [ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else a for a in arguments]
             held = [p if isinstance(p, ctypes.c_void_p) else np.array(p) for p in pointers]
             places = [ctypes.addressof(p) if isinstance(p, ctypes.c_void_p) else p.ctypes.data for p in held]
