@@ -38,8 +38,8 @@ struct alignas(2 * sizeof(Real)) Two {
 };
 
 template <typename Real>
-struct alignas(16) Four {  // a node of a shaped pulse's table: alpha and i beta
-    Real ar, ai, br, bi;
+struct alignas(16) Node {  // of a shaped pulse's table: alpha, i beta, relaxation during the pulse (s)
+    Real ar, ai, br, bi, across, along, spare[2];
 };
 
 // Waiting time (s) since the states were last relaxed, phase (turns, within +-1/2) to make up for since then, and own
@@ -61,6 +61,11 @@ struct Turn {
 };
 
 template <typename Real>
+struct Flip {
+    Real across, cosine, sine;
+};
+
+template <typename Real>
 struct Task {
     const int* code;                     // (operations,)
     const Operation<Real>* operation;    // (programs, operations): one for all positions, or one each
@@ -68,7 +73,7 @@ struct Task {
     const double* tissue;                // (atoms, 6): 1/s, 1/s, relative, Hz, m^2/s, 1/s
     const long long* row;                // (atoms,): row of `out`
     const double* scale;                 // (positions, 2): factor on b1, weight in the sum
-    const Four<Real>* table;             // (positions, nodes) of a shaped pulse
+    const Node<Real>* table;             // (positions, nodes) of a shaped pulse
     Two<Real>* out;                      // (any, frames)
     int operations, programs, frames, atoms, positions, nodes;
     int orders;                          // kept, at most GROUP * HELD; those above stay zero
@@ -231,8 +236,9 @@ struct Player {
     }
 
     // Relax, then rotate: `half` is half the transverse decay, `recovery` what grows back at order 0.
-    __device__ __forceinline__ void rotate(Real half, Real keep, Real recovery, Turn<Real> flip) {
-        const Real cp = flip.cosine * half, sp = flip.sine * half, cz = flip.cosine * keep, sz = flip.sine * keep;
+    // Of the two cosines, `across` turns what is transverse; they differ by relaxation during a shaped pulse.
+    __device__ __forceinline__ void rotate(Real half, Real keep, Real recovery, Flip<Real> flip) {
+        const Real cp = flip.across * half, sp = flip.sine * half, cz = flip.cosine * keep, sz = flip.sine * keep;
         EACH_ORDER {
             const Real both = p[c][j] + q[c][j], between = p[c][j] - q[c][j], along = z[c][j];
             const Real part = fused(cp, both, sz * along);
@@ -314,7 +320,7 @@ struct Player {
 
     // What a shaped pulse does: its flip; the phase before it is added to `angle`, that after it is left in `past`.
     // Four nodes around the flip angle are interpolated by a cubic.
-    __device__ __forceinline__ Turn<Real> shaped(const Operation<Real>& own, int position, Turn<Real>& angle,
+    __device__ __forceinline__ Flip<Real> shaped(const Operation<Real>& own, int position, Turn<Real>& angle,
                                                  Turn<Real>& past) const {
         const Pair<Real> at = exact(b1, own.first, own.first_low);
         int node = int(at.high);
@@ -322,8 +328,8 @@ struct Player {
         const Real x = (at.high - Real(node)) + at.low;
         const Real w0 = -x * (x - 1) * (x - 2) / 6, w1 = (x + 1) * (x - 1) * (x - 2) / 2;
         const Real w2 = -(x + 1) * x * (x - 2) / 2, w3 = (x + 1) * x * (x - 1) / 6;
-        const Four<Real>* const table = task.table + (long long)position * task.nodes + node;
-        const Four<Real> a = table[-1], b = table[0], c = table[1], d = table[2];
+        const Node<Real>* const table = task.table + (long long)position * task.nodes + node;
+        const Node<Real> a = table[-1], b = table[0], c = table[1], d = table[2];
         Real ar = w0 * a.ar + w1 * b.ar + w2 * c.ar + w3 * d.ar, ai = w0 * a.ai + w1 * b.ai + w2 * c.ai + w3 * d.ai;
         Real br = w0 * a.br + w1 * b.br + w2 * c.br + w3 * d.br, bi = w0 * a.bi + w1 * b.bi + w2 * c.bi + w3 * d.bi;
         const Real aa = ar * ar + ai * ai, bb = br * br + bi * bi, least = sizeof(Real) == 4 ? 1e-34 : 1e-300;
@@ -334,7 +340,9 @@ struct Player {
         bi = bb > least ? bi / lb : Real(0);
         angle = after(angle, Turn<Real>{ar * br - ai * bi, -(ar * bi + ai * br)});
         past = {ar * br + ai * bi, ar * bi - ai * br};
-        return {(aa - bb) / size, 2 * la * lb / size};
+        const Real across = w0 * a.across + w1 * b.across + w2 * c.across + w3 * d.across, cosine = (aa - bb) / size;
+        const Real along = w0 * a.along + w1 * b.along + w2 * c.along + w3 * d.along, excess = r2 - r1;
+        return {fused(excess, across, cosine), fused(excess, along, cosine), 2 * la * lb / size};
     }
 
     // One frame, from order 0, into the stage.
@@ -411,11 +419,12 @@ struct Player {
             const int bare = kind & ~SHIFTED;
             posted = bare == SHAPED;
             if (bare == ROTATE || (C == 2 && bare == SHAPED)) {
-                Turn<Real> flip = {own.second, own.third};
+                Flip<Real> flip = {own.second, own.second, own.third};
                 if (C == 2 && bare == SHAPED) {
                     flip = shaped(own, position, angle, past);
                 } else if (!task.common) {
-                    flip = turned(reduced(b1, own.first, own.first_low, Real(0)));
+                    const Turn<Real> both = turned(reduced(b1, own.first, own.first_low, Real(0)));
+                    flip = {both.cosine, both.cosine, both.sine};
                 }
                 if (kind & SHIFTED) {  // written twice, so that the shift only renames registers
                     shift(p, q);
@@ -489,7 +498,7 @@ struct Player {
 extern "C" __global__ void __launch_bounds__(epg::WARP) EPG_NAME(REAL, CHANNELS, GROUP, HELD)(
     const int* __restrict__ code, const epg::Operation<REAL>* __restrict__ operation,
     const epg::Two<REAL>* __restrict__ factor, const double* __restrict__ tissue, const long long* __restrict__ row,
-    const double* __restrict__ scale, const epg::Four<REAL>* __restrict__ table, epg::Two<REAL>* __restrict__ out,
+    const double* __restrict__ scale, const epg::Node<REAL>* __restrict__ table, epg::Two<REAL>* __restrict__ out,
     int operations, int programs, int frames, int atoms, int positions, int nodes, int orders, int common,
     int only_real, int passes, double duration, double until) {
     const epg::Task<REAL> task = {

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..core.arrays import Array, real, usable_cores, whole
 from ..core.errors import InputError
+from .device import Train, device_of, empty, on_host, play_on_device
 from .kernels import signals
 from .program import ROTATE, SHAPED, Program, compile_sequence
 from .pulses import RfPulse, rotation_table
@@ -46,8 +47,8 @@ def simulate(
     Parameters
     ----------
     t1, t2, b1, off_resonance, diffusion, t1rho : array_like
-        s, s, relative transmit field (a factor on every flip angle), Hz, m^2/s, s; broadcast. `t1rho` is
-        needed by spin locks.
+        s, s, relative transmit field (a factor on every flip angle), Hz, m^2/s, s; broadcast. Spin locks
+        need `t1rho`. Where one of them is a cupy array, the signals are computed on its GPU.
     slice_profile : (positions,) array_like or RfPulse, optional
         Factors on the flip angle across the slice, or the pulse that every flip angle is played with (relaxing
         as a hard pulse at its centre); the signal is the mean over positions.
@@ -81,11 +82,11 @@ def simulate(
     array([0.0068], dtype=float32)
     """
     tissue, shape = tissue_table(sequence, t1, t2, b1, off_resonance, diffusion, t1rho)
-    player = Player.of(sequence, tissue, slice_profile, repetitions, np.dtype(dtype))
+    device = device_of(t1, t2, b1, off_resonance, diffusion, t1rho)
+    player = Player.of(sequence, tissue, slice_profile, repetitions, np.dtype(dtype), device)
     if len(tissue) == 0:
-        return np.empty((*shape, sequence.n_frames), dtype)
-    orders = player.orders(tissue, n_states, tolerance)
-    return player.play(tissue, orders).reshape(*shape, sequence.n_frames)
+        return empty((*shape, sequence.n_frames), player.dtype, device)
+    return player.play(tissue, player.orders(tissue, n_states, tolerance)).reshape(*shape, sequence.n_frames)
 
 
 def tissue_table(
@@ -97,6 +98,7 @@ def tissue_table(
         raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
     if t1rho is None and (sequence.kinds == EventKind.SPIN_LOCK).any():
         raise InputError("t1rho: not given, but the sequence has spin locks; give T1rho at their amplitude, in seconds")
+    t1, t2, b1, off_resonance, diffusion, t1rho = map(on_host, (t1, t2, b1, off_resonance, diffusion, t1rho))
     values = {
         "t1": real("t1", t1, positive=True),
         "t2": real("t2", t2, positive=True),
@@ -145,6 +147,7 @@ class Player:
     passes: int
     until: float  # relative distance to the periodic state at which passes end; 0 = play them all
     dtype: np.dtype[Any]
+    device: Any = None  # a cupy device, or None for the CPU
 
     @classmethod
     def of(
@@ -154,6 +157,7 @@ class Player:
         slice_profile: npt.ArrayLike | RfPulse | None,
         repetitions: int | str,
         dtype: np.dtype[Any],
+        device: Any = None,
     ) -> "Player":
         """Check the options and compile the sequence for these tissues."""
         if dtype not in TOLERANCE:
@@ -168,7 +172,7 @@ class Player:
         )
         profile = _profile(slice_profile, program, tissue)
         values, common = _values(program, profile, tissue)
-        return cls(program, profile, values, common, passes, until, dtype)
+        return cls(program, profile, values, common, passes, until, dtype, device)
 
     def orders(self, tissue: Array, n_states: int | None, tolerance: float | None) -> Array:
         """(atoms,) configuration orders: the given number, or what a certificate asks for."""
@@ -192,13 +196,18 @@ class Player:
             np.ascontiguousarray(self.profile.tables[chosen]), self.profile.step, self.profile.mirrored,
         )  # fmt: skip
         values = np.ascontiguousarray(self.values[chosen]) if self.common else self.values
-        probing = replace(self, profile=few, values=values)
+        probing = replace(self, profile=few, values=values, device=None)
         return certify(
             self.program, tissue, self.passes, allowed, lambda some, n: probing.play(some, np.full(len(some), n))
         )
 
     def play(self, tissue: Array, orders: Array) -> Array:
-        """(atoms, frames) signals."""
+        """(atoms, frames) signals, on the player's device."""
+        if self.device is not None:
+            part = self.profile
+            train = Train(self.program, self.values, self.common, part.scales, part.tables, part.step, part.mirrored,
+                          self.passes, self.until, self.dtype)  # fmt: skip
+            return play_on_device(train, tissue, orders, self.device)
         out: Array = np.empty((len(tissue), len(self.program.factors)), self.dtype)
         flat = out.reshape(-1).view(out.real.dtype)
         factors = np.concatenate([self.program.factors.real, self.program.factors.imag]).astype(flat.dtype)
