@@ -103,7 +103,7 @@ def draw_sequence(sequence: Sequence, path: str | Path) -> Path:
     rows = (
         ("flip angle (degrees)", table.flip_angle / DEGREE, None),
         ("TR (ms)", table.repetition_time / MILLISECOND, table.echo_time / MILLISECOND),
-        ("phase (degrees)", np.mod(table.phase / DEGREE + 180 + 1e-9, 360) - 180, None),
+        ("phase (degrees)", np.round(180 - np.mod(180 - table.phase / DEGREE, 360), 6), None),
     )
     for axes, (label, values, echo) in zip(figure.subplots(3, 1, sharex=True), rows, strict=True):
         axes.plot(values, ".-", markersize=3, linewidth=0.8, color="#1f4e79", label="TR")
@@ -113,7 +113,7 @@ def draw_sequence(sequence: Sequence, path: str | Path) -> Path:
         axes.set_ylabel(label)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.01)
-    axes.set_xlabel("pulse")
+    axes.set(xlabel="pulse", ylim=(-190, 190), yticks=(-180, -90, 0, 90, 180))
     title = f"{sequence.name or 'sequence'}: {sequence.n_frames} frames, {sequence.duration:.4g} s"
     figure.suptitle(title, fontsize=11, parse_math=False)
     return _save(figure, path)

@@ -15,6 +15,7 @@ from mrf.cli.demo import compare, table
 from mrf.cli.main import main
 from mrf.core.arrays import Array
 from mrf.io.mrd_write import write_mrd
+from mrf.io.sequences import load_pulse
 from mrf.phantom import Phantom, acquire, add_noise, brain, signals, spiral
 from mrf.pipeline import Recipe, cache_folder
 from mrf.report import relaxometry_norm, write_report
@@ -233,12 +234,66 @@ def test_sequence_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1000 frames" in shown
     assert "0 to 70 degrees" in shown
     assert "11.67 to 14.33 ms" in shown
+    assert "   999   13062.09" in shown
+    assert "   500 " not in shown
+    assert run("sequence", "show", "jiang2015_fisp", "--all") == 0
+    assert "   500 " in capsys.readouterr().out
+
+
+def test_sequence_precision_and_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    picture = tmp_path / "train.png"
+    assert (
+        run("sequence", "show", "mp2rage", "--crb", "--noise", "0.001", "--repetitions", "steady", "-o", picture) == 0
+    )
+    shown = capsys.readouterr().out
+    bound = mrf.cramer_rao_bound(mrf.preset("mp2rage"), t1=0.8, t2=0.05, noise_std=0.001, repetitions="steady")
+    assert f"{1e3 * bound['t1']:8.3g}" in shown
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert "expected a number" in failed(capsys, "sequence", "show", "mp2rage", "--crb", "--repetitions", "often")
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_sequences_are_converted_bit_for_bit(suffix: str, tmp_path: Path) -> None:
+    for name in ("hamilton_cardiac", "variable_flip_angle"):
+        assert run("sequence", "convert", name, "-o", tmp_path / f"s{suffix}") == 0
+        assert mrf.load_sequence(tmp_path / f"s{suffix}").digest == mrf.preset(name).digest
+
+
+def test_presets_in_sequence_files(tmp_path: Path) -> None:
+    path = tmp_path / "heart.toml"
+    path.write_text('kind = "hamilton_cardiac"\nrr_intervals_ms = 900\ninversion_time_ms = 21\n')
+    expected = mrf.preset("hamilton_cardiac", rr_intervals=0.9, inversion_time=0.021)
+    assert mrf.load_sequence(path).digest == expected.digest
+    path.write_text('kind = "hamilton_cardiac"\nrr_intervals_ms = 200\n')
+    with pytest.raises(mrf.FileError, match="beat"):
+        mrf.load_sequence(path)
+
+
+def test_slice_profiles_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert load_pulse("none") is None
+    pulse = load_pulse("slr:6:2.5")
+    assert pulse is not None
+    assert (pulse.duration, pulse.bandwidth) == (2.5e-3, 2400.0)
+    for wrong in ("hann_sinc", "gauss:4", "slr:x", "slr:4:2:1"):
+        with pytest.raises(mrf.InputError, match="slice profile: got"):
+            load_pulse(wrong)
+    axes = ["--t1", "500:1500:3", "--t2", "40:120:3"]
+    build = ["dictionary", "build", "--sequence", "delics_neuro", *axes, "--rank", "3", "-q"]
+    assert run(*build, "--slice-profile", "hann_sinc:4", "-o", tmp_path / "d.h5") == 0
+    made = mrf.Dictionary.load(tmp_path / "d.h5")
+    assert made.provenance["slice_profile"]["bandwidth"] == 2000
+    assert run(*build, "-o", tmp_path / "e.h5") == 0
+    other = mrf.Dictionary.load(tmp_path / "e.h5")
+    assert other.provenance["slice_profile"] is None
+    assert other.digest != made.digest
 
 
 def test_recipes(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text(RECIPE)
-    assert Recipe.load(path) == Recipe(rank=5, iterations=12, t1=(0.3, 5.0, 90), t2=(0.03, 2.0, 110))
+    assert Recipe.load(path) == Recipe(
+        rank=5, slice_profile="none", iterations=12, t1=(0.3, 5.0, 90), t2=(0.03, 2.0, 110)
+    )
     path.write_text("rank =")
     with pytest.raises(mrf.FileError, match="not valid TOML"):
         Recipe.load(path)

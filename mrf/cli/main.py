@@ -4,6 +4,7 @@ import argparse
 import importlib
 import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -61,6 +62,9 @@ def main(arguments: Arguments[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         told.run(told)
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is still buffered must go somewhere at exit
+        return 141
     except (MrfError, OSError, MemoryError) as error:
         if told.debug:
             raise

@@ -1,0 +1,93 @@
+"""Improve a fingerprinting train: the same duration, smaller standard deviations of T1 and T2.
+
+The flip angles of a FISP train are a spline through 16 knots. They are moved until the Cramer-Rao bound,
+averaged over three tissues and relative to T1 and T2, is smallest; then both trains are fitted to noisy
+signals, to see that the precision they promise is reached.
+
+    python examples/optimize_flip_angles.py [-o optimized.toml]
+
+Zhao et al. 2019, doi:10.1109/TMI.2018.2873704
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.optimize import minimize
+
+import mrf
+from mrf.core.arrays import Array
+from mrf.io.sequences import save_sequence
+
+FRAMES, KNOTS = 400, 16
+REPETITION_TIME, ECHO_TIME, INVERSION_TIME = 0.012, 0.003, 0.020
+LOWEST, HIGHEST = np.deg2rad(5.0), np.deg2rad(70.0)
+T1, T2 = np.array([0.8, 1.3, 1.9]), np.array([0.05, 0.085, 0.25])  # white matter, grey matter, blood
+NOISE = 0.005  # SD of the real and imaginary part, per M0
+
+
+def train(knots: Array) -> mrf.Sequence:
+    """The sequence whose flip angles (rad) pass through these knots."""
+    spline = CubicSpline(np.linspace(0, FRAMES - 1, KNOTS), knots)
+    flip = np.clip(spline(np.arange(FRAMES)), LOWEST, HIGHEST)
+    return mrf.fisp(flip, REPETITION_TIME, ECHO_TIME, inversion_time=INVERSION_TIME)
+
+
+def precision(sequence: mrf.Sequence) -> dict[str, Array]:
+    """Relative standard deviations of T1 and T2 in each tissue."""
+    bound = mrf.cramer_rao_bound(sequence, t1=T1, t2=T2, noise_std=NOISE)
+    return {"t1": bound["t1"] / T1, "t2": bound["t2"] / T2}
+
+
+def cost(knots: Array) -> float:
+    """Root mean square of all relative standard deviations."""
+    found = precision(train(knots))
+    return float(np.sqrt(np.mean([found["t1"] ** 2, found["t2"] ** 2])))
+
+
+def improved(start: Array) -> Array:
+    """Knots with a smaller cost; derivatives by finite differences of the exact bound."""
+    bounds = [(LOWEST, HIGHEST)] * KNOTS
+    options = {"maxiter": 40, "eps": 1e-4}
+    return np.asarray(minimize(cost, start, method="L-BFGS-B", bounds=bounds, options=options).x)
+
+
+def monte_carlo(sequence: mrf.Sequence, trials: int = 300, steps: int = 6) -> dict[str, Array]:
+    """Relative standard deviations of T1 and T2 fitted to noisy signals by Gauss-Newton steps."""
+    rng = np.random.default_rng(0)
+    signal = mrf.simulate(sequence, t1=T1, t2=T2, dtype="complex128", tolerance=1e-6)
+    noise = rng.standard_normal((2, trials, *signal.shape)) * NOISE
+    data = signal + noise[0] + 1j * noise[1]
+    t1, t2 = (np.repeat(x[None], trials, axis=0) * 1.05 for x in (T1, T2))
+    density = np.ones(t1.shape, complex)
+    for _ in range(steps):
+        model, by = mrf.jacobian(sequence, t1=t1, t2=t2, dtype="complex128", tolerance=1e-5)
+        columns = np.stack([by[0] * density[..., None], by[1] * density[..., None], model, 1j * model], axis=-2)
+        normal = (columns.conj() @ np.swapaxes(columns, -1, -2)).real
+        rest = (columns.conj() @ (data - density[..., None] * model)[..., None]).real
+        step = np.linalg.solve(normal, rest)[..., 0]
+        t1, t2, density = t1 + step[..., 0], t2 + step[..., 1], density + step[..., 2] + 1j * step[..., 3]
+    return {"t1": t1.std(axis=0) / T1, "t2": t2.std(axis=0) / T2}
+
+
+def main() -> None:
+    """Improve, check, and say by how much."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, help="write the train to a TOML or JSON sequence file")
+    told = parser.parse_args()
+    start = np.deg2rad(10 + 40 * np.abs(np.sin(np.linspace(0, 2 * np.pi, KNOTS))))
+    best = improved(start)
+    print(f"{FRAMES} frames, {train(best).duration:.2f} s, noise {NOISE} of M0: relative SD of T1 | T2 (%)")
+    print(f"{'':28s} {'white matter':>15s} {'grey matter':>15s} {'blood':>15s}")
+    for name, knots in (("sine lobes", start), ("improved", best)):
+        for how, found in (("bound", precision(train(knots))), ("fitted", monte_carlo(train(knots)))):
+            cells = [f"{100 * a:6.2f} | {100 * b:6.2f}" for a, b in zip(found["t1"], found["t2"], strict=True)]
+            print(f"{name + ', ' + how:28s} {' '.join(cells)}")
+    print(f"root mean square: {100 * cost(start):.2f} % before, {100 * cost(best):.2f} % after")
+    if told.output:
+        print(save_sequence(train(best), told.output))
+
+
+if __name__ == "__main__":
+    main()
