@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, real, usable_cores, whole
+from ..core.arrays import Array, broadcast_together, real, usable_cores, whole
 from ..core.errors import InputError
 from .device import Train, device_of, empty, on_host, play_on_device
 from .kernels import signals
@@ -109,12 +109,8 @@ def tissue_table(
     }
     if (values["diffusion"] < 0).any():
         raise InputError(f"diffusion: got {values['diffusion'].min():g}, expected m^2/s >= 0")
-    try:
-        shape = np.broadcast_shapes(*(v.shape for v in values.values()))
-    except ValueError as error:
-        shapes = ", ".join(f"{name} {v.shape}" for name, v in values.items() if v.ndim)
-        raise InputError(f"shapes do not broadcast: {shapes}") from error
-    tissue = np.stack([np.broadcast_to(v, shape).reshape(-1) for v in values.values()], axis=1)
+    columns, shape = broadcast_together(values)
+    tissue = np.ascontiguousarray(columns.T)
     if (tissue[:, T2] > tissue[:, T1]).any():
         warnings.warn("t2 > t1 for some atoms: simulated as asked, but no tissue is like that", stacklevel=3)
     return tissue, shape

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, real, whole
+from ..core.arrays import Array, broadcast_together, real, whole
 from ..core.errors import InputError, UnsupportedError
 from .program import compile_sequence
 from .pulses import RfPulse
@@ -295,10 +295,4 @@ def _tissue(
         wrong = (values[name] < low) | (values[name] > high)
         if wrong.any():
             raise InputError(f"{name}: got {values[name][wrong][0]:g}, expected {low:g} to {high:g}")
-    try:
-        shape = np.broadcast_shapes(*(v.shape for v in values.values()))
-    except ValueError as error:
-        shapes = ", ".join(f"{name} {v.shape}" for name, v in values.items() if v.ndim)
-        raise InputError(f"shapes do not broadcast: {shapes}") from error
-    table: Array = np.stack([np.broadcast_to(v, shape).reshape(-1) for v in values.values()])
-    return table, shape
+    return broadcast_together(values)

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,6 +53,22 @@ def real(name: str, x: object, *, positive: bool = False) -> Array:
         at = f" at index {where}" if where else ""
         raise InputError(f"{name}: got {a[bad][0]}{at}, expected {expected} values")
     return a
+
+
+def broadcast_together(values: Mapping[str, Array]) -> tuple[Array, tuple[int, ...]]:
+    """(values, elements) array of the named values broadcast to one shape, and that shape.
+
+    Raises
+    ------
+    InputError
+        They do not broadcast; the message gives the shapes.
+    """
+    try:
+        shape = np.broadcast_shapes(*(v.shape for v in values.values()))
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {v.shape}" for name, v in values.items() if v.ndim)
+        raise InputError(f"shapes do not broadcast: {shapes}") from error
+    return np.stack([np.broadcast_to(v, shape).reshape(-1) for v in values.values()]), shape
 
 
 def whole(name: str, value: float, least: int | None = None) -> int:
