@@ -25,6 +25,7 @@ def build(
     rank: int | None = None,
     energy: float = 0.99999,
     slice_profile: npt.ArrayLike | RfPulse | None = None,
+    repetitions: int | str = 1,
     n_states: int | None = None,
     memory: int | float | str | None = None,
     progress: bool = False,
@@ -41,7 +42,7 @@ def build(
         Dimension of the subspace; None = the smallest that keeps the fraction `energy`.
     energy : float
         Fraction of the normalized atoms' squared norm to keep when `rank` is None.
-    slice_profile, n_states
+    slice_profile, repetitions, n_states
         As in :func:`mrf.simulate`.
     memory : int or str, optional
         Budget in bytes or as text ("2GB"); None = half of what is free.
@@ -63,21 +64,15 @@ def build(
     (3, 2)
     """
     rank, energy, n_states = _checked(sequence, grid, rank, energy, n_states)
-    stream = _Signals(sequence, grid, slice_profile, n_states, memory_budget(memory))
+    stream = _Signals(sequence, grid, slice_profile, repetitions, n_states, memory_budget(memory))
     total = len(stream.blocks) * (1 if stream.keep else 2)
     with tqdm(total=total, desc="dictionary", unit="block", disable=None if progress else True) as bar:
         basis, share = _subspace(stream, rank, energy, bar)
         coefficients, norms = _project(stream, basis, bar)
-    inputs = dictionary_inputs(sequence, grid, rank=rank, energy=energy, slice_profile=slice_profile, n_states=n_states)
-    return Dictionary(
-        parameters=stream.parameters,
-        coefficients=coefficients,
-        norms=norms,
-        basis=basis,
-        sequence=sequence,
-        digest=dictionary_digest(inputs),
-        provenance=inputs | {"retained_energy": share} | _states(stream),
-    )
+    physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions, "n_states": n_states}
+    inputs = dictionary_inputs(sequence, grid, rank=rank, energy=energy, **physics)
+    known = inputs | {"retained_energy": share} | _states(stream)
+    return Dictionary(stream.parameters, coefficients, norms, basis, sequence, dictionary_digest(inputs), known)
 
 
 def _checked(
@@ -101,6 +96,7 @@ def dictionary_inputs(
     rank: int | None = None,
     energy: float = 0.99999,
     slice_profile: npt.ArrayLike | RfPulse | None = None,
+    repetitions: int | str = 1,
     n_states: int | None = None,
 ) -> dict[str, Any]:
     """All that a dictionary depends on, as JSON-able values; their SHA-256 is `Dictionary.digest`."""
@@ -112,6 +108,7 @@ def dictionary_inputs(
         "rank": rank,
         "energy": energy if rank is None else None,
         "slice_profile": _profile_inputs(slice_profile),
+        "repetitions": repetitions,
         "n_states": n_states,
         "tolerance": TOLERANCE[_PRECISION] if n_states is None else None,
         "precision": _PRECISION.name,
@@ -136,13 +133,9 @@ class _Signals:
     """The grid's signals block by block, for two passes; kept in between where they fit half the budget."""
 
     def __init__(
-        self,
-        sequence: Sequence,
-        grid: Grid,
-        slice_profile: npt.ArrayLike | RfPulse | None,
-        n_states: int | None,
-        budget: int,
-    ) -> None:
+self, sequence: Sequence, grid: Grid, slice_profile: npt.ArrayLike | RfPulse | None, repetitions: int | str,
+        n_states: int | None, budget: int,
+    ) -> None:  # fmt: skip
         self.parameters = grid.parameters
         self.frames = sequence.n_frames
         fixed = 80 * self.frames**2  # Gram matrix, its eigenvectors and their workspace
@@ -154,7 +147,7 @@ class _Signals:
             )
         named = {"b1": 1.0, "off_resonance": 0.0} | dict(self.parameters)
         self._tissue, _ = tissue_table(sequence, **named, diffusion=0.0, t1rho=None)
-        self._player = Player.of(sequence, self._tissue, slice_profile, 1, _PRECISION)
+        self._player = Player.of(sequence, self._tissue, slice_profile, repetitions, _PRECISION)
         self.certificate = None if n_states else self._player.certificate(self._tissue, None)
         needed = np.full(len(grid), n_states)
         self._orders = needed if self.certificate is None else self.certificate.needed(self._tissue[:, T2])

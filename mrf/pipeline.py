@@ -48,6 +48,8 @@ class Recipe:
     slice_profile : str
         Of a dictionary that is built: "none", or a pulse as in :func:`.load_pulse`, e.g. "hann_sinc:4". Empty:
         none, with a warning for 2-D scans.
+    repetitions : int or "steady"
+        How often the sequence was played before and with the scan, for a dictionary that is built.
     mask_threshold : float
         Voxels with less signal than this fraction of the 99th percentile are left out; 0 keeps all.
 
@@ -63,6 +65,7 @@ class Recipe:
     t1: tuple[float, float, int] = (0.05, 5.0, 230)
     t2: tuple[float, float, int] = (0.005, 3.0, 320)
     slice_profile: str = ""
+    repetitions: int | str = 1
     mask_threshold: float = 0.05
 
     def __post_init__(self) -> None:
@@ -81,6 +84,9 @@ class Recipe:
                 raise InputError(f"recipe: {name} is {axis!r}, expected [start, stop, number of values] in s")
             if axis[1] > 100:
                 raise InputError(f"recipe: {name} reaches {axis[1]:g} s; give it in seconds")
+        times = self.repetitions
+        if times != "steady" and not (isinstance(times, int) and not isinstance(times, bool) and times >= 1):
+            raise InputError(f'recipe: repetitions is {times!r}, expected a whole number >= 1 or "steady"')
         self.grid()
         self.pulse()
 
@@ -129,13 +135,20 @@ def cache_folder() -> Path:
 
 
 def cached_dictionary(
-    sequence: Sequence, grid: Grid, *, rank: int, slice_profile: RfPulse | None = None, progress: bool = False
+    sequence: Sequence,
+    grid: Grid,
+    *,
+    rank: int,
+    slice_profile: RfPulse | None = None,
+    repetitions: int | str = 1,
+    progress: bool = False,
 ) -> Dictionary:
     """The dictionary of these inputs from the cache, or built and put there.
 
     A cached file that is damaged is built again.
     """
-    inputs = dictionary_inputs(sequence, grid, rank=rank, slice_profile=slice_profile)
+    physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions}
+    inputs = dictionary_inputs(sequence, grid, rank=rank, **physics)
     path = cache_folder() / f"{dictionary_digest(inputs)}.h5"
     if path.is_file():
         try:
@@ -145,7 +158,7 @@ def cached_dictionary(
         except FileError as error:
             log.warning("%s; building it again", error)
     log.info("dictionary: simulating %d atoms of %d frames", len(grid), sequence.n_frames)
-    built = build(sequence, grid, rank=rank, slice_profile=slice_profile, progress=progress)
+    built = build(sequence, grid, rank=rank, progress=progress, **physics)
     try:
         built.save(output_folder(path.parent) / path.name)
     except FileError as error:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mrf
+from mrf import RfPulse
 from mrf.dictionaries.build import dictionary_digest, dictionary_inputs
 
 from .conftest import relative
@@ -108,6 +109,10 @@ def test_digest_follows_every_input(short_fisp: mrf.Sequence) -> None:
         dictionary_inputs(short_fisp, grid, rank=None, energy=0.9),
         dictionary_inputs(short_fisp, grid, rank=1, n_states=20),
         dictionary_inputs(short_fisp, grid, rank=1, slice_profile=[1.0, 0.5]),
+        dictionary_inputs(short_fisp, grid, rank=1, slice_profile=RfPulse.hann_sinc(4)),
+        dictionary_inputs(short_fisp, grid, rank=1, slice_profile=RfPulse.hann_sinc(4, n_positions=20)),
+        dictionary_inputs(short_fisp, grid, rank=1, repetitions=2),
+        dictionary_inputs(short_fisp, grid, rank=1, repetitions="steady"),
     ]
     assert len({dictionary_digest(one) for one in inputs}) == len(inputs)
     assert mrf.build(short_fisp, grid, rank=1).digest == dictionary_digest(inputs[0])
@@ -215,3 +220,11 @@ def test_an_interrupted_save_leaves_the_old_file(
 def test_compress_checks_the_frames(small_dictionary: mrf.Dictionary) -> None:
     with pytest.raises(mrf.InputError, match="expected 60 frames on axis 0"):
         small_dictionary.compress(np.zeros((59, 4)))
+
+
+def test_periodic_dictionaries(short_fisp: mrf.Sequence) -> None:
+    grid = mrf.Grid(t1=[0.8, 1.5], t2=[0.05, 0.1])
+    made = mrf.build(short_fisp, grid, rank=3, repetitions="steady")
+    signals = mrf.simulate(short_fisp, **grid.parameters, repetitions="steady")
+    assert np.allclose(made.norms, np.linalg.norm(signals, axis=1), rtol=1e-3)
+    assert not np.allclose(made.norms, mrf.build(short_fisp, grid, rank=3).norms, rtol=0.05)

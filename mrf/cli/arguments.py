@@ -18,6 +18,13 @@ def relative_axis(text: str) -> tuple[float, float, int]:
     return _axis(text)
 
 
+def repetitions(text: str) -> int | str:
+    """A whole number of repetitions, or ``steady``."""
+    if text != "steady" and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number >= 1 or steady")
+    return text if text == "steady" else int(text)
+
+
 def _axis(text: str) -> tuple[float, float, int]:
     try:
         start, stop, n = text.split(":")

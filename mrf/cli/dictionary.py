@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import milliseconds_axis, relative_axis
+from .arguments import milliseconds_axis, relative_axis, repetitions
 
 
 def add(verbs: Any) -> None:
@@ -19,6 +19,7 @@ def add(verbs: Any) -> None:
     made.add_argument("--t2", required=True, type=milliseconds_axis, metavar="START:STOP:N", help="ms, log-spaced")
     made.add_argument("--b1", type=relative_axis, metavar="START:STOP:N", help="relative, log-spaced")
     made.add_argument("--slice-profile", metavar="PULSE", help="hann_sinc:TBW or slr:TBW (default: none)")
+    made.add_argument("--repetitions", type=repetitions, default=1, metavar="N|steady", help="of the train (default 1)")
     made.add_argument("--rank", type=int, help="dimension of the temporal subspace (default: by energy)")
     made.add_argument("--memory", help="budget, e.g. 2GB (default: half of what is free)")
     made.add_argument("-o", "--output", required=True, type=Path, metavar="D.h5")
@@ -42,7 +43,15 @@ def _build(told: argparse.Namespace) -> None:
     b1 = None if told.b1 is None else log_axis(*told.b1)
     grid = Grid(t1=log_axis(*told.t1), t2=log_axis(*told.t2), b1=b1)
     profile = load_pulse(told.slice_profile or "none")
-    made = build(sequence, grid, rank=told.rank, slice_profile=profile, memory=told.memory, progress=not told.quiet)
+    made = build(
+        sequence,
+        grid,
+        rank=told.rank,
+        slice_profile=profile,
+        repetitions=told.repetitions,
+        memory=told.memory,
+        progress=not told.quiet,
+    )
     made.save(told.output)
     print(f"{told.output}: {len(made)} atoms of rank {made.rank}, digest {made.digest[:12]}")
 

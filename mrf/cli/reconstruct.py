@@ -6,13 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arguments import repetitions
+
 if TYPE_CHECKING:
     from ..dictionaries.dictionary import Dictionary
     from ..io.mrd import Scan
     from ..simulation.sequence import Sequence
 
 log = logging.getLogger(__name__)
-_OF_DICTIONARY = ("rank", "t1", "t2", "slice_profile")  # fields of a recipe that a given dictionary replaces
+_OF_DICTIONARY = (
+    "rank",
+    "t1",
+    "t2",
+    "slice_profile",
+    "repetitions",
+)  # fields of a recipe that a given dictionary replaces
 
 
 def add(verbs: Any) -> None:
@@ -25,6 +33,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("--method", choices=("least_squares", "gridding"), help="overrides the recipe")
     verb.add_argument(
         "--slice-profile", metavar="PULSE", help="none, hann_sinc:TBW or slr:TBW; overrides the recipe (2-D scans)"
+    )
+    verb.add_argument(
+        "--repetitions", type=repetitions, metavar="N|steady", help="how often the train had been played (overrides)"
     )
     verb.add_argument("--frame-counter", metavar="NAME", help="MRD counter that numbers the frames")
     verb.add_argument(
@@ -56,6 +67,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     recipe = Recipe.load(told.recipe) if told.recipe else Recipe()
     recipe = replace(recipe, method=told.method) if told.method else recipe
     recipe = replace(recipe, slice_profile=told.slice_profile) if told.slice_profile else recipe
+    recipe = replace(recipe, repetitions=told.repetitions) if told.repetitions else recipe
     given = Dictionary.load(told.dictionary) if told.dictionary else None
     scan = read_mrd(told.scan, frame_counter=told.frame_counter, trajectory_units=told.trajectory_units)
     sequence = _sequence(told, scan, given)
@@ -63,7 +75,12 @@ def _reconstruct(told: argparse.Namespace) -> None:
         check_dictionary(given, sequence, str(told.dictionary))
         log.info("the dictionary's own grid and rank %d are used, not the recipe's", given.rank)
     dictionary = given or cached_dictionary(
-        sequence, recipe.grid(), rank=recipe.rank, slice_profile=recipe.pulse(), progress=not told.quiet
+        sequence,
+        recipe.grid(),
+        rank=recipe.rank,
+        slice_profile=recipe.pulse(),
+        repetitions=recipe.repetitions,
+        progress=not told.quiet,
     )
     maps = reconstruct_scan(scan, dictionary, recipe, progress=not told.quiet)
     sources = [told.scan, *([told.dictionary] if told.dictionary else [])]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Array
+from .arguments import repetitions
 
 _SHOWN = 8  # rows of the table without --all
 # T1 and T2 (s) of tissues at 3 T, as in Jiang et al. 2015 and the phantoms of this engine.
@@ -25,7 +26,9 @@ def add(verbs: Any) -> None:
     shown.add_argument("--all", action="store_true", help="every row of the table")
     shown.add_argument("--crb", action="store_true", help="Cramer-Rao bound of T1 and T2 for four tissues")
     shown.add_argument("--noise", type=float, default=0.01, help="SD of the noise per M0, for --crb (default 0.01)")
-    shown.add_argument("--repetitions", default="1", help='for --crb: how often it is played, or "steady" (default 1)')
+    shown.add_argument(
+        "--repetitions", type=repetitions, default=1, metavar="N|steady", help="for --crb: of the train (default 1)"
+    )
     shown.add_argument("-o", "--output", type=Path, metavar="F.png", help="draw flip angle, TR and phase to a file")
     shown.set_defaults(run=_show)
     converted = actions.add_parser("convert", help="write a sequence as a table of events")
@@ -76,18 +79,11 @@ def _show(told: argparse.Namespace) -> None:
 
 
 def _bound(told: argparse.Namespace, sequence: Any) -> None:
-    from ..core.errors import InputError
     from ..core.units import MILLISECOND
     from ..simulation.information import cramer_rao_bound
 
-    times = told.repetitions if told.repetitions == "steady" else None
-    if times is None:
-        try:
-            times = int(told.repetitions)
-        except ValueError as error:
-            raise InputError(f'--repetitions: got {told.repetitions!r}, expected a number or "steady"') from error
     t1, t2 = np.array(list(_TISSUES.values())).T
-    bound = cramer_rao_bound(sequence, t1=t1, t2=t2, noise_std=told.noise, repetitions=times)
+    bound = cramer_rao_bound(sequence, t1=t1, t2=t2, noise_std=told.noise, repetitions=told.repetitions)
     print(f"Cramer-Rao bound, noise SD {told.noise:g} of M0 in each frame, proton density unknown")
     print(f"{'':14s} {'T1':>8s} {'SD':>8s} {'':>8s} {'T2':>8s} {'SD':>8s}   (ms)")
     for i, tissue in enumerate(_TISSUES):
