@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..core.arrays import Array, memory_budget, whole
 from ..core.errors import InputError
 from ..core.storage import digest
-from ..simulation.epg import T2, TOLERANCE, Player, tissue_table
+from ..simulation.epg import MODEL, T2, TOLERANCE, Player, tissue_table
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import Sequence
 from .dictionary import SCHEMA, Dictionary
@@ -102,12 +102,13 @@ def dictionary_inputs(
     """All that a dictionary depends on, as JSON-able values; their SHA-256 is `Dictionary.digest`."""
     return {
         "schema": SCHEMA,
+        "model": MODEL,
         "sequence": sequence.digest,
         "grid": grid.digest,
         "axes": {name: [float(axis[0]), float(axis[-1]), len(axis)] for name, axis in grid.axes.items()},
         "rank": rank,
         "energy": energy if rank is None else None,
-        "slice_profile": _profile_inputs(slice_profile),
+        "slice_profile": profile_inputs(slice_profile),
         "repetitions": repetitions,
         "n_states": n_states,
         "tolerance": TOLERANCE[_PRECISION] if n_states is None else None,
@@ -115,7 +116,8 @@ def dictionary_inputs(
     }
 
 
-def _profile_inputs(slice_profile: npt.ArrayLike | RfPulse | None) -> Any:
+def profile_inputs(slice_profile: npt.ArrayLike | RfPulse | None) -> Any:
+    """A slice profile as a dictionary's provenance has it."""
     if isinstance(slice_profile, RfPulse):
         return {"pulse": slice_profile.digest, "duration": slice_profile.duration, "bandwidth": slice_profile.bandwidth}
     return None if slice_profile is None else np.asarray(slice_profile, np.float64).tolist()

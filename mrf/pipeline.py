@@ -233,7 +233,7 @@ def reconstruct_scan(scan: Scan, dictionary: Dictionary, recipe: Recipe, *, prog
 def warn_of_profile(scan: Scan, dictionary: Dictionary, recipe: Recipe) -> None:
     """Say once if a 2-D scan is matched with signals of hard pulses that nobody asked for."""
     flat = all(trajectory.k.shape[-1] == 2 for _, trajectory in scan.slices)
-    if flat and not recipe.slice_profile and dictionary.provenance.get("slice_profile") is None:
+    if flat and recipe.slice_profile != "none" and dictionary.provenance.get("slice_profile") is None:
         log.warning(
             "%s: a 2-D scan, but the dictionary knows no slice profile: T2 can be tens of percent too long; name the "
             "pulse with --slice-profile (e.g. hann_sinc:4), or say --slice-profile none",

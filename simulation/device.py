@@ -77,7 +77,7 @@ class Train:
         All atoms have the same b1.
     scales : (positions, 2) float64
         Factor on b1, weight in the sum.
-    tables : (positions, nodes, 6) float64
+    tables : (positions, nodes, 7) float64
         Of a shaped pulse, at flip angles 0, `step`, 2 `step`, ... (rad).
     step : float
     mirrored : bool
@@ -113,7 +113,7 @@ class Common(NamedTuple):
     operation: Any  # (positions or 1, ops, 8)
     factor: Any  # (frames,) complex
     scale: Any  # (positions, 2) float64
-    table: Any  # (positions, nodes, 8): two columns are empty
+    table: Any  # (positions, nodes, 8): one column is empty
 
 
 class Launch(NamedTuple):
@@ -244,7 +244,7 @@ def pack(train: Train) -> Common:
     wait_low, first_low = wait - wait.astype(real), first - first.astype(real)
     rows = np.stack([wait, wait_low, turns, first, first_low, second, third, np.zeros_like(wait)], axis=-1)
     factors = train.program.factors.astype(train.dtype)
-    tables = np.pad(train.tables, [(0, 0), (0, 0), (0, 2)]).astype(real)
+    tables = np.pad(train.tables, [(0, 0), (0, 0), (0, 1)]).astype(real)
     return Common(*map(np.ascontiguousarray, (codes, rows.astype(real), factors, train.scales, tables)))
 
 

@@ -39,7 +39,7 @@ struct alignas(2 * sizeof(Real)) Two {
 
 template <typename Real>
 struct alignas(16) Node {  // of a shaped pulse's table: alpha, i beta, relaxation during the pulse (s)
-    Real ar, ai, br, bi, across, along, spare[2];
+    Real ar, ai, br, bi, across, along, duration, spare;
 };
 
 // Waiting time (s) since the states were last relaxed, phase (turns, within +-1/2) to make up for since then, and own
@@ -341,7 +341,8 @@ struct Player {
         angle = after(angle, Turn<Real>{ar * br - ai * bi, -(ar * bi + ai * br)});
         past = {ar * br + ai * bi, ar * bi - ai * br};
         const Real across = w0 * a.across + w1 * b.across + w2 * c.across + w3 * d.across, cosine = (aa - bb) / size;
-        const Real along = w0 * a.along + w1 * b.along + w2 * c.along + w3 * d.along, excess = r2 - r1;
+        const Real along = w0 * a.along + w1 * b.along + w2 * c.along + w3 * d.along;
+        const Real excess = -Exponentials<Real>((r1 - r2) * a.duration).less_one / a.duration;  // 1 - exp(-x): below 1
         return {fused(excess, across, cosine), fused(excess, along, cosine), 2 * la * lb / size};
     }
 
@@ -463,7 +464,8 @@ struct Player {
         Real excess = replace();
 #pragma unroll
         for (int step = 1; step < G; step *= 2) excess += __shfl_xor_sync(ALL, excess, step, G);
-        const double slowest = tissue(R1) < tissue(R2) ? tissue(R1) : tissue(R2);
+        double slowest = tissue(R1) < tissue(R2) ? tissue(R1) : tissue(R2);
+        slowest = slowest < tissue(R1RHO) ? slowest : tissue(R1RHO);
         const double closing = Exponentials<double>(-slowest * task.duration).less_one * task.until;
         const bool close = double(excess) * task.frames * C <= double(energy) * (closing * closing);
         return __all_sync(ALL, lane > 0 || close);

@@ -18,11 +18,15 @@ from .program import ROTATE, SHAPED, Program, compile_sequence
 from .pulses import RfPulse, rotation_table
 from .sequence import EventKind, Sequence
 from .states import Certificate, certify
+from .timing import pulse_table
 from .vectors import LANES
 
+MODEL = 2  # of the signals: raised when they change by more than their tolerance, so that old dictionaries are not used
 TOLERANCE = {np.dtype(np.complex64): 1e-4, np.dtype(np.complex128): 1e-12}
 _PERIODIC = {np.dtype(np.complex64): 1e-6, np.dtype(np.complex128): 1e-12}  # relative L2 distance to the steady state
+_COARSE = 0.1  # relaxation of one pass below which periodic states need double precision
 _FLIP_STEP = 0.01  # rad between the flip angles a shaped pulse is tabulated at
+_LARGEST_FLIP = 100.0  # rad, of a shaped pulse
 _CERTIFIED_POSITIONS = 5  # of a slice profile
 T1, T2, B1, OFF_RESONANCE, DIFFUSION, T1RHO = range(6)  # columns of a tissue table
 
@@ -50,8 +54,8 @@ def simulate(
         s, s, relative transmit field (a factor on every flip angle), Hz, m^2/s, s; broadcast. Spin locks
         need `t1rho`. Where one of them is a cupy array, the signals are computed on its GPU.
     slice_profile : (positions,) array_like or RfPulse, optional
-        Factors on the flip angle across the slice, or the pulse that every flip angle is played with (relaxing
-        as a hard pulse at its centre); the signal is the mean over positions.
+        Factors on the flip angle across the slice, or the pulse that every flip angle is played with, centred on
+        its event; the signal is the mean over positions.
     repetitions : int or "steady"
         How often the sequence is played; the last one is returned. "steady": the periodic state, to a proven
         relative L2 distance of 1e-6 (complex128: 1e-12).
@@ -105,7 +109,7 @@ def tissue_table(
         "b1": real("b1", b1),
         "off_resonance": real("off_resonance", off_resonance),
         "diffusion": real("diffusion", diffusion),
-        "t1rho": real("t1rho", 1.0 if t1rho is None else t1rho, positive=True),
+        "t1rho": real("t1rho", t2 if t1rho is None else t1rho, positive=True),
     }
     if (values["diffusion"] < 0).any():
         raise InputError(f"diffusion: got {values['diffusion'].min():g}, expected m^2/s >= 0")
@@ -121,7 +125,7 @@ class Profile:
     """Positions across the slice, as the kernel takes them."""
 
     scales: Array  # (positions, 2): factor on b1, weight
-    tables: Array  # (positions, nodes, 6) of a shaped pulse
+    tables: Array  # (positions, nodes, 7) of a shaped pulse
     step: float  # rad between nodes; 0 = hard pulses
     mirrored: bool  # the other half of the slice is the complex conjugate: the sum is real
 
@@ -142,7 +146,8 @@ class Player:
     common: bool  # all atoms have the same flip angles, whose cosines and sines are in `values`
     passes: int
     until: float  # relative distance to the periodic state at which passes end; 0 = play them all
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any]  # of the signals
+    states: np.dtype[Any]  # the precision of the states
     device: Any = None  # a cupy device, or None for the CPU
 
     @classmethod
@@ -158,6 +163,8 @@ class Player:
         """Check the options and compile the sequence for these tissues."""
         if dtype not in TOLERANCE:
             raise InputError(f"dtype: got {dtype}, expected complex64 or complex128")
+        if isinstance(slice_profile, RfPulse):
+            _check_room(sequence, slice_profile, tissue)
         passes, until = _passes(sequence, tissue, repetitions, _PERIODIC[dtype])
         shaped = isinstance(slice_profile, RfPulse)
         program = compile_sequence(
@@ -168,10 +175,12 @@ class Player:
         )
         profile = _profile(slice_profile, program, tissue)
         values, common = _values(program, profile, tissue)
-        return cls(program, profile, values, common, passes, until, dtype, device)
+        states = np.dtype(np.complex128) if until > 0 and _drifts(sequence, tissue) else dtype
+        return cls(program, profile, values, common, passes, until, dtype, states, device)
 
     def orders(self, tissue: Array, n_states: int | None, tolerance: float | None) -> Array:
         """(atoms,) configuration orders: the given number, or what a certificate asks for."""
+        self.tolerance(tolerance)
         if n_states is not None:
             return np.full(len(tissue), whole("n_states", n_states, 1))
         return self.certificate(tissue, tolerance).needed(tissue[:, T2])
@@ -202,9 +211,9 @@ class Player:
         if self.device is not None:
             part = self.profile
             train = Train(self.program, self.values, self.common, part.scales, part.tables, part.step, part.mirrored,
-                          self.passes, self.until, self.dtype)  # fmt: skip
-            return play_on_device(train, tissue, orders, self.device)
-        out: Array = np.empty((len(tissue), len(self.program.factors)), self.dtype)
+                          self.passes, self.until, self.states)  # fmt: skip
+            return play_on_device(train, tissue, orders, self.device).astype(self.dtype, copy=False)
+        out: Array = np.empty((len(tissue), len(self.program.factors)), self.states)
         flat = out.reshape(-1).view(out.real.dtype)
         factors = np.concatenate([self.program.factors.real, self.program.factors.imag]).astype(flat.dtype)
         program, profile, values, common = self.program, self.profile, self.values, self.common
@@ -217,7 +226,7 @@ class Player:
             )  # fmt: skip
 
         blocks_of(tissue, orders, out.shape[1], work)
-        return out
+        return out.astype(self.dtype, copy=False)
 
 
 def blocks_of(tissue: Array, orders: Array, frames: int, work: Callable[[Array, Array, Array], None]) -> None:
@@ -264,12 +273,38 @@ def _passes(sequence: Sequence, tissue: Array, repetitions: int | str, distance:
         return whole("repetitions", repetitions, 1), 0.0
     if sequence.duration <= 0:
         raise InputError("repetitions: a sequence that takes no time has no steady state; add delays")
-    slowest = float(tissue[:, [T1, T2]].max(initial=0))
+    slowest = float(tissue[:, [T1, T2, T1RHO]].max(initial=0))
     return math.ceil((math.log(1 / distance) + 10) * slowest / sequence.duration) + 1, distance
 
 
+def _drifts(sequence: Sequence, tissue: Array) -> bool:
+    """Whether single precision is too coarse for a periodic state: one pass relaxes too little of what it rounds."""
+    slowest = float(tissue[:, [T1, T2, T1RHO]].max(initial=0))
+    return slowest > 0 and -math.expm1(-sequence.duration / slowest) < _COARSE
+
+
+def _check_room(sequence: Sequence, pulse: RfPulse, tissue: Array) -> None:
+    """Warn of pulses that last too long for the model: beyond their echo time, or beyond T2."""
+    table = pulse_table(sequence)
+    played = table.flip_angle != 0
+    room = 2 * np.nanmin(table.echo_time[played], initial=math.inf)
+    if room < pulse.duration * (1 - 1e-9):
+        warnings.warn(
+            f"slice_profile: a pulse of {pulse.duration:g} s ends after the readout that comes {room / 2:g} s after "
+            "its centre; give the duration that was played",
+            stacklevel=4,
+        )
+    shortest = float(tissue[:, T2].min(initial=math.inf))
+    if shortest < pulse.duration:
+        warnings.warn(
+            f"slice_profile: T2 of {shortest:g} s is shorter than the pulse ({pulse.duration:g} s), whose relaxation "
+            "is modelled to first order: such signals are a few percent off",
+            stacklevel=4,
+        )
+
+
 def _profile(slice_profile: npt.ArrayLike | RfPulse | None, program: Program, tissue: Array) -> Profile:
-    none = np.zeros((1, 4, 6))
+    none = np.zeros((1, 4, 7))
     if not isinstance(slice_profile, RfPulse):
         factors = np.atleast_1d(real("slice_profile", 1.0 if slice_profile is None else slice_profile))
         if factors.ndim != 1 or len(factors) == 0:
@@ -284,6 +319,8 @@ def _profile(slice_profile: npt.ArrayLike | RfPulse | None, program: Program, ti
     half = program.one_axis and slice_profile.is_mirrored
     flips = program.value[program.code == SHAPED, 2]
     largest = float(flips.max(initial=0.0) * tissue[:, B1].max(initial=0))
+    if largest > _LARGEST_FLIP:
+        raise InputError(f"sequence: a flip angle reaches {largest:.4g} rad with b1; angles are in radians")
     tables = rotation_table(slice_profile, largest, _FLIP_STEP, half)
     weights = np.ones(len(tables))
     if half:

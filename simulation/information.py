@@ -12,6 +12,7 @@ from .pulses import RfPulse
 from .sequence import Sequence
 from .tangents import signals_and_derivatives
 
+_BLIND = 1e-10  # change of the signal with a parameter's whole value, relative: rounding
 _SINGULAR = 1e-12  # of the scaled information: no information at all
 _PARAMETERS = {"t1": kernels.R1, "t2": kernels.R2, "b1": kernels.B1, "off_resonance": kernels.OFF_RESONANCE}
 
@@ -37,8 +38,8 @@ def jacobian(
     parameters : tuple of "t1", "t2", "b1", "off_resonance"
         What to differentiate by, each once.
     t1, t2, b1, off_resonance, slice_profile, repetitions, n_states, tolerance, dtype
-        As in :func:`mrf.simulate`. The tolerance is that of the signal: derivatives lose about ten times as
-        much, so that its default here is a tenth of simulate's.
+        As in :func:`mrf.simulate`; worked out on the CPU, whatever the arrays. The tolerance is that of the
+        signal: derivatives lose about ten times as much, so that its default here is a tenth of simulate's.
 
     Returns
     -------
@@ -119,7 +120,7 @@ def cramer_rao_bound(
     Parameters
     ----------
     parameters
-        What is estimated, as in :func:`jacobian`; everything else is known.
+        What is estimated, as in :func:`jacobian`; the rest is known.
     t1, t2, b1, off_resonance, slice_profile, repetitions
         As in :func:`mrf.simulate`.
     noise_std : float
@@ -127,8 +128,7 @@ def cramer_rao_bound(
 
     Returns
     -------
-    {name: (*broadcast shape) float64}
-        Standard deviations in the parameters' units; infinite where the signal does not determine them.
+    {name: (*broadcast shape) float64}, in the parameters' units; infinite where the signal does not determine them.
 
     Raises
     ------
@@ -151,6 +151,10 @@ def cramer_rao_bound(
         sequence, parameters, t1=t1, t2=t2, b1=b1, off_resonance=off_resonance, slice_profile=slice_profile,
         repetitions=repetitions, tolerance=1e-6, dtype="complex128",
     )  # fmt: skip
+    size = {"t1": t1, "t2": t2, "b1": 1.0, "off_resonance": 1 / max(sequence.duration, 1e-12)}
+    known = np.stack([np.broadcast_to(np.asarray(size[name], float), signal.shape[:-1]) for name in parameters])
+    silent = np.linalg.norm(by, axis=-1) * known <= _BLIND * np.linalg.norm(signal, axis=-1)
+    by = np.where(silent[..., None], 0, by)  # what is left of rounding determines nothing
     information = fisher_information(signal, by) / noise_std**2
     unit = np.sqrt(np.diagonal(information, axis1=-2, axis2=-1))
     unit = np.where(unit > 0, unit, 1)
@@ -158,7 +162,7 @@ def cramer_rao_bound(
     blind = (values <= _SINGULAR)[..., None, :] & (vectors**2 > _SINGULAR)
     terms = np.where(blind, np.inf, vectors**2 / np.maximum(values, _SINGULAR)[..., None, :])
     variance = terms.sum(axis=-1) / unit**2
-    return {name: np.sqrt(variance[..., i]) for i, name in enumerate(parameters)}
+    return {name: np.where(silent[i], np.inf, np.sqrt(variance[..., i])) for i, name in enumerate(parameters)}
 
 
 def fisher_information(signals: Array, derivatives: Array) -> Array:

@@ -191,7 +191,7 @@ def phase(tissue: Array, wait: float, turns: float, work: Array, posted: bool) -
 def _shaped(table: Array, step: float, flip: float, tissue: Array, work: Array) -> None:
     """What a shaped pulse does to each lane, into `work`: cosine and sine of flip, phases, relaxation.
 
-    `table` (nodes, 6): see :func:`.rotation_table`. Four nodes around each flip angle are interpolated by a cubic.
+    `table` (nodes, 7): see :func:`.rotation_table`. Four nodes around each flip angle are interpolated by a cubic.
     """
     first, b1 = _SHAPE * LANES, B1 * LANES
     for lane in range(LANES):
@@ -229,9 +229,13 @@ def _before_shaped(cosine: Any, sine: Any, work: Array) -> Any:
 
 
 @numba.njit(**COMPILE)
-def _relaxing(cosine: Any, tissue: Array, work: Array) -> Any:
-    """Cosines across the axis and along z with the relaxation during a shaped pulse, to first order."""
-    excess = cast(load(tissue, at(R2)) - load(tissue, at(R1)), work)
+def _relaxing(cosine: Any, tissue: Array, work: Array, duration: float) -> Any:
+    """Cosines across the axis and along z with the relaxation during a shaped pulse of `duration`.
+
+    To first order in (R2 - R1) times the duration, which is kept below 1 where it is large: 1 - exp(-x).
+    """
+    excess = (load(tissue, at(R1)) - load(tissue, at(R2))) * spread(duration, tissue)
+    excess = cast(-exponentials(excess)[1] * spread(1 / duration, tissue), work)
     return fma(excess, load(work, at(_SHAPE + 6)), cosine), fma(excess, load(work, at(_SHAPE + 7)), cosine)
 
 
@@ -318,7 +322,7 @@ def play(
                 cosine, sine = flip_of(kind, common, value, op, tissue, work)
                 half, across = decay * spread(0.5, p), cosine
                 if kind == SHAPED:
-                    across, cosine = _relaxing(cosine, tissue, work)
+                    across, cosine = _relaxing(cosine, tissue, work, table[0, 6])
                 rotate(p, q, z, lower * channels, upper * channels, 0, rows, half, keep, recovery, across, cosine, sine)
             else:
                 _act(kind, first, second, p, q, z, lower * channels, upper * channels, rows,
@@ -370,7 +374,7 @@ def _is_periodic(excess: Any, record: Array, rows: int, tissue: Array, duration:
     energy = spread(0.0, record)
     for row in range(rows):
         energy = fma(load(record, at(row)), load(record, at(row)), energy)
-    slowest = -larger(-load(tissue, at(R1)), -load(tissue, at(R2)))
+    slowest = -larger(larger(-load(tissue, at(R1)), -load(tissue, at(R2))), -load(tissue, at(R1RHO)))
     closing = cast(exponentials(slowest * spread(-duration, tissue))[1], record)
     allowed = energy * (closing * closing) * spread(tolerance * tolerance, record)
     return bool(largest(excess * spread(rows, record) - allowed) <= 0)

@@ -12,6 +12,7 @@ from ..core.arrays import Array, freeze, whole
 from ..core.errors import InputError
 
 _SAMPLES = 256  # of a designed pulse
+_NODES = 64  # flip angles tabulated together
 
 
 def cayley_klein(b1: Array, dwell: float, frequency: npt.ArrayLike) -> tuple[Array, Array]:
@@ -96,7 +97,15 @@ class RfPulse:
 
     def __post_init__(self) -> None:
         """Check the values and fill in what is derived from the shape."""
-        shape = np.atleast_1d(np.asarray(self.shape, np.complex128))
+        try:
+            shape = np.atleast_1d(np.asarray(self.shape, np.complex128))
+            for name in ("duration", "bandwidth", "extent", "rephasing"):
+                value = getattr(self, name)
+                object.__setattr__(self, name, None if value is None else float(value))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"RF pulse: {error}; expected numbers") from error
+        if self.rephasing is not None and not math.isfinite(self.rephasing):
+            raise InputError(f"RF pulse: rephasing is {self.rephasing}, expected a finite share of the moment")
         if shape.ndim != 1 or shape.size == 0 or not np.isfinite(shape).all():
             raise InputError(f"RF pulse: got a shape array {shape.shape}, expected (samples,) finite values")
         if abs(shape.sum()) < 1e-6 * np.abs(shape).sum() or not shape.any():
@@ -148,7 +157,13 @@ class RfPulse:
         filters = {"linear_phase": "ls", "minimum_phase": "min"}
         if kind not in kinds or filter_type not in filters:
             raise InputError(f"RF pulse: got {kind!r}, {filter_type!r}; expected one of {[*kinds]} and of {[*filters]}")
-        shape = design.dzrf(_SAMPLES, time_bandwidth, kinds[kind], filters[filter_type], ripple, ripple)
+        try:
+            shape = design.dzrf(_SAMPLES, time_bandwidth, kinds[kind], filters[filter_type], ripple, ripple)
+        except ValueError as error:
+            raise InputError(
+                f"RF pulse: no such pulse can be designed with time-bandwidth {time_bandwidth:g} and ripple {ripple:g} "
+                f"({error}); a time-bandwidth product of 2 to 16 and a ripple of 0.01 are usual"
+            ) from error
         return cls(np.asarray(shape), duration, time_bandwidth / duration, None, n_positions, extent)
 
     @property
@@ -246,15 +261,19 @@ class RfPulse:
 
 @lru_cache(maxsize=32)
 def _tabulate(pulse: RfPulse, largest: float, step: float, half: bool) -> Array:
-    flips = step * np.arange(math.ceil(largest / step) + 3)[None, :]
     positions = (pulse.positions[pulse.n_positions // 2 :] if half else pulse.positions)[:, None]
-    alpha, beta = pulse.rotation(flips, positions)
-    parts = [alpha.real, alpha.imag, (1j * beta).real, (1j * beta).imag, *pulse.relaxation(flips, positions)]
-    return freeze(np.stack(parts, axis=-1))
+    nodes = math.ceil(largest / step) + 3
+    table = np.full((len(positions), nodes, 7), pulse.duration)
+    for first in range(0, nodes, _NODES):  # all at once would take gigabytes for large flip angles
+        flips = step * np.arange(first, min(first + _NODES, nodes))[None, :]
+        alpha, beta = pulse.rotation(flips, positions)
+        parts = [alpha.real, alpha.imag, (1j * beta).real, (1j * beta).imag, *pulse.relaxation(flips, positions)]
+        table[:, first : first + _NODES, :6] = np.stack(parts, axis=-1)
+    return freeze(table)
 
 
 def rotation_table(pulse: RfPulse, largest: float, step: float, half: bool) -> Array:
-    """(positions, nodes, 6): alpha and i beta (real, imaginary) and the two elements of :meth:`RfPulse.relaxation`.
+    """(positions, nodes, 7): alpha, i beta (real, imaginary), the elements of :meth:`RfPulse.relaxation`, duration.
 
     At flip angles 0, `step`, 2 `step`, ... up to beyond `largest`.
 
@@ -295,7 +314,7 @@ def hann_sinc_profile(time_bandwidth: float = 4.0, n_positions: int = 15, extent
     ----------
     Pauly, Nishimura and Macovski 1989, doi:10.1016/0022-2364(89)90265-5
     """
-    if not (time_bandwidth > 0 and n_positions >= 1 and extent > 0):
+    if not (0 < time_bandwidth < math.inf and n_positions >= 1 and 0 < extent < math.inf):
         raise InputError(
             f"slice profile: got time-bandwidth {time_bandwidth}, {n_positions} positions, extent {extent}; "
             "expected positive values"

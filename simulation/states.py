@@ -16,6 +16,8 @@ _RUNG = 1.15  # each number of orders that is tried over the one before
 _FEWEST = 3
 _NODES = 16  # of T2
 _PROBES = 8, 16, 32  # atoms of a node if at most one, two or more parameters vary besides T2
+_ALL = 256  # atoms that are all probes
+_SILENT = 1e-25  # norm of no signal
 _TOGETHER = 32  # probes that are simulated together: one vector of the kernel
 
 Run = Callable[[Array, int], Array]  # (atoms, ...) tissue, orders -> (atoms, frames) signals
@@ -90,10 +92,11 @@ def _climb(
 ) -> tuple[Array, Array, int]:
     """Orders each probe needs, from `rung` on, its relative error with them, and the reference's orders."""
     signal, reference = _reference(program, probes, passes, tolerance, run)
-    norm = np.maximum(np.linalg.norm(signal, axis=1), 1e-300)
+    norm = _norms(signal)
+    norm[norm < _SILENT] = np.inf  # no signal, nothing to be wrong
     needed, error = np.full(len(probes), reference), np.zeros(len(probes))
     while rung < reference and (needed == reference).any():
-        off = np.linalg.norm(run(probes, rung) - signal, axis=1) / norm
+        off = _norms(run(probes, rung) - signal) / norm
         enough = (off <= _SHARE * tolerance) & (needed == reference)
         needed[enough], error[enough] = rung, off[enough]
         rung = max(rung + 1, math.ceil(rung * _RUNG))
@@ -104,16 +107,30 @@ def _reference(program: Program, probes: Array, passes: int, tolerance: float, r
     longest = float(probes[:, 1].max())
     orders = surviving_orders(program, longest, _SURVIVING * tolerance, passes)
     signal = run(probes, orders)
-    weakest = float(np.linalg.norm(signal, axis=1).min())
+    norms = _norms(signal)
+    weakest = float(norms[norms >= _SILENT].min(initial=1.0))
     if weakest < 1 and orders <= program.span * passes:  # the tolerance is relative to the signal
         orders = surviving_orders(program, longest, _SURVIVING * tolerance * weakest, passes)
         signal = run(probes, orders)
     return signal, orders
 
 
+def _norms(signals: Array) -> Array:
+    """(atoms,) float64, also for signals whose squares are no single-precision numbers."""
+    norms: Array = np.linalg.norm(signals.astype(np.complex128), axis=1)
+    return norms
+
+
 def _nodes(tissue: Array) -> list[Array]:
-    """Numbers of a few atoms of about the same T2 at the ends of every parameter, for nodes of ascending T2."""
+    """Numbers of a few atoms of about the same T2 at the ends of every parameter, for nodes of ascending T2.
+
+    Few atoms are all probes.
+    """
     t2 = tissue[:, 1]
+    if len(tissue) <= _ALL:
+        order = np.argsort(t2, kind="stable")
+        size = math.ceil(len(order) / _NODES)
+        return [order[i : i + size] for i in range(0, len(order), size)]
     varied = [column for column in range(tissue.shape[1]) if column != 1 and np.ptp(tissue[:, column]) > 0]
     edges = np.geomspace(t2.min(), t2.max(), _NODES + 1)
     rng = np.random.default_rng(0)
@@ -166,6 +183,13 @@ def surviving_orders(program: Program, t2: float, amplitude: float, passes: int 
     needed = spared - math.log(amplitude) * t2 if amplitude > 0 else math.inf
     whole = float(duration.sum())
     rounds = passes if whole <= 0 or not math.isfinite(needed) else min(passes, int(needed / whole) + 1)
-    cycles, duration = np.repeat(cycles[quickest], rounds), np.repeat(duration[quickest], rounds)
-    surviving = int(np.searchsorted(np.cumsum(duration), needed))
-    return min(program.span * passes, math.ceil(float(cycles[: surviving + 1].sum()) / 2)) + 1
+    cycles, duration = cycles[quickest], duration[quickest]  # each of them comes `rounds` times
+    time, played = np.cumsum(duration) * rounds, np.cumsum(cycles) * rounds
+    last_kind = int(np.searchsorted(time, needed))
+    if last_kind >= len(time):
+        most = float(played[-1]) if len(played) else 0.0
+    else:
+        before = float(time[last_kind - 1]) if last_kind else 0.0
+        times = min(rounds, int((needed - before) / duration[last_kind]) + 1)
+        most = float(played[last_kind] - (rounds - times) * cycles[last_kind])
+    return min(program.span * passes, math.ceil(most / 2)) + 1

@@ -15,9 +15,9 @@ from mrf.cli.demo import compare, table
 from mrf.cli.main import main
 from mrf.core.arrays import Array
 from mrf.io.mrd_write import write_mrd
-from mrf.io.sequences import load_pulse
+from mrf.io.sequences import load_pulse, save_sequence
 from mrf.phantom import Phantom, acquire, add_noise, brain, signals, spiral
-from mrf.pipeline import Recipe, cache_folder
+from mrf.pipeline import Recipe, cache_folder, warn_of_profile
 from mrf.report import relaxometry_norm, write_report
 
 RECIPE = "rank = 5\nslice_profile = 'none'\niterations = 12\nt1 = [0.3, 5.0, 90]\nt2 = [0.03, 2.0, 110]\n"
@@ -281,9 +281,9 @@ def test_slice_profiles_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Pa
             load_pulse(wrong)
     axes = ["--t1", "500:1500:3", "--t2", "40:120:3"]
     build = ["dictionary", "build", "--sequence", "delics_neuro", *axes, "--rank", "3", "-q"]
-    assert run(*build, "--slice-profile", "hann_sinc:4", "-o", tmp_path / "d.h5") == 0
+    assert run(*build, "--slice-profile", "hann_sinc:4:1", "-o", tmp_path / "d.h5") == 0
     made = mrf.Dictionary.load(tmp_path / "d.h5")
-    assert made.provenance["slice_profile"]["bandwidth"] == 2000
+    assert made.provenance["slice_profile"]["bandwidth"] == 4000
     assert run(*build, "-o", tmp_path / "e.h5") == 0
     assert run(*build, "--repetitions", "steady", "-o", tmp_path / "f.h5") == 0
     periodic = mrf.Dictionary.load(tmp_path / "f.h5")
@@ -291,6 +291,25 @@ def test_slice_profiles_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     other = mrf.Dictionary.load(tmp_path / "e.h5")
     assert other.provenance["slice_profile"] is None
     assert other.digest != made.digest
+
+
+def test_a_dictionary_is_not_asked_for_other_physics(
+    capsys: pytest.CaptureFixture[str], scan: Path, short_fisp: mrf.Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = mrf.build(short_fisp, mrf.Grid(t1=[0.5, 1.0, 2.0], t2=[0.05, 0.1]), rank=2)
+    flat = mrf.read_mrd(scan / "scan.h5")
+    for profile, warned in (("", True), ("hann_sinc:4", True), ("none", False)):
+        said: list[str] = []
+        with monkeypatch.context() as patched:
+            patched.setattr("mrf.pipeline.log.warning", lambda text, *_, said=said: said.append(text))
+            warn_of_profile(flat, made, Recipe(slice_profile=profile))
+        assert bool(said) == warned
+    made.save(scan / "plain.h5")
+    save_sequence(short_fisp, scan / "played.toml")
+    command: list[str | Path] = ["reconstruct", scan / "scan.h5", "--sequence", scan / "played.toml"]
+    command += ["--dictionary", scan / "plain.h5", "-o", scan / "o"]
+    assert "was built with None" in failed(capsys, *command, "--slice-profile", "hann_sinc:4")
+    assert "was built with 1, not with steady" in failed(capsys, *command, "--repetitions", "steady")
 
 
 def test_recipes(tmp_path: Path) -> None:

@@ -95,6 +95,9 @@ def test_what_is_not_determined_is_infinite() -> None:
     bound = cramer_rao_bound(s, ("t1", "t2"), t1=[1.0, 2.0], t2=0.1)
     assert np.isinf(bound["t1"]).all()
     assert np.isinf(bound["t2"]).all()
+    echoes = cramer_rao_bound(mrf.multi_spin_echo(32, 0.01), ("t1", "t2"), t1=1.0, t2=0.08)  # T1 by rounding only
+    assert np.isinf(echoes["t1"])
+    assert 0 < echoes["t2"] < 0.01
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import mrf
 from mrf import Sequence, crush, delay, dephase, invert, pulse, readout, saturate
 from mrf.simulation.bloch import simulate_isochromats
+from mrf.simulation.epg import MODEL
 from mrf.simulation.reference import simulate_reference
 
 from .conftest import relative
@@ -142,6 +143,24 @@ def test_atoms_between_silent_ends_are_looked_at() -> None:
     got = mrf.simulate(s, t1=t1, t2=0.1, b1=b1, dtype="complex128")[:, 0]
     exact = simulate_reference(s, t1, np.full(72, 0.1), b1, np.zeros(72))[:, 0]
     assert np.abs(got - exact).max() < 1e-5
+
+
+def test_silent_and_vanishing_signals_are_no_obstacle() -> None:
+    short = mrf.fisp(np.full(50, 0.3), 0.03, 0.02)
+    for tissue in ({"t2": 0.1, "b1": [0.0, 1.0]}, {"t2": [2e-4, 0.1]}):
+        got = mrf.simulate(short, t1=1.0, **tissue)
+        exact = mrf.simulate(short, t1=1.0, **tissue, dtype="complex128", n_states=60)
+        assert relative(got[1], exact[1]) < 1e-4
+
+
+def test_signals_of_the_model_are_pinned() -> None:
+    """If these change by more than rounding, raise `MODEL` in epg.py: cached dictionaries are of old signals."""
+    s = mrf.preset("jiang2015_fisp", n_frames=300)
+    hard = mrf.simulate(s, t1=1.0, t2=0.08, b1=0.9, dtype="complex128")
+    shaped = mrf.simulate(s, t1=1.0, t2=0.08, b1=0.9, slice_profile=mrf.RfPulse.hann_sinc(4), dtype="complex128")
+    assert MODEL == 2
+    assert hard[[50, 299]].imag == pytest.approx([-0.005483663, -0.116393512], rel=1e-6)
+    assert shaped[[50, 299]].imag == pytest.approx([-0.00249458, -0.083458787], rel=1e-6)
 
 
 def test_a_train_with_rare_inversions() -> None:

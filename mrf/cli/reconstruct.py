@@ -73,6 +73,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     sequence = _sequence(told, scan, given)
     if given is not None:
         check_dictionary(given, sequence, str(told.dictionary))
+        _refuse_other_physics(told, given)
         log.info("the dictionary's own grid and rank %d are used, not the recipe's", given.rank)
     dictionary = given or cached_dictionary(
         sequence,
@@ -105,3 +106,21 @@ def _sequence(told: argparse.Namespace, scan: "Scan", given: "Dictionary | None"
             raise
         log.warning("%s; taking the dictionary's sequence on trust", error)
         return given.sequence
+
+
+def _refuse_other_physics(told: argparse.Namespace, given: "Dictionary") -> None:
+    """A given dictionary has its own slice profile and repetitions: asking for others is a contradiction."""
+    from ..core.errors import InputError
+    from ..dictionaries.build import profile_inputs
+    from ..io.sequences import load_pulse
+
+    asked: dict[str, object] = {"repetitions": told.repetitions} if told.repetitions else {}
+    if told.slice_profile:
+        asked["slice_profile"] = profile_inputs(load_pulse(told.slice_profile))
+    for name, value in asked.items():
+        own = given.provenance.get(name)
+        if own != value:
+            raise InputError(
+                f"--{name.replace('_', '-')}: {told.dictionary} was built with {own}, not with {getattr(told, name)}; "
+                "leave the option out, or build the dictionary with it"
+            )

@@ -32,6 +32,7 @@ _EVENTS: dict[str, Callable[..., Event | Sequence]] = {
     )
 }  # fmt: skip
 _UNITS = {"_ms": MILLISECOND, "_deg": DEGREE}
+_LONGEST = 20.0  # s: a longer time without "_ms" was meant in milliseconds
 _MOST = 4 * math.pi  # rad: a larger angle without "_deg" was meant in degrees
 
 
@@ -81,7 +82,7 @@ def _from_table(path: str, told: dict[str, Any]) -> Sequence:
             raise FileError(f"{path}: field kind is {kind!r}, expected one of {', '.join(_KINDS)}")
         made = _call(f"{path}: {kind}", _KINDS[kind], told)
         return Sequence(made.events, name)
-    listed = told.pop("events", None)
+    listed, exact = told.pop("events", None), told.pop("units", "") == "SI"
     if told or not isinstance(listed, list) or not listed:
         wrong = f"unknown field {sorted(told)[0]!r}" if told else "no events"
         raise FileError(f"{path}: {wrong}; expected 'kind' with its arguments, or a list of 'events'")
@@ -91,11 +92,12 @@ def _from_table(path: str, told: dict[str, Any]) -> Sequence:
         kind = arguments.pop("type", None)
         if not isinstance(kind, str) or kind not in _EVENTS:
             raise FileError(f"{path}: events[{number}].type is {kind!r}, expected one of {', '.join(_EVENTS)}")
-        parts.append(_call(f"{path}: events[{number}] ({kind})", _EVENTS[kind], arguments))
+        parts.append(_call(f"{path}: events[{number}] ({kind})", _EVENTS[kind], arguments, guarded=not exact))
     return Sequence(parts, name)
 
 
-def _call(where: str, make: Callable[..., Any], told: Mapping[str, Any]) -> Any:
+def _call(where: str, make: Callable[..., Any], told: Mapping[str, Any], guarded: bool = True) -> Any:
+    """Call a builder with a table's fields; `guarded`: large numbers without a unit were meant in degrees or ms."""
     known = inspect.signature(make).parameters
     arguments: dict[str, Any] = {}
     for key, value in told.items():
@@ -108,7 +110,10 @@ def _call(where: str, make: Callable[..., Any], told: Mapping[str, Any]) -> Any:
             number = np.asarray(value, np.float64) * _UNITS.get(suffix, 1.0)
         except (TypeError, ValueError, OverflowError) as error:
             raise FileError(f"{where}: field {key!r} is {value!r}, expected a number or a list of numbers") from error
-        if name.endswith("angle") and np.abs(number).max(initial=0) > _MOST:
+        largest = np.abs(number).max(initial=0)
+        if guarded and not suffix and _suffix(name) == "_ms" and largest > _LONGEST:
+            raise FileError(f"{where}: field {key!r} reaches {largest:g} s; for milliseconds write {name}_ms")
+        if guarded and not suffix and _suffix(name) == "_deg" and largest > _MOST:
             raise FileError(
                 f"{where}: field {key!r} reaches {np.abs(number).max():g} rad; for degrees write {name}_deg"
             )
@@ -144,12 +149,12 @@ def save_sequence(sequence: Sequence, path: str | Path) -> Path:
         raise InputError(f"{path}: expected a name that ends in .toml or .json")
     rows = [_as_table(EventKind(int(kind)), first, second) for kind, first, second in sequence.events]
     if path.suffix == ".json":
-        text = json.dumps({"name": sequence.name, "events": rows}, indent=0)
+        text = json.dumps({"name": sequence.name, "units": "SI", "events": rows}, indent=0)
     else:
         entries = [
             "[[events]]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in row.items()) for row in rows
         ]
-        text = f"name = {json.dumps(sequence.name)}\n\n" + "\n\n".join(entries)
+        text = f'name = {json.dumps(sequence.name)}\nunits = "SI"\n\n' + "\n\n".join(entries)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", "utf-8")
     return path
@@ -164,7 +169,7 @@ def _as_table(kind: EventKind, first: float, second: float) -> dict[str, str | f
 def load_pulse(text: str) -> RfPulse | None:
     """The pulse of a slice profile by name: ``none``, or ``SHAPE:TIME_BANDWIDTH[:DURATION_MS]``.
 
-    SHAPE is hann_sinc or slr; the duration (default 2 ms) sets no more than the scale of the frequencies.
+    SHAPE is hann_sinc or slr; the duration is 2 ms unless given (magnetization relaxes during the pulse).
 
     Raises
     ------
