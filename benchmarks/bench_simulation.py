@@ -25,7 +25,7 @@ class Train:
 
     def __init__(self, small: bool, peer: bool = False) -> None:
         self.sequence = mrf.preset("jiang2015_fisp", n_frames=200 if small else 1000)
-        n1, n2 = (30, 20) if small else (160, 100) if peer else (250, 150)
+        n1, n2 = (30, 20) if small else (160, 100) if peer else (420, 260)
         grid = mrf.Grid(t1=mrf.log_axis(0.1, 4.0, n1), t2=mrf.log_axis(0.01, 0.5, n2))
         self.t1, self.t2 = grid.parameters["t1"], grid.parameters["t2"]
         chosen = np.random.default_rng(0).permutation(len(self.t1))[:63]

@@ -286,9 +286,8 @@ def play(
     frame, posted = 0, False
     cosine = sine = spread(0.0, p)
     for op in range(len(code)):
-        kind, wait, first, second = code[op], value[op, 0], value[op, 2], value[op, 3]
-        rows = active * channels
-        if kind == SHIFT and first > 0:
+        kind, rows = code[op], active * channels
+        if kind == SHIFT and value[op, 2] > 0:
             lower = (moved(p, 0, SPARE * channels, rows) // channels if lower == 0 else lower) - 1
             upper = (moved(q, SPARE * channels, 0, rows) if upper == SPARE else upper) + 1
             active = shift(p, q, z, lower, upper, 0, active, orders, channels)
@@ -296,13 +295,13 @@ def play(
             lower = (moved(p, SPARE * channels, 0, rows) if lower == SPARE else lower) + 1
             upper = (moved(q, 0, SPARE * channels, rows) // channels if upper == 0 else upper) - 1
             active = shift(q, p, z, upper, lower, 0, active, orders, channels)
-        elif kind == DIFFUSE and first > 0:
-            _diffuse(p, q, z, lower, upper, active, channels, tissue, second)
+        elif kind == DIFFUSE and value[op, 2] > 0:
+            _diffuse(p, q, z, lower, upper, active, channels, tissue, value[op, 3])
         elif kind == DIFFUSE:
-            _diffuse(q, p, z, upper, lower, active, channels, tissue, second)
+            _diffuse(q, p, z, upper, lower, active, channels, tissue, value[op, 3])
         elif kind == READOUT:
             if channels == 2:
-                cosine, sine = phase(tissue, wait, value[op, 1], work, posted)
+                cosine, sine = phase(tissue, value[op, 0], value[op, 1], work, posted)
             decay = load(decays, at(DECAYS * slot[op] + DECAY))
             _record(p, lower * channels, channels, decay, cosine, sine, record, frame)
             frame += 1
@@ -311,9 +310,9 @@ def play(
             decay, keep = load(decays, at(relaxed + DECAY)), load(decays, at(relaxed + KEEP))
             recovery = load(decays, at(relaxed + RECOVERY))
             if kind == SHAPED:
-                _shaped(table, step, first, tissue, work)
+                _shaped(table, step, value[op, 2], tissue, work)
             if channels == 2:
-                cosine, sine = phase(tissue, wait, value[op, 1], work, posted)
+                cosine, sine = phase(tissue, value[op, 0], value[op, 1], work, posted)
                 if kind == SHAPED:
                     cosine, sine = _before_shaped(cosine, sine, work)
                 turn(p, q, lower * 2, upper * 2, active, cosine, sine)
@@ -325,7 +324,7 @@ def play(
                     across, cosine = _relaxing(cosine, tissue, work, table[0, 6])
                 rotate(p, q, z, lower * channels, upper * channels, 0, rows, half, keep, recovery, across, cosine, sine)
             else:
-                _act(kind, first, second, p, q, z, lower * channels, upper * channels, rows,
+                _act(kind, value[op, 2], value[op, 3], p, q, z, lower * channels, upper * channels, rows,
                      decay, keep, recovery, tissue)  # fmt: skip
     return lower, upper, active
 

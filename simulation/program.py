@@ -100,11 +100,11 @@ def compile_sequence(
             wait, phase = 0.0, phase - turned
     rows.append((SETTLE, wait, phase, 0, 0, 0))
     table = np.array(rows, np.float64)
-    waits, slot = np.unique(table[:, 1], return_inverse=True)
+    waits, slot = _distinct(table[:, 1])
     return Program(
         code=table[:, 0].astype(np.int64),
         value=np.ascontiguousarray(table[:, 1:]),
-        slot=slot.reshape(-1),
+        slot=slot,
         waits=waits,
         factors=factors,
         channels=2 if turning else 1,
@@ -112,6 +112,15 @@ def compile_sequence(
         duration=sequence.duration,
         one_axis=one_axis,
     )
+
+
+def _distinct(times: Array) -> tuple[Array, Array]:
+    """Distinct values in the order in which they come, so that memory is read in order, and which one each is."""
+    values, first, which = np.unique(times, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return values[order], rank[which.reshape(-1)]
 
 
 def _common_axis(events: Array) -> float | None:
