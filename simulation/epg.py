@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, broadcast_together, real, usable_cores, whole
+from ..core.arrays import Array, aligned_empty, broadcast_together, real, usable_cores, whole
 from ..core.errors import InputError
 from .device import Train, device_of, empty, on_host, play_on_device
 from .kernels import signals
@@ -213,7 +213,7 @@ class Player:
             train = Train(self.program, self.values, self.common, part.scales, part.tables, part.step, part.mirrored,
                           self.passes, self.until, self.states)  # fmt: skip
             return play_on_device(train, tissue, orders, self.device).astype(self.dtype, copy=False)
-        out: Array = np.empty((len(tissue), len(self.program.factors)), self.states)
+        out = aligned_empty((len(tissue), len(self.program.factors)), self.states)
         flat = out.reshape(-1).view(out.real.dtype)
         factors = np.concatenate([self.program.factors.real, self.program.factors.imag]).astype(flat.dtype)
         program, profile, values, common = self.program, self.profile, self.values, self.common

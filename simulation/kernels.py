@@ -42,6 +42,7 @@ from .vectors import (
 )  # fmt: skip
 
 _WIDTH = np.uint64(LANES)
+_LARGE = 32 * 1024 * 1024  # bytes that no cache keeps
 SPARE = 64  # rows by which p and q can move before they are put back, all in the fastest cache
 R1, R2, B1, OFF_RESONANCE, DIFFUSION, R1RHO, TISSUE = 0, 1, 2, 3, 4, 5, 6  # rows of `tissue`, and how many
 _PAST, _SHAPE, SCRATCH = 0, 2, 10  # rows of `work`: phase left by the last shaped pulse; the next one; how many
@@ -401,14 +402,20 @@ def _repeat(
 
 @numba.njit(**COMPILE)
 def emit(total: Array, channels: int, only_real: bool, factors: Array, rows: Array, out: Array) -> None:
-    """Signals of 32 atoms, frames by lanes, times their factors, to the places `rows` of the flat `out`."""
+    """Signals of 32 atoms, frames by lanes, times their factors, to the places `rows` of the flat `out`.
+
+    A large `out` whose rows are whole cache lines is written past the caches, without reading it first.
+    """
     frames, step = len(factors) // 2, channels * LANES
+    streamed = frames % TILE == 0 and out.ctypes.data % 64 == 0 and out.nbytes > _LARGE
     tiled = frames - frames % TILE
     for frame in range(0, tiled, TILE):
-        if channels == 1 or only_real:
-            store_rows(total, frame * step, step, None, factors, frame, rows, out)
+        if channels == 2 and not only_real:
+            store_rows(total, frame * step, step, LANES, factors, frame, rows, out, None)
+        elif streamed:
+            store_rows(total, frame * step, step, None, factors, frame, rows, out, 1)
         else:
-            store_rows(total, frame * step, step, LANES, factors, frame, rows, out)
+            store_rows(total, frame * step, step, None, factors, frame, rows, out, None)
     for frame in range(tiled, frames):
         a, b = factors[frame], factors[frames + frame]
         for lane in range(LANES):

@@ -227,13 +227,15 @@ def _transpose(builder: Any, rows: list[Any]) -> list[Any]:
 
 @intrinsic
 def store_rows(
-    typing: Any, source: Any, index: Any, step: Any, imaginary: Any, factors: Any, frame: Any, rows: Any, out: Any
-) -> Any:
+    typing: Any, source: Any, index: Any, step: Any, imaginary: Any, factors: Any, frame: Any, rows: Any, out: Any,
+    streamed: Any,
+) -> Any:  # fmt: skip
     """Write `TILE` frames of `LANES` signals, frames by lanes, into the rows of a complex array, times their factors.
 
     ``source[index + frame step + lane]`` are real parts; imaginary parts lie `imaginary` further (0: there are none).
     `factors` are the real parts of all factors followed by the imaginary ones, `frame` is the first of the
-    tile; `rows` says where in the flat `out` (real and imaginary parts in turn) each lane's signal starts.
+    tile; `rows` says where in the flat `out` (real and imaginary parts in turn) each lane's signal starts. If
+    `streamed` is not None the lines of `out`, which must be whole cache lines, are written past the caches.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -266,10 +268,14 @@ def store_rows(
                 row = builder.load(builder.gep(data(6), [i64(group * TILE + lane)]))
                 at = builder.add(row, builder.mul(values[5], i64(2)))
                 place = builder.bitcast(builder.gep(data(7), [at]), ir.PointerType(pair))
-                builder.store(builder.shuffle_vector(a, b, mixed), place, align=align)
+                if streamed == types.none:
+                    builder.store(builder.shuffle_vector(a, b, mixed), place, align=align)
+                else:
+                    written = builder.store(builder.shuffle_vector(a, b, mixed), place, align=64)
+                    written.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
         return context.get_dummy_value()
 
-    return types.void(source, index, step, imaginary, factors, frame, rows, out), generate
+    return types.void(source, index, step, imaginary, factors, frame, rows, out, streamed), generate
 
 
 def _polynomial(single: list[float], double: list[float]) -> Any:

@@ -55,6 +55,14 @@ def real(name: str, x: object, *, positive: bool = False) -> Array:
     return a
 
 
+def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """An array to be written that starts at a cache line."""
+    kind = np.dtype(dtype)
+    room = np.empty(math.prod(shape) * kind.itemsize + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + math.prod(shape) * kind.itemsize].view(kind).reshape(shape)
+
+
 def broadcast_together(values: Mapping[str, Array]) -> tuple[Array, tuple[int, ...]]:
     """(values, elements) array of the named values broadcast to one shape, and that shape.
 
