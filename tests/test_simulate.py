@@ -243,3 +243,14 @@ def test_missing_readout_is_refused() -> None:
 def test_t2_above_t1_warns(short_fisp: Sequence) -> None:
     with pytest.warns(UserWarning, match="t2 > t1"):
         mrf.simulate(short_fisp, t1=0.1, t2=0.2)
+
+
+@pytest.mark.parametrize("frames", [1000, 997])
+def test_large_results_equal_small_ones(frames: int) -> None:
+    """Beyond 32 MB, rows of whole cache lines are written past the caches."""
+    s = mrf.preset("jiang2015_fisp", n_frames=frames)
+    t1, t2 = np.linspace(0.5, 3.0, 4300), np.linspace(0.03, 0.2, 4300)
+    large = mrf.simulate(s, t1=t1, t2=t2, n_states=3)
+    assert large.nbytes > 2**25
+    small = np.concatenate([mrf.simulate(s, t1=t1[i : i + 100], t2=t2[i : i + 100], n_states=3) for i in (0, 4200)])
+    assert np.array_equal(large[[*range(100), *range(4200, 4300)]], small)
