@@ -368,8 +368,8 @@ def _restart(p: Array, q: Array, z: Array, kept: Array, lower: int, upper: int, 
 def _is_periodic(excess: Any, record: Array, rows: int, tissue: Array, duration: float, tolerance: float) -> bool:
     """Whether what is left to change is below `tolerance` of the signal in every lane.
 
-    Two solutions of the Bloch equations approach each other at least as exp(-t / max(T1, T2)), so after a
-    change of d in one pass the periodic state is within d / (1 - exp(-duration / max(T1, T2))).
+    Two solutions of the Bloch equations approach each other at least as exp(-t / T), T the longest of T1, T2
+    and T1rho, so after a change of d in one pass the periodic state is within d / (1 - exp(-duration / T)).
     """
     energy = spread(0.0, record)
     for row in range(rows):

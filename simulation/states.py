@@ -11,7 +11,7 @@ from ..core.arrays import Array
 from .program import DIFFUSE, READOUT, SHIFT, Program
 
 _SURVIVING = 1e-3  # of the tolerance: what a single order may still bring back in the reference
-_SHARE = 0.5  # of the tolerance that probes may use; the rest is left to the atoms between them
+_SHARES = 0.5, 0.3  # of the tolerance for the probes, if at most one or more parameters vary besides T2
 _RUNG = 1.15  # each number of orders that is tried over the one before
 _FEWEST = 3
 _NODES = 16  # of T2
@@ -32,7 +32,7 @@ class Certificate:
     t2, orders : (nodes,) arrays
         T2 (s, ascending) and the orders it needs; linear in between.
     tolerance : float
-        Relative L2 error of a signal; the probes keep to half of it.
+        Relative L2 error of a signal; the probes keep to half of it or less.
     worst : (parameters,) array
         The probe that needs most: T1 (s), T2 (s), b1, off-resonance (Hz), diffusion (m^2/s), T1rho (s).
     error : float
@@ -92,12 +92,13 @@ def _climb(
 ) -> tuple[Array, Array, int]:
     """Orders each probe needs, from `rung` on, its relative error with them, and the reference's orders."""
     signal, reference = _reference(program, probes, passes, tolerance, run)
+    share = _SHARES[len(_varied(probes)) > 1]
     norm = _norms(signal)
     norm[norm < _SILENT] = np.inf  # no signal, nothing to be wrong
     needed, error = np.full(len(probes), reference), np.zeros(len(probes))
     while rung < reference and (needed == reference).any():
         off = _norms(run(probes, rung) - signal) / norm
-        enough = (off <= _SHARE * tolerance) & (needed == reference)
+        enough = (off <= share * tolerance) & (needed == reference)
         needed[enough], error[enough] = rung, off[enough]
         rung = max(rung + 1, math.ceil(rung * _RUNG))
     return needed, error, reference
@@ -131,7 +132,7 @@ def _nodes(tissue: Array) -> list[Array]:
         order = np.argsort(t2, kind="stable")
         size = math.ceil(len(order) / _NODES)
         return [order[i : i + size] for i in range(0, len(order), size)]
-    varied = [column for column in range(tissue.shape[1]) if column != 1 and np.ptp(tissue[:, column]) > 0]
+    varied = _varied(tissue)
     edges = np.geomspace(t2.min(), t2.max(), _NODES + 1)
     rng = np.random.default_rng(0)
     nodes = []
@@ -142,6 +143,12 @@ def _nodes(tissue: Array) -> list[Array]:
             others = inside[t2[inside] >= 0.8 * t2[inside].max()]
             nodes.append(_extremes(tissue, ends, others, varied, rng))
     return nodes
+
+
+def _varied(tissue: Array) -> list[int]:
+    """Columns besides T2 that are not the same for all atoms; T1rho is T2 unless it was given."""
+    columns = [0, *range(2, tissue.shape[1] - (tissue[:, -1] == tissue[:, 1]).all())]
+    return [column for column in columns if np.ptp(tissue[:, column]) > 0]
 
 
 def _extremes(tissue: Array, ends: Array, others: Array, varied: list[int], rng: np.random.Generator) -> Array:

@@ -18,7 +18,7 @@ from .conftest import relative
 from .pulseq_examples import FLIPS, FOV, SYSTEM, N, fisp_spiral, new, pp, sinc, timing, trap, write
 
 
-def same_events(sequence: mrf.Sequence, expected: Array) -> None:
+def assert_same_events(sequence: mrf.Sequence, expected: Array) -> None:
     """Compare tables; phases and flip angles are stored with 6 digits in files."""
     assert sequence.events.shape == expected.shape
     assert np.array_equal(sequence.events[:, 0], expected[:, 0])
@@ -40,7 +40,7 @@ def test_spiral_fisp_is_the_builders(tmp_path: Path) -> None:
     te = gz.flat_time / 2 + gz.fall_time + 1e-3
     expected = mrf.fisp(FLIPS, repetition, te).events[:-1]  # nothing to spoil after the last echo
     assert read.events[0, 0] == EventKind.DELAY
-    same_events(mrf.Sequence(read.events[1:]), expected)
+    assert_same_events(mrf.Sequence(read.events[1:]), expected)
     assert math.isclose(read.duration, end, abs_tol=1e-9)
     assert read.name == "a"
 
@@ -84,7 +84,7 @@ def test_cartesian_fisp(tmp_path: Path, old: bool, spoil: str) -> None:
     read = mrf.read_pulseq(write(seq, tmp_path / "a.seq", old=old))
     expected = mrf.fisp(FLIPS, repetition, te, rf_phase=quadratic).events.copy()
     expected[expected[:, 0] == EventKind.READOUT, 1] = quadratic
-    same_events(mrf.Sequence(read.events[1:]), expected[:-1])
+    assert_same_events(mrf.Sequence(read.events[1:]), expected[:-1])
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -93,7 +93,7 @@ def test_balanced_has_no_dephasing(tmp_path: Path, old: bool) -> None:
     at, end = timing(seq)
     repetition, te = np.append(np.diff(at), end - at[-1]), echo_time(seq)
     read = mrf.read_pulseq(write(seq, tmp_path / "a.seq", old=old))
-    same_events(mrf.Sequence(read.events[1:]), mrf.bssfp(FLIPS, repetition, te).events)
+    assert_same_events(mrf.Sequence(read.events[1:]), mrf.bssfp(FLIPS, repetition, te).events)
 
 
 def spin_echoes(n: int, crusher: float = 1 / 5e-3, refocusing: float = math.pi) -> Any:
@@ -122,7 +122,7 @@ def test_spin_echoes_are_the_builders(tmp_path: Path, old: bool, angle: float) -
     at, _ = timing(seq)
     read = mrf.read_pulseq(write(seq, tmp_path / "a.seq", old=old))
     expected = mrf.multi_spin_echo(4, float(at[2] - at[1]), refocusing_angle=angle)
-    same_events(mrf.Sequence(read.events[1:-1]), expected.events)
+    assert_same_events(mrf.Sequence(read.events[1:-1]), expected.events)
 
 
 def test_slices_off_centre_play_the_same(tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ def test_adiabatic_inversions_are_simulated(tmp_path: Path) -> None:
     te = gz.flat_time / 2 + gz.fall_time + 1e-3
     expected = mrf.fisp(FLIPS, repetition, te, inversion_time=at[1] - at[0], inversion_efficiency=-bloch(rf))
     assert 0.98 < -bloch(rf) < 1
-    same_events(mrf.Sequence(read.events[1:]), expected.events[:-1])
+    assert_same_events(mrf.Sequence(read.events[1:]), expected.events[:-1])
     old = mrf.read_pulseq(write(seq, tmp_path / "b.seq", old=True))
-    same_events(old, read.events)
+    assert_same_events(old, read.events)
 
 
 def test_modulated_pulses_that_do_not_invert(tmp_path: Path) -> None:
