@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array
+from ..core.arrays import Array, aligned_empty
 from ..core.errors import InputError, UnsupportedError
-from . import kernels
+from . import operations
 from .epg import Player, blocks_of, tissue_table
 from .program import LOCK
 from .pulses import RfPulse
@@ -14,7 +14,7 @@ from .tangents import signals_and_derivatives
 
 _BLIND = 1e-10  # change of the signal with a parameter's whole value, relative: rounding
 _SINGULAR = 1e-12  # of the scaled information: no information at all
-_PARAMETERS = {"t1": kernels.R1, "t2": kernels.R2, "b1": kernels.B1, "off_resonance": kernels.OFF_RESONANCE}
+_PARAMETERS = {"t1": operations.R1, "t2": operations.R2, "b1": operations.B1, "off_resonance": operations.OFF_RESONANCE}
 
 
 def jacobian(
@@ -71,7 +71,7 @@ def jacobian(
     player = Player.of(sequence, tissue, slice_profile, repetitions, np.dtype(dtype))
     if (player.program.code == LOCK).any():
         raise UnsupportedError("spin_lock: derivatives are not made for spin locks; use finite differences of simulate")
-    out: Array = np.zeros((len(wanted) + 1, len(tissue), sequence.n_frames), player.dtype)
+    out = aligned_empty((len(wanted) + 1, len(tissue), sequence.n_frames), player.dtype)
     if len(tissue):
         stricter = player.tolerance(tolerance) / (10 if tolerance is None else 1)
         _play(player, wanted, tissue, player.orders(tissue, n_states, stricter), out)
@@ -89,7 +89,7 @@ def _wanted(parameters: tuple[str, ...]) -> Array:
 def _play(player: Player, wanted: Array, tissue: Array, orders: Array, out: Array) -> None:
     """Fill `out` (parameters + 1, atoms, frames)."""
     program, profile = player.program, player.profile
-    imaginary = np.append(False, (wanted == kernels.OFF_RESONANCE) & (program.channels == 1))
+    imaginary = np.append(False, (wanted == operations.OFF_RESONANCE) & (program.channels == 1))
     factors = np.where(imaginary[:, None], 1j, 1) * program.factors
 
     def work(lanes: Array, rows: Array, most: Array) -> None:

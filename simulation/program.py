@@ -19,6 +19,7 @@ from .sequence import EventKind, Sequence
 # Own values: ROTATE flip (turns), its cosine and sine; SHAPED flip (rad); INVERT, SATURATE, CRUSH factor on Z;
 # LOCK duration, amplitude; SHIFT +-1; DIFFUSE +-1, b-value.
 ROTATE, SHAPED, INVERT, SATURATE, CRUSH, SETTLE, LOCK, SHIFT, DIFFUSE, READOUT = range(10)
+VALUES = 5  # of each operation
 _PULSE = int(EventKind.PULSE)
 _ACTS = {int(EventKind.INVERT): INVERT, int(EventKind.SATURATE): SATURATE, int(EventKind.CRUSH): CRUSH}
 

@@ -14,30 +14,30 @@ import numba
 import numpy as np
 
 from ..core.arrays import Array
-from .kernels import (
+from .kernels import emit
+from .operations import (
     B1,
     DECAY,
     DECAYS,
-    KEEP,
     OFF_RESONANCE,
     R1,
     R2,
-    RECOVERY,
     SCRATCH,
     SPARE,
     TISSUE,
     at,
-    emit,
+    decayed,
+    dephase,
+    factors,
     flip_of,
-    moved,
+    move,
     phase,
     relax,
     scale,
-    shift,
     turn,
-)
-from .program import INVERT, READOUT, ROTATE, SETTLE, SHIFT
-from .vectors import COMPILE, LANES, cast, empty, fma, load, spread, store
+)  # fmt: skip
+from .program import INVERT, READOUT, ROTATE, SETTLE, SHIFT, VALUES
+from .vectors import COMPILE, INLINE, LANES, Memory, cast, empty, fma, load, memory, spread, store
 
 _WIDTH = np.uint64(LANES)
 _TURN = 2 * np.pi
@@ -45,8 +45,8 @@ _TURN = 2 * np.pi
 
 @numba.njit(**COMPILE)
 def _take_up(
-    wanted: int, p: Array, q: Array, z: Array, lower: int, upper: int, length: int, orders: int, rows: int, set_: int,
-    waited: Any,
+    wanted: int, p: Memory, q: Memory, z: Memory, lower: int, upper: int, length: int, orders: int, rows: int,
+    set_: int, waited: Any,
 ) -> None:  # fmt: skip
     """Add what waiting does to the derivative `set_`, in terms of the states before they relax.
 
@@ -67,7 +67,9 @@ def _take_up(
 
 
 @numba.njit(**COMPILE)
-def _take_up_turn(p: Array, q: Array, lower: int, upper: int, length: int, active: int, set_: int, waited: Any) -> None:
+def _take_up_turn(
+    p: Memory, q: Memory, lower: int, upper: int, length: int, active: int, set_: int, waited: Any
+) -> None:
     """The same for precession of complex states, in terms of the states after it: i 2 pi time times them."""
     for k in range(active):
         i, j = at(lower + 2 * k), at(upper + 2 * k)
@@ -78,26 +80,27 @@ def _take_up_turn(p: Array, q: Array, lower: int, upper: int, length: int, activ
         store(q, b + _WIDTH, fma(-waited, load(q, j), load(q, b + _WIDTH)))
 
 
-@numba.njit(**COMPILE)
+@numba.njit(**INLINE)
 def _put(
-    p: Array, q: Array, z: Array, i: Any, j: Any, m: Any, half: Any, between: Any, turned: Any, stored: Any
+    p: Memory, q: Memory, z: Memory, i: Any, j: Any, m: Any, half: Any, between: Any, turned: Any, stored: Any
 ) -> None:
     """Write one rotated order of one set."""
-    store(p, i, fma(half, between, turned))
-    store(q, j, fma(-half, between, turned))
+    across = half * between
+    store(p, i, turned + across)
+    store(q, j, turned - across)
     store(z, m, stored)
 
 
 @numba.njit(**COMPILE)
 def _rotate_all(
-    sets: tuple[int, int, int, int], p: Array, q: Array, z: Array, lower: int, upper: int, long: int, deep: int,
-    rows: int, half: Any, keep: Any, cosine: Any, sine: Any, by_t1: Any, by_t2: Any, by_turn: Any, flip: Any,
+    sets: tuple[int, int, int, int], p: Memory, q: Memory, z: Memory, lower: int, upper: int, long: int, deep: int,
+    rows: int, relaxed: Any, cosine: Any, sine: Any, by_t1: Any, by_t2: Any, by_turn: Any, flip: Any,
 ) -> None:  # fmt: skip
     """Relax and rotate all sets, in one pass over the orders: each derivative takes up its share of the states.
 
     `sets`: see :func:`_places`. `by_turn` is 0 for complex states: they take precession up when they turn.
     """
-    cp, sp, cz, sz = cosine * half, sine * half, cosine * keep, sine * keep
+    half, cp, sp, cz, sz = factors(relaxed, cosine, cosine, sine)
     i, j, m, far, deeper = at(lower), at(upper), at(0), at(long), at(deep)
     s1, s2, sw, sb = np.uint64(sets[0]), np.uint64(sets[1]), np.uint64(sets[2]), np.uint64(sets[3])
     for _ in range(rows):
@@ -128,10 +131,11 @@ def _rotate_all(
 
 @numba.njit(**COMPILE)
 def _recover_all(
-    sets: tuple[int, int, int, int], p: Array, q: Array, z: Array, lower: int, upper: int, long: int, deep: int,
-    keep: Any, recovery: Any, cosine: Any, sine: Any, by_t1: Any, flip: Any,
+    sets: tuple[int, int, int, int], p: Memory, q: Memory, z: Memory, lower: int, upper: int, long: int, deep: int,
+    relaxed: Any, cosine: Any, sine: Any, by_t1: Any, flip: Any,
 ) -> None:  # fmt: skip
     """Add what recovered along z before the rotation, and its derivatives with respect to T1 and b1."""
+    _, keep, recovery = relaxed
     for part in range(3):
         set_ = 0 if part == 0 else sets[0] if part == 1 else sets[3]
         if part > 0 and set_ == 0:
@@ -149,15 +153,15 @@ def _recover_all(
 
 @numba.njit(**COMPILE)
 def _read(
-    wanted: Array, p: Array, row: int, length: int, channels: int, decay: Any, cosine: Any, sine: Any, waited: Array,
-    record: Array, frame: int, size: int,
+    sets: tuple[int, int, int, int], n_sets: int, p: Memory, row: int, length: int, channels: int, decay: Any,
+    cosine: Any, sine: Any, waited: Memory, record: Memory, frame: int, size: int,
 ) -> None:  # fmt: skip
     """The signal and its derivatives after the pending time and phase; `waited` holds time / T2^2 and 2 pi time."""
     real = decay * load(p, at(row))
     imaginary = decay * load(p, at(row + channels - 1))
     if channels == 2:
         real, imaginary = cosine * real - sine * imaginary, cosine * imaginary + sine * real
-    for set_ in range(len(wanted) + 1):
+    for set_ in range(n_sets):
         out = set_ * size + frame * channels
         if set_ == 0:
             a, b = real, imaginary
@@ -165,80 +169,62 @@ def _read(
             a, b = decay * load(p, at(row + set_ * length)), decay * load(p, at(row + set_ * length + channels - 1))
             if channels == 2:
                 a, b = cosine * a - sine * b, cosine * b + sine * a
-            if wanted[set_ - 1] == R2:
+            if set_ == sets[1]:
                 a, b = fma(load(waited, at(0)), real, a), fma(load(waited, at(0)), imaginary, b)
-            elif wanted[set_ - 1] == OFF_RESONANCE and channels == 2:
+            elif set_ == sets[2] and channels == 2:
                 a, b = fma(-load(waited, at(1)), imaginary, a), fma(load(waited, at(1)), real, b)
-            elif wanted[set_ - 1] == OFF_RESONANCE:
+            elif set_ == sets[2]:
                 a = fma(load(waited, at(1)), real, a)
         store(record, at(out), a)
         if channels == 2:
             store(record, at(out + 1), b)
 
 
-@numba.njit(**COMPILE)
-def _shift_all(
-    wanted: Array, p: Array, q: Array, z: Array, lower: int, upper: int, length: int, active: int, orders: int,
-    channels: int,
-) -> int:  # fmt: skip
-    """:func:`.shift` of every set; F_0 of an imaginary derivative changes sign. Starts and lengths in orders."""
-    grown = active
-    for set_ in range(len(wanted) + 1):
+@numba.njit(**INLINE)
+def _dephase_all(
+    sets: tuple[int, int, int, int], n_sets: int, p: Memory, q: Memory, z: Memory, lower: int, upper: int, length: int,
+    active: int, orders: int, channels: int,
+) -> tuple[int, int]:  # fmt: skip
+    """One cycle that moves p one order up and q one down; returns where they start. All in orders.
+
+    F_0 of an imaginary derivative changes sign.
+    """
+    rows = active * channels
+    for set_ in range(n_sets):
+        first = set_ * length
+        if lower == 0:
+            move(p, first * channels, (first + SPARE) * channels, rows)
+        if upper == SPARE:
+            move(q, (first + SPARE) * channels, first * channels, rows)
+    lower, upper = (SPARE if lower == 0 else lower) - 1, (0 if upper == SPARE else upper) + 1
+    for set_ in range(n_sets):
         start = set_ * length
-        grown = shift(p, q, z, lower + start, upper + start, set_ * orders, active, orders, channels)
-        if channels == 1 and set_ > 0 and wanted[set_ - 1] == OFF_RESONANCE:
+        dephase(p, q, z, lower + start, upper + start, set_ * orders, active, orders, channels)
+        if channels == 1 and set_ > 0 and set_ == sets[2]:
             store(p, at(lower + start), -load(p, at(lower + start)))
-    return grown
-
-
-@numba.njit(**COMPILE)
-def _move_all(states: Array, sets: int, start: int, end: int, length: int, active: int, channels: int) -> int:
-    """:func:`.moved` of every set; returns `end`. All in orders."""
-    for set_ in range(sets):
-        moved(states, (start + set_ * length) * channels, (end + set_ * length) * channels, active * channels)
-    return end
-
-
-@numba.njit(**COMPILE)
-def _dephase(
-    wanted: Array, p: Array, q: Array, z: Array, lower: int, upper: int, length: int, active: int, orders: int,
-    channels: int,
-) -> tuple[int, int, int]:  # fmt: skip
-    """One cycle that moves p one order up and q one down; returns where they start and the active orders."""
-    sets = len(wanted) + 1
-    lower = (_move_all(p, sets, 0, SPARE, length, active, channels) if lower == 0 else lower) - 1
-    upper = (_move_all(q, sets, SPARE, 0, length, active, channels) if upper == SPARE else upper) + 1
-    return lower, upper, _shift_all(wanted, p, q, z, lower, upper, length, active, orders, channels)
+    return lower, upper
 
 
 @numba.njit(**COMPILE)
 def _turn_all(
-    wanted: Array,
-    p: Array,
-    q: Array,
-    lower: int,
-    upper: int,
-    long: int,
-    active: int,
-    wait: float,
-    cosine: Any,
-    sine: Any,
-) -> None:
+    sets: tuple[int, int, int, int], n_sets: int, p: Memory, q: Memory, lower: int, upper: int, long: int, active: int,
+    wait: float, cosine: Any, sine: Any,
+) -> None:  # fmt: skip
     """Turn all sets by the pending phase, which the derivative with respect to off-resonance takes up."""
-    for set_ in range(len(wanted) + 1):
+    for set_ in range(n_sets):
         turn(p, q, lower + set_ * long, upper + set_ * long, active, cosine, sine)
-    for set_ in range(1, len(wanted) + 1):
-        if wanted[set_ - 1] == OFF_RESONANCE:
-            _take_up_turn(p, q, lower, upper, long, active, set_, spread(_TURN * wait, p))
+    if sets[2] > 0:
+        _take_up_turn(p, q, lower, upper, long, active, sets[2], spread(_TURN * wait, p))
 
 
 @numba.njit(**COMPILE)
 def _act_all(
-    kind: int, factor: float, sets: tuple[int, int, int, int], n_sets: int, p: Array, q: Array, z: Array, lower: int,
-    upper: int, long: int, deep: int, rows: int, decay: Any, keep: Any, recovery: Any, by_t1: Any, by_t2: Any,
+    kind: int, factor: float, sets: tuple[int, int, int, int], n_sets: int, p: Memory, q: Memory, z: Memory, lower: int,
+    upper: int, long: int, deep: int, rows: int, relaxed: Any, by_t1: Any, by_t2: Any,
     by_turn: Any,
 ) -> None:  # fmt: skip
     """Relax all sets, then play what is no pulse: inversion, saturation, spoiler or nothing."""
+    decay, keep, recovery = relaxed
     if sets[0] > 0:
         _take_up(R1, p, q, z, lower, upper, long, deep, rows, sets[0], by_t1)
     if sets[1] > 0:
@@ -271,55 +257,54 @@ def _places(wanted: Array) -> tuple[int, int, int, int]:
 
 @numba.njit(**COMPILE)
 def _play(
-    wanted: Array, code: Array, value: Array, slot: Array, decays: Array, tissue: Array, common: bool, orders: int,
-    channels: int, lower: int, upper: int, active: int, p: Array, q: Array, z: Array, length: int, scaling: float,
-    work: Array, waited: Array, record: Array, size: int,
+    sets: tuple[int, int, int, int], n_sets: int, n_ops: int, code: Memory, value: Memory, slot: Memory, decays: Memory,
+    tissue: Memory, common: bool, orders: int, channels: int, lower: int, upper: int, active: int, p: Memory, q: Memory,
+    z: Memory, length: int, scaling: float, work: Memory, waited: Memory, record: Memory, size: int,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Pass once through the program with 32 atoms; returns where p and q start and the active orders."""
-    frame, n_sets, sets = 0, len(wanted) + 1, _places(wanted)
-    nothing, long, deep = spread(0.0, p), length * channels, orders * channels
-    cosine = sine = nothing
-    for op in range(len(code)):
-        kind, wait, first = code[op], value[op, 0], value[op, 2]
-        if kind == SHIFT and first > 0:
-            lower, upper, active = _dephase(wanted, p, q, z, lower, upper, length, active, orders, channels)
-        elif kind == SHIFT:
-            upper, lower, active = _dephase(wanted, q, p, z, upper, lower, length, active, orders, channels)
+    frame, nothing, long, deep = 0, spread(0.0, p), length * channels, orders * channels
+    for op in range(n_ops):
+        kind, own = code[op], VALUES * op
+        wait, first = value[own], value[own + 2]
+        if kind == SHIFT:
+            up, down, i, j = (p, q, lower, upper) if first > 0 else (q, p, upper, lower)
+            i, j = _dephase_all(sets, n_sets, up, down, z, i, j, length, active, orders, channels)
+            lower, upper = (i, j) if first > 0 else (j, i)
+            active = min(active + 1, orders)
         elif kind == READOUT:
             rate, read = cast(load(tissue, at(R2)), p), load(decays, at(DECAYS * slot[op] + DECAY))
             store(waited, at(0), rate * rate * spread(wait, p))
             store(waited, at(1), spread(_TURN * wait, p))
+            cosine, sine = nothing, nothing
             if channels == 2:
-                cosine, sine = phase(tissue, wait, value[op, 1], work, False)
-            _read(wanted, p, lower * channels, long, channels, read, cosine, sine, waited, record, frame, size)
+                cosine, sine = phase(tissue, wait, value[own + 1], work, False)
+            _read(sets, n_sets, p, lower * channels, long, channels, read, cosine, sine, waited, record, frame, size)
             frame += 1
         else:
-            relaxed = DECAYS * slot[op]
-            decay, keep = load(decays, at(relaxed + DECAY)), load(decays, at(relaxed + KEEP))
-            recovery = load(decays, at(relaxed + RECOVERY))
+            relaxed = decayed(decays, slot[op])
             by_t1, by_t2 = cast(load(tissue, at(R1)), p), cast(load(tissue, at(R2)), p)
             by_t1, by_t2 = by_t1 * by_t1 * spread(wait, p), by_t2 * by_t2 * spread(wait, p)
             i, j, by_turn = lower * channels, upper * channels, nothing
             if channels == 2:
-                cosine, sine = phase(tissue, wait, value[op, 1], work, False)
-                _turn_all(wanted, p, q, i, j, long, active, wait, cosine, sine)
+                cosine, sine = phase(tissue, wait, value[own + 1], work, False)
+                _turn_all(sets, n_sets, p, q, i, j, long, active, wait, cosine, sine)
             else:
                 by_turn = spread(_TURN * wait, p)
             if kind == ROTATE:
-                cosine, sine = flip_of(kind, common, value, op, tissue, work)
-                flip, half = spread(_TURN * first * scaling, p), decay * spread(0.5, p)
-                _rotate_all(sets, p, q, z, i, j, long, deep, active * channels, half, keep, cosine, sine, by_t1, by_t2,
+                cosine, sine = flip_of(common, value, own, tissue, p)
+                flip = spread(_TURN * first * scaling, p)
+                _rotate_all(sets, p, q, z, i, j, long, deep, active * channels, relaxed, cosine, sine, by_t1, by_t2,
                             by_turn, flip)  # fmt: skip
-                _recover_all(sets, p, q, z, i, j, long, deep, keep, recovery, cosine, sine, by_t1, flip)
+                _recover_all(sets, p, q, z, i, j, long, deep, relaxed, cosine, sine, by_t1, flip)
             else:
-                _act_all(kind, first, sets, n_sets, p, q, z, i, j, long, deep, active * channels, decay, keep, recovery,
-                         by_t1, by_t2, by_turn)  # fmt: skip
+                _act_all(kind, first, sets, n_sets, p, q, z, i, j, long, deep, active * channels, relaxed, by_t1, by_t2,
+                         by_turn)  # fmt: skip
     return lower, upper, active
 
 
 @numba.njit(**COMPILE)
 def _restart_all(
-    sets: int, p: Array, q: Array, z: Array, kept: Array, lower: int, upper: int, long: int, deep: int, rows: int,
+    sets: int, p: Memory, q: Memory, z: Memory, kept: Memory, lower: int, upper: int, long: int, deep: int, rows: int,
     store_them: bool,
 ) -> None:  # fmt: skip
     """Keep the states of every set (`store_them`), or put the kept ones where a pass starts."""
@@ -357,34 +342,50 @@ def signals_and_derivatives(
     sets, most = len(wanted) + 1, 1
     for block in range(len(orders)):
         most = max(most, orders[block])
-    size, length = factors.shape[1] // 2 * channels, most + SPARE + 1
-    across, along = sets * length * channels * LANES, sets * most * channels * LANES
-    p, q, z, kept = empty(across, out), empty(across, out), empty(along, out), empty(3 * along, out)
-    work, waited, own = empty(SCRATCH * LANES, out), empty(2 * LANES, out), empty(TISSUE * LANES, tissue)
-    record, total = empty(sets * size * LANES, out), empty(sets * size * LANES, out)
-    decays = empty(DECAYS * len(waits) * LANES, out)
+    long, frames = (most + SPARE + 1) * channels, factors.shape[1] // 2
+    states = empty((sets * (2 * long + 4 * most * channels) + SCRATCH + 2 + DECAYS * len(waits)) * LANES, out)
+    record, total = empty(sets * frames * channels * LANES, out), empty(sets * frames * channels * LANES, out)
+    own = empty(TISSUE * LANES, tissue)
     for block in range(len(rows)):
-        deep = orders[block] * channels
-        relax(waits, tissue, block * TISSUE, decays)
         for position in range(len(scales)):
             for i in range(len(own)):
                 own[i] = tissue[block * TISSUE * LANES + i] * (scales[position, 0] if i // LANES == B1 else 1.0)
             value = values[min(position, len(values) - 1)]
-            for i in range(3 * sets * deep * LANES):
-                kept[i] = 1.0 if 2 * deep * LANES <= i < (2 * deep + 1) * LANES else 0.0
-            lower, upper, active = SPARE // 2, SPARE // 2, min(1, orders[block])
-            for _ in range(passes):
-                _restart_all(sets, p, q, z, kept, SPARE // 2 * channels, SPARE // 2 * channels, length * channels, deep,
-                             active * channels, False)  # fmt: skip
-                lower, upper, active = _play(
-                    wanted, code, value, slot, decays, own, common, orders[block], channels, SPARE // 2, SPARE // 2,
-                    active, p, q, z, length, scales[position, 0], work, waited, record, size,
-                )  # fmt: skip
-                _restart_all(sets, p, q, z, kept, lower * channels, upper * channels, length * channels, deep,
-                             active * channels, True)  # fmt: skip
-            weight = out.dtype.type(scales[position, 1])
-            for i in range(len(record)):
-                total[i] = weight * record[i] if position == 0 else total[i] + weight * record[i]
+            _play_block(wanted, code, value, slot, waits, own, common, orders[block], most, channels, passes,
+                        scales[position, 0], states, record)  # fmt: skip
+            if len(scales) > 1:
+                weight = out.dtype.type(scales[position, 1])
+                for i in range(len(record)):
+                    total[i] = weight * record[i] if position == 0 else total[i] + weight * record[i]
+        result = total if len(scales) > 1 else record
         for set_ in range(sets):
-            part = total[set_ * size * LANES : (set_ + 1) * size * LANES]
+            part = result[set_ * frames * channels * LANES : (set_ + 1) * frames * channels * LANES]
             emit(part, channels, False, factors[set_], rows[block], out[set_])
+
+
+@numba.njit(**COMPILE)
+def _play_block(
+    wanted: Array, code: Array, value: Array, slot: Array, waits: Array, tissue: Array, common: bool, orders: int,
+    most: int, channels: int, passes: int, scaling: float, states: Array, record: Array,
+) -> None:  # fmt: skip
+    """Divide `states` into p, q, z and what else is needed, and play all passes from equilibrium."""
+    sets, length, middle, deep = len(wanted) + 1, most + SPARE + 1, SPARE // 2 * channels, orders * channels
+    p, q = memory(states, 0), memory(states, at(sets * length * channels))
+    z = memory(states, at(2 * sets * length * channels))
+    along = sets * (2 * length + most) * channels
+    kept, work = memory(states, at(along)), memory(states, at(along + 3 * sets * most * channels))
+    waited = memory(states, at(along + 3 * sets * most * channels + SCRATCH))
+    decays = memory(states, at(along + 3 * sets * most * channels + SCRATCH + 2))
+    relax(waits, memory(tissue, 0), decays)
+    for row in range(3 * sets * deep):
+        store(kept, at(row), spread(1.0 if row == 2 * deep else 0.0, kept))
+    active, places = min(1, orders), _places(wanted)
+    for _ in range(passes):
+        _restart_all(sets, p, q, z, kept, middle, middle, length * channels, deep, active * channels, False)
+        lower, upper, active = _play(
+            places, sets, len(code), memory(code, 0), memory(value, 0), memory(slot, 0), decays, memory(tissue, 0),
+            common, orders, channels, SPARE // 2, SPARE // 2, active, p, q, z, length, scaling, work, waited,
+            memory(record, 0), len(record) // sets // LANES,
+        )  # fmt: skip
+        _restart_all(sets, p, q, z, kept, lower * channels, upper * channels, length * channels, deep,
+                     active * channels, True)  # fmt: skip

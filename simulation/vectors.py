@@ -11,7 +11,7 @@ Vectors live only inside kernels; their elements are float32 or float64, as the 
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -22,6 +22,8 @@ from numba.extending import intrinsic, overload, register_model
 
 LANES = 32
 COMPILE = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}, "error_model": "numpy"}
+INLINE = {**COMPILE, "forceinline": True}  # what is called for every pulse
+Memory: TypeAlias = Any  # a pointer made by `memory`
 
 
 class Vector(types.Type):
@@ -46,39 +48,50 @@ def _constant(like: Any, value: float) -> Any:
     return ir.Constant(like, [ir.Constant(like.element, value)] * like.count)
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
-    data = cgutils.create_struct_proxy(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), ir.PointerType(vector))
+@intrinsic
+def memory(typing: Any, array: Any, start: Any) -> Any:
+    """A pointer to element `start` of a flat, contiguous array, which must outlive it.
+
+    Functions that take arrays count references to them, atomically, at every call: longer than a rotation of
+    ten orders. The array must therefore be an argument of the function that asks for the pointer: what was
+    made in the function itself is freed after its last use by name.
+    """
+    pointer: Any = types.CPointer(array.dtype)  # type: ignore[attr-defined]
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        data = cgutils.create_struct_proxy(array)(context, builder, values[0]).data
+        return builder.gep(data, [values[1]])
+
+    return pointer(array, start), generate
 
 
 @intrinsic
-def load(typing: Any, array: Any, index: Any) -> Any:
-    """The vector that starts at `index` of a flat, contiguous array."""
-    vector = Vector(array.dtype)
+def load(typing: Any, pointer: Any, index: Any) -> Any:
+    """The vector that starts `index` elements after a pointer."""
+    vector = Vector(pointer.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kind = context.get_value_type(vector)
-        place = _address(context, builder, signature.args[0], values[0], values[1], kind)
-        return builder.load(place, align=array.dtype.bitwidth // 8)
+        place = builder.bitcast(builder.gep(values[0], [values[1]]), ir.PointerType(context.get_value_type(vector)))
+        return builder.load(place, align=pointer.dtype.bitwidth // 8)
 
-    return vector(array, index), generate
+    return vector(pointer, index), generate
 
 
 @intrinsic
-def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write a vector to the places that start at `index` of a flat, contiguous array."""
+def store(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
+    """Write a vector to the places that start `index` elements after a pointer."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = _address(context, builder, signature.args[0], values[0], values[1], values[2].type)
-        builder.store(values[2], place, align=array.dtype.bitwidth // 8)
+        place = builder.bitcast(builder.gep(values[0], [values[1]]), ir.PointerType(values[2].type))
+        builder.store(values[2], place, align=pointer.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(array, index, value), generate
+    return types.void(pointer, index, value), generate
 
 
 @intrinsic
 def spread(typing: Any, scalar: Any, like: Any) -> Any:
-    """A vector with the elements of an array (or vector) `like`, each of them `scalar`."""
+    """A vector with the kind of elements of a pointer, array or vector `like`, each of them `scalar`."""
     vector = like if isinstance(like, Vector) else Vector(like.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -93,7 +106,7 @@ def spread(typing: Any, scalar: Any, like: Any) -> Any:
 
 @intrinsic
 def cast(typing: Any, value: Any, like: Any) -> Any:
-    """The vector `value` with the precision of the array (or vector) `like`."""
+    """The vector `value` with the precision of a pointer, array or vector `like`."""
     vector = like if isinstance(like, Vector) else Vector(like.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:

@@ -92,6 +92,25 @@ def test_kernel_reference_and_isochromats_agree(name: str, off_resonance: float)
         assert np.abs(spins - reference[tissue]).max() < 1e-12
 
 
+@pytest.mark.parametrize("n_states", [1, 2, 3, 40])
+@pytest.mark.parametrize("seed", range(4))
+def test_pulses_with_a_gradient_between_them_in_any_order(seed: int, n_states: int) -> None:
+    """Trains of real states, whose pulses are played two by two: either direction, none to three readouts between."""
+    rng = np.random.default_rng(seed)
+    events = [invert()] if seed % 2 else []
+    for number in range(301):
+        events += [delay(rng.uniform(0.001, 0.01)), pulse(rng.uniform(0, 1.5), np.pi * rng.integers(2))]
+        for _ in range(rng.integers(4)):
+            events += [delay(0.002), readout()]
+        direction = (1, -1)[seed // 2] if number % 150 > 20 else rng.integers(-1, 2)
+        events += [dephase(direction)] if direction else [crush()] if rng.random() < 0.1 else []
+    s = Sequence(events)
+    tissue = np.array([0.3, 1.2]), np.array([0.03, 0.9]), np.array([1.0, 0.8 if seed else 1.0]), np.zeros(2)
+    reference = simulate_reference(s, *tissue, n_states=n_states)
+    got = mrf.simulate(s, t1=tissue[0], t2=tissue[1], b1=tissue[2], n_states=n_states, dtype="complex128")
+    assert np.abs(got - reference).max() < 1e-13
+
+
 @pytest.mark.parametrize("n_states", [1, 2, 7])
 def test_a_given_number_of_states_is_obeyed(n_states: int, short_fisp: Sequence) -> None:
     tissue = (np.array([1.0]), np.array([0.3]), np.ones(1), np.zeros(1))

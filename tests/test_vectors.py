@@ -11,21 +11,21 @@ from mrf import Sequence
 from mrf.core.arrays import Array
 from mrf.simulation.epg import Player, tissue_table
 from mrf.simulation.states import surviving_orders
-from mrf.simulation.vectors import LANES, cosine_sine, exponentials, load, store
+from mrf.simulation.vectors import LANES, cosine_sine, exponentials, load, memory, store
 
 
 @numba.njit
 def _exponentials(x: Any, out: Any) -> None:
-    a, b = exponentials(load(x, 0))
-    store(out, 0, a)
-    store(out, LANES, b)
+    a, b = exponentials(load(memory(x, 0), 0))
+    store(memory(out, 0), 0, a)
+    store(memory(out, 0), LANES, b)
 
 
 @numba.njit
 def _cosine_sine(x: Any, out: Any) -> None:
-    a, b = cosine_sine(load(x, 0))
-    store(out, 0, a)
-    store(out, LANES, b)
+    a, b = cosine_sine(load(memory(x, 0), 0))
+    store(memory(out, 0), 0, a)
+    store(memory(out, 0), LANES, b)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
