@@ -91,7 +91,7 @@ def _put(
     store(z, m, stored)
 
 
-@numba.njit(**COMPILE)
+@numba.njit(**INLINE)
 def _rotate_all(
     sets: tuple[int, int, int, int], p: Memory, q: Memory, z: Memory, lower: int, upper: int, long: int, deep: int,
     rows: int, relaxed: Any, cosine: Any, sine: Any, by_t1: Any, by_t2: Any, by_turn: Any, flip: Any,
@@ -129,7 +129,7 @@ def _rotate_all(
         i, j, m = i + _WIDTH, j + _WIDTH, m + _WIDTH
 
 
-@numba.njit(**COMPILE)
+@numba.njit(**INLINE)
 def _recover_all(
     sets: tuple[int, int, int, int], p: Memory, q: Memory, z: Memory, lower: int, upper: int, long: int, deep: int,
     relaxed: Any, cosine: Any, sine: Any, by_t1: Any, flip: Any,
@@ -151,7 +151,7 @@ def _recover_all(
         store(z, m, load(z, m) + stored)
 
 
-@numba.njit(**COMPILE)
+@numba.njit(**INLINE)
 def _read(
     sets: tuple[int, int, int, int], n_sets: int, p: Memory, row: int, length: int, channels: int, decay: Any,
     cosine: Any, sine: Any, waited: Memory, record: Memory, frame: int, size: int,

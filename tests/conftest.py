@@ -8,6 +8,15 @@ import mrf
 from mrf.core.arrays import Array
 
 
+def pytest_configure() -> None:
+    """Compiled kernels that are older than a file they were inlined from go: numba looks only at the caller's file."""
+    folder = Path(__file__).parents[1] / "simulation"
+    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
+    for compiled in folder.glob("__pycache__/*.nb[ic]"):
+        if compiled.stat().st_mtime < newest:
+            compiled.unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Third-party scanner data; only where it is at hand."""
