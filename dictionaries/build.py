@@ -1,21 +1,35 @@
-"""`build`: simulate a grid in blocks, find the temporal subspace, project the atoms on it."""
+"""`build`: a basis from a sample of the grid, then every atom simulated, projected on it and thrown away."""
 
 import json
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ..core.arrays import Array, memory_budget, whole
-from ..core.errors import InputError
+from ..core.arrays import Array, memory_budget, usable_cores, whole
+from ..core.errors import FileError, InputError
 from ..core.storage import digest
-from ..simulation.epg import MODEL, T2, TOLERANCE, Player, tissue_table
+from ..simulation.epg import MODEL, TOLERANCE
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import Sequence
-from .dictionary import SCHEMA, Dictionary
+from . import stream as streams
+from .dictionary import SCHEMA, Dictionary, is_dictionary, write_rows
 from .grid import Grid
+from .parts import basis_digest, part_path, read_basis, read_part, workshop, write_basis, write_part
+from .stream import PRECISION, Part, Stream, block_size, refuse_silent
+from .subspace import SAMPLE, Modes, checked_rank, modes, sample
+
+log = logging.getLogger(__name__)
+_TIMED = 4  # blocks a core that are made to tell how long all will take
+_PENDING = 2  # parts for each worker that wait in an executor's queue
 
 
 def build(
@@ -28,12 +42,11 @@ def build(
     repetitions: int | str = 1,
     n_states: int | None = None,
     memory: int | float | str | None = None,
+    path: str | Path | None = None,
+    executor: Executor | None = None,
     progress: bool = False,
 ) -> Dictionary:
-    """Simulate a dictionary and compress it to the subspace of its normalized atoms.
-
-    Signals are kept between the two passes, subspace and projection, when they fit in half of
-    `memory`, and are simulated again otherwise.
+    """Simulate a dictionary and compress it to a subspace, found on a seeded sample and judged on all atoms.
 
     Parameters
     ----------
@@ -46,12 +59,19 @@ def build(
         As in :func:`mrf.simulate`.
     memory : int or str, optional
         Budget in bytes or as text ("2GB"); None = half of what is free.
+    path : str or Path, optional
+        The dictionary is made in this file, which may be larger than memory. A build that was interrupted goes
+        on where it stopped, to the same bits; a finished file of the same inputs is returned as it is.
+    executor : concurrent.futures.Executor, optional
+        Makes the parts, in other processes or on other machines, to the same bits.
     progress : bool
 
     Raises
     ------
     InputError
-        A rank or energy that cannot be, a budget too small for one block, an atom without signal.
+        A rank or energy that cannot be, a budget too small, an atom without signal.
+    FileError
+        `path` cannot be written, or belongs to a file that is no dictionary.
 
     References
     ----------
@@ -64,15 +84,14 @@ def build(
     (3, 2)
     """
     rank, energy, n_states = _checked(sequence, grid, rank, energy, n_states)
-    stream = _Signals(sequence, grid, slice_profile, repetitions, n_states, memory_budget(memory))
-    total = len(stream.blocks) * (1 if stream.keep else 2)
-    with tqdm(total=total, desc="dictionary", unit="block", disable=None if progress else True) as bar:
-        basis, share = _subspace(stream, rank, energy, bar)
-        coefficients, norms = _project(stream, basis, bar)
     physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions, "n_states": n_states}
     inputs = dictionary_inputs(sequence, grid, rank=rank, energy=energy, **physics)
-    known = inputs | {"retained_energy": share} | _states(stream)
-    return Dictionary(stream.parameters, coefficients, norms, basis, sequence, dictionary_digest(inputs), known)
+    needed = memory_needed(sequence, grid, rank, whole_dictionary=path is None)
+    if needed > memory_budget(memory):
+        cure = "or path= to make it in a file" if path is None else "or build on a machine with more"
+        raise InputError(f"memory: {memory_budget(memory)} bytes are too few; give at least {needed} {cure}")
+    work = _Work(sequence, grid, physics, inputs, rank, energy, executor, progress)
+    return work.in_memory() if path is None else work.in_file(Path(path))
 
 
 def _checked(
@@ -111,8 +130,8 @@ def dictionary_inputs(
         "slice_profile": profile_inputs(slice_profile),
         "repetitions": repetitions,
         "n_states": n_states,
-        "tolerance": TOLERANCE[_PRECISION] if n_states is None else None,
-        "precision": _PRECISION.name,
+        "tolerance": TOLERANCE[PRECISION] if n_states is None else None,
+        "precision": PRECISION.name,
     }
 
 
@@ -128,106 +147,213 @@ def dictionary_digest(inputs: Mapping[str, Any]) -> str:
     return digest(json.dumps(inputs, sort_keys=True))
 
 
-_PRECISION = np.dtype(np.complex64)
+def memory_needed(sequence: Sequence, grid: Grid, rank: int | None, *, whole_dictionary: bool = True) -> int:
+    """Bytes that :func:`build` takes, beyond what is taken before; an unknown rank counts as 32."""
+    atoms, frames, rank = len(grid), sequence.n_frames, min(rank or 32, sequence.n_frames)
+    some, part = min(SAMPLE, atoms), min(streams.PART, atoms)
+    subspace = some * frames * 40 + 32 * min(some, frames) ** 2
+    blocks = usable_cores() * min(block_size(frames), -(-part // 32) * 32) * frames * 24
+    stretch = part * (200 + 8 * len(grid.axes) + 32 * rank)
+    result = atoms * (8 * rank + 4 + 8 * len(grid.axes)) if whole_dictionary else 0
+    return max(subspace, blocks + stretch) + 8 * len(grid.axes["t1"]) * len(grid.axes["t2"]) + result
 
 
-class _Signals:
-    """The grid's signals block by block, for two passes; kept in between where they fit half the budget."""
-
-    def __init__(
-self, sequence: Sequence, grid: Grid, slice_profile: npt.ArrayLike | RfPulse | None, repetitions: int | str,
-        n_states: int | None, budget: int,
-    ) -> None:  # fmt: skip
-        self.parameters = grid.parameters
-        self.frames = sequence.n_frames
-        fixed = 80 * self.frames**2  # Gram matrix, its eigenvectors and their workspace
-        size = min(4096, (budget - fixed) // (256 * self.frames))  # a block and what is made of it: 32 copies
-        if size < 1:
-            raise InputError(
-                f"memory: {budget} bytes are too few for the subspace of {self.frames} frames and one atom; give at "
-                f"least {fixed + 256 * self.frames}"
-            )
-        named = {"b1": 1.0, "off_resonance": 0.0} | dict(self.parameters)
-        self._tissue, _ = tissue_table(sequence, **named, diffusion=0.0, t1rho=None)
-        self._player = Player.of(sequence, self._tissue, slice_profile, repetitions, _PRECISION)
-        self.certificate = None if n_states else self._player.certificate(self._tissue, None)
-        needed = np.full(len(grid), n_states)
-        self._orders = needed if self.certificate is None else self.certificate.needed(self._tissue[:, T2])
-        order = np.argsort(self._orders, kind="stable")
-        self.blocks = [order[i : i + size] for i in range(0, len(order), size)]
-        self.keep = 8 * self.frames * len(grid) <= (budget - fixed) // 2
-        self._kept: dict[int, Array] = {}
-
-    def block(self, number: int) -> Array:
-        """(atoms, frames) signals of a block."""
-        if number in self._kept:
-            return self._kept[number]
-        atoms = self.blocks[number]
-        made = self._player.play(self._tissue[atoms], self._orders[atoms])
-        if self.keep:
-            self._kept[number] = made
-        return made
-
-    def norms(self, number: int, signals: Array) -> Array:
-        """(atoms,) norms of a block's signals; an atom without signal is refused."""
-        norms: Array = np.linalg.norm(signals, axis=1)
-        bad = ~(np.isfinite(norms) & (norms > 0))
-        if bad.any():
-            i = int(self.blocks[number][np.argmax(bad)])
-            tissue = ", ".join(f"{name} {values[i]:g}" for name, values in self.parameters.items())
-            raise InputError(
-                f"build: atom {i} ({tissue}) has norm {norms[np.argmax(bad)]}; leave such tissues out of the grid "
-                "and check the sequence"
-            )
-        return norms
+def file_size(grid: Grid, rank: int) -> int:
+    """Bytes of a dictionary's file, to a few kB."""
+    return len(grid) * (8 * rank + 4 + 8 * len(grid.axes))
 
 
-def _states(stream: _Signals) -> dict[str, Any]:
-    """What is known about the number of configuration states, for the provenance."""
-    found = stream.certificate
-    if found is None:
-        return {}
-    worst = dict(zip(("t1", "t2", "b1", "off_resonance"), map(float, found.worst), strict=False))
-    return {"states": {"t2": found.t2.tolist(), "orders": found.orders.tolist(), "compared_with": found.reference,
-                       "worst_atom": worst, "worst_error": found.error}}  # fmt: skip
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One build."""
+
+    sequence: Sequence
+    grid: Grid
+    physics: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    rank: int | None
+    energy: float
+    executor: Executor | None
+    progress: bool
+
+    def in_memory(self) -> Dictionary:
+        """The dictionary."""
+        stream, found, rank = self._start()
+        while True:
+            coefficients = np.empty((len(self.grid), rank), np.complex64)
+            norms = np.empty(len(self.grid), np.float32)
+            known = _Known()
+            for part, made in self._parts(stream, found, rank, stream.parts):
+                coefficients[part.start : part.stop], norms[part.start : part.stop] = made.coefficients, made.norms
+                known = known.with_(made)
+            if self._is_kept(known, rank, found):
+                break
+            rank += 1
+        for array in (coefficients, norms):
+            array.flags.writeable = False
+        return Dictionary(
+            self.grid.parameters, coefficients, norms, found.basis(rank), self.sequence, dictionary_digest(self.inputs),
+            self._provenance(stream, known),
+        )  # fmt: skip
+
+    def in_file(self, path: Path) -> Dictionary:
+        """The dictionary in a file, which is made from parts that are kept until it is whole."""
+        made_of = dictionary_digest(self.inputs)
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder; give the name of the file to write, e.g. {path / 'D.h5'}")
+        with workshop(path, made_of) as folder:
+            if not _is_finished(path, made_of):
+                self._make(path, folder)
+        return Dictionary.load(path)
+
+    def _make(self, path: Path, folder: Path) -> None:
+        kept = read_basis(folder, SCHEMA)
+        if kept is None:
+            stream, found, rank = self._start()
+            write_basis(folder, SCHEMA, found, rank, stream.certificate)
+        else:
+            found, rank, certificate = kept
+            stream = replace(self._stream(), certificate=certificate)
+        while True:
+            mark = basis_digest(found, rank, self._states(stream))
+            known = self._make_parts(stream, found, rank, folder, mark)
+            if self._is_kept(known, rank, found):
+                break
+            rank += 1
+            write_basis(folder, SCHEMA, found, rank, stream.certificate)
+
+        def part(number: int) -> Part:
+            made = read_part(part_path(folder, number), SCHEMA, len(stream.parts[number]), mark)
+            if made is None:
+                raise FileError(f"{part_path(folder, number)}: damaged since it was written; build again")
+            return made
+
+        def column(name: str) -> Iterator[Array]:
+            return (self.grid.some(np.arange(atoms.start, atoms.stop))[name] for atoms in stream.parts)
+
+        numbers = range(len(stream.parts))
+        rows: dict[str, Iterator[Array]] = {f"parameters.{name}": column(name) for name in self.grid.axes}
+        rows |= {"coefficients": (part(n).coefficients for n in numbers), "norms": (part(n).norms for n in numbers)}
+        write_rows(path, rows, len(self.grid), found.basis(rank), self.sequence, dictionary_digest(self.inputs),
+                   self._provenance(stream, known), folder)  # fmt: skip
+
+    def _make_parts(self, stream: Stream, found: Modes, rank: int, folder: Path, mark: str) -> "_Known":
+        """Make the parts that are not in the folder yet."""
+        sums: dict[int, _Known] = {}
+        missing = {}
+        for number, atoms in enumerate(stream.parts):
+            made = read_part(part_path(folder, number), SCHEMA, len(atoms), mark)
+            if made is None:
+                missing[atoms] = number
+            else:
+                sums[number] = _Known().with_(made)
+        if sums:
+            log.info("dictionary: %d of %d parts are there from before", len(sums), len(stream.parts))
+        for atoms, made in self._parts(stream, found, rank, list(missing)):
+            number = missing[atoms]
+            write_part(part_path(folder, number), SCHEMA, made, mark)
+            sums[number] = _Known().with_(made)
+        known = _Known()
+        for number in range(len(stream.parts)):
+            known = known.plus(sums[number])
+        return known
+
+    def _stream(self) -> Stream:
+        return Stream.of(self.sequence, self.grid, **self.physics)
+
+    def _start(self) -> tuple[Stream, Modes, int]:
+        """The stream of signals, modes and rank, from a sample."""
+        stream, numbers = self._stream(), sample(len(self.grid))
+        signals = stream.signals(numbers)
+        refuse_silent(self.grid, numbers, np.linalg.norm(signals, axis=1))
+        found = modes(signals)
+        rank = found.rank(self.energy, len(numbers) == len(self.grid)) if self.rank is None else self.rank
+        rank = checked_rank(rank, found)
+        some = range(min(len(self.grid), _TIMED * usable_cores() * block_size(self.sequence.n_frames)))
+        start = time.perf_counter()
+        stream.make(some, found, rank)
+        seconds = (time.perf_counter() - start) / len(some) * len(self.grid)
+        takes, size = memory_needed(self.sequence, self.grid, rank), file_size(self.grid, rank)
+        log.info(
+            "dictionary: %d atoms of %d frames to rank %d: about %.2g s, %.2g GB of memory, a file of %.2g GB",
+            len(self.grid), self.sequence.n_frames, rank, seconds, takes / 1e9, size / 1e9,
+        )  # fmt: skip
+        return stream, replace(found, rows=found.rows[: 2 * rank + 8]), rank
+
+    def _parts(self, stream: Stream, found: Modes, rank: int, wanted: list[range]) -> Iterator[tuple[range, Part]]:
+        """Parts as they become ready, in order."""
+        start = time.perf_counter()
+        with tqdm(total=len(wanted), desc="dictionary", unit="part", disable=None if self.progress else True) as bar:
+            for part, made in _computed(self.executor, stream, found, rank, wanted):
+                yield part, made
+                bar.update()
+        log.info("dictionary: simulated in %.2g s", time.perf_counter() - start)
+
+    def _is_kept(self, known: "_Known", rank: int, found: Modes) -> bool:
+        """Whether the energy asked for was kept; never in doubt where the rank was given."""
+        if self.rank is not None or 1 - known.lost / len(self.grid) >= self.energy or rank >= len(found.rows):
+            return True
+        log.info("dictionary: rank %d keeps less than %g of the energy of all atoms; one more", rank, self.energy)
+        return False
+
+    def _provenance(self, stream: Stream, known: "_Known") -> dict[str, Any]:
+        worst = {name: float(value[0]) for name, value in self.grid.some(np.array([known.worst[1]])).items()}
+        kept = {"retained_energy": 1 - known.lost / len(self.grid), "worst_atom": worst, "worst_lost": known.worst[0]}
+        return {**self.inputs, **kept, **self._states(stream)}
+
+    def _states(self, stream: Stream) -> dict[str, Any]:
+        """What is known about the number of configuration states, for the provenance."""
+        found = stream.certificate
+        if found is None:
+            return {}
+        worst = dict(zip(("t1", "t2", "b1", "off_resonance"), map(float, found.worst), strict=False))
+        return {"states": {"t2": found.t2.tolist(), "orders": found.orders.tolist(), "compared_with": found.reference,
+                           "worst_atom": worst, "worst_error": found.error}}  # fmt: skip
 
 
-def _gram(unit: Array) -> Array:
-    """Frames x frames Gram matrix in double precision; four times cheaper for signals on one axis."""
-    for along, across in ((unit.imag, unit.real), (unit.real, unit.imag)):
-        if not across.any():
-            values = along.astype(np.float64)
-            return values.T @ values
-    full = unit.astype(np.complex128)
-    return full.T @ full.conj()
+@dataclass(frozen=True)
+class _Known:
+    """What all atoms lost together, and the worst of them."""
+
+    lost: float = 0.0
+    worst: tuple[float, int] = (-1.0, 0)
+
+    def with_(self, part: Part) -> "_Known":
+        return self.plus(_Known(part.lost, part.worst))
+
+    def plus(self, other: "_Known") -> "_Known":
+        return _Known(self.lost + other.lost, max(self.worst, other.worst, key=lambda worst: (worst[0], -worst[1])))
 
 
-def _subspace(stream: _Signals, rank: int | None, energy: float, bar: tqdm) -> tuple[Array, float]:
-    """Leading eigenvectors of the Gram matrix as rows, real where one phase makes the signals real, and their share."""
-    gram: Array = np.zeros((stream.frames, stream.frames), np.complex128)
-    for number in range(len(stream.blocks)):
-        block = stream.block(number)
-        gram += _gram(block / stream.norms(number, block)[:, None])
-        bar.update()
-    if np.abs(gram.imag).max() <= 1e-6 * np.abs(gram).max():
-        gram = gram.real
-    values, vectors = np.linalg.eigh(gram)
-    values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
-    share = np.cumsum(values) / values.sum()
-    count = rank if rank is not None else int(np.searchsorted(share, min(energy, share[-1]))) + 1
-    rows = vectors[:, :count].T
-    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
-    rows = rows * (np.abs(largest) / largest)
-    return rows.astype(np.complex64 if np.iscomplexobj(rows) else np.float32), float(share[count - 1])
+def _computed(
+    executor: Executor | None, stream: Stream, found: Modes, rank: int, wanted: list[range]
+) -> Iterator[tuple[range, Part]]:
+    """Parts in the order wanted, here or by an executor, of which a few are under way at a time."""
+    if executor is None:
+        for part in wanted:
+            yield part, stream.make(part, found, rank)
+        return
+    left = iter(wanted)
+    under_way: list[tuple[range, Future[Part]]] = []
+    try:
+        for _ in range(len(wanted)):
+            room = _PENDING * max(usable_cores(), 16) - len(under_way)
+            under_way += [(part, executor.submit(stream.make, part, found, rank)) for part in islice(left, room)]
+            part, future = under_way.pop(0)
+            yield part, future.result()
+    finally:
+        for _, future in under_way:
+            future.cancel()
 
 
-def _project(stream: _Signals, basis: Array, bar: tqdm) -> tuple[Array, Array]:
-    """(atoms, rank) unit-norm coefficients and (atoms,) norms."""
-    atoms = len(stream.parameters["t1"])
-    coefficients, norms = np.empty((atoms, len(basis)), np.complex64), np.empty(atoms, np.float32)
-    for number, numbers in enumerate(stream.blocks):
-        projected = stream.block(number) @ basis.conj().T
-        length = stream.norms(number, projected)
-        coefficients[numbers], norms[numbers] = projected / length[:, None], length
-        bar.update(0 if stream.keep else 1)
-    return coefficients, norms
+def _is_finished(path: Path, made_of: str) -> bool:
+    """Whether `path` holds this very dictionary, whole."""
+    if not path.exists():
+        return False
+    if not is_dictionary(path):
+        raise FileError(f"{path}: is there and no dictionary; remove it or choose another name")
+    try:
+        return Dictionary.load(path).digest == made_of
+    except FileError as error:
+        log.warning("%s; making it again", error)
+        return False

@@ -1,19 +1,21 @@
 """The compressed dictionary: parameters, unit-norm coefficients, norms and the temporal basis."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from ..core.arrays import Array, as_host, freeze
 from ..core.errors import FileError, InputError
-from ..core.storage import read_hdf5, write_hdf5
+from ..core.storage import Rows, read_hdf5, write_hdf5
 from ..simulation.sequence import Sequence
 from .grid import POSITIVE
 
-SCHEMA = 1
+SCHEMA = 2
+_CHECKED = 1 << 16  # atoms whose norms are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +69,28 @@ class Dictionary:
                 raise InputError(f"dictionary: {name} is not {atoms} finite values a tissue can have")
         if not np.abs(self.basis @ self.basis.conj().T - np.eye(rank)).max() < 1e-3:
             raise InputError("dictionary: the rows of its basis are not orthonormal")
-        bad = ~(np.isfinite(self.norms) & (self.norms > 0) & np.isfinite(self.coefficients).all(axis=1))
-        bad |= ~(np.abs(np.linalg.norm(self.coefficients, axis=1) - 1) < 1e-4)
-        if bad.any():
-            i = int(np.argmax(bad))
-            tissue = ", ".join(f"{name} {values[i]:g}" for name, values in self.parameters.items())
+        bad = self._bad_atoms()
+        if len(bad):
+            tissue = ", ".join(f"{name} {values[bad[0]]:g}" for name, values in self.parameters.items())
             raise InputError(
-                f"dictionary: {int(bad.sum())} atoms are NaN, infinite or of zero norm, the first is atom {i} "
+                f"dictionary: {len(bad)} atoms are NaN, infinite or of zero norm, the first is atom {bad[0]} "
                 f"({tissue}); leave out tissues without signal and check the sequence"
             )
         for name in ("coefficients", "norms", "basis"):
             object.__setattr__(self, name, freeze(getattr(self, name)))
         object.__setattr__(self, "parameters", {name: freeze(values) for name, values in self.parameters.items()})
+
+    def _bad_atoms(self) -> Array:
+        """Numbers of atoms that are NaN, infinite, silent or not of unit norm; stretch by stretch, for mapped files."""
+        found = []
+        for start in range(0, len(self.norms), _CHECKED):
+            stretch = slice(start, start + _CHECKED)
+            norms, values = self.norms[stretch], np.ascontiguousarray(self.coefficients[stretch])
+            parts = values.view(values.real.dtype)
+            power = np.einsum("ij,ij->i", parts, parts)
+            good = np.isfinite(norms) & (norms > 0) & (np.abs(power - 1) < 2e-4)
+            found.append(start + np.flatnonzero(~good))
+        return np.concatenate(found)
 
     def __repr__(self) -> str:
         """Sizes, not values."""
@@ -126,15 +138,9 @@ class Dictionary:
         FileError
             The file cannot be written; an earlier one is untouched.
         """
-        arrays = {f"parameters.{name}": values for name, values in self.parameters.items()}
-        arrays |= {name: getattr(self, name) for name in ("coefficients", "norms", "basis")}
-        metadata = {
-            "digest": self.digest,
-            "axes": list(self.parameters),
-            "sequence": self.sequence.name,
-            "provenance": dict(self.provenance),
-        }
-        write_hdf5(path, "dictionary", SCHEMA, arrays | {"events": self.sequence.events}, metadata)
+        rows = {f"parameters.{name}": [values] for name, values in self.parameters.items()}
+        rows |= {"coefficients": [self.coefficients], "norms": [self.norms]}
+        write_rows(path, rows, len(self), self.basis, self.sequence, self.digest, self.provenance)
 
     @classmethod
     def load(cls, path: str | Path) -> "Dictionary":
@@ -158,3 +164,38 @@ class Dictionary:
             )
         except (KeyError, ValueError) as error:
             raise FileError(f"{path}: {error}; make the dictionary again") from error
+
+
+def write_rows(
+    path: str | Path,
+    rows: Mapping[str, Iterable[Array]],
+    atoms: int,
+    basis: Array,
+    sequence: Sequence,
+    made_of: str,
+    provenance: Mapping[str, Any],
+    folder: Path | None = None,
+) -> None:
+    """Write a dictionary whose arrays over atoms come in stretches: a `parameters.NAME` each, coefficients, norms.
+
+    Raises
+    ------
+    FileError
+        The file cannot be written; an earlier one is untouched.
+    """
+    names = [name.removeprefix("parameters.") for name in rows if name.startswith("parameters.")]
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {f"parameters.{name}": ((atoms,), np.float64) for name in names}
+    shapes |= {"coefficients": ((atoms, len(basis)), np.complex64), "norms": ((atoms,), np.float32)}
+    arrays = {name: Rows(*shapes[name], stretches) for name, stretches in rows.items()}
+    metadata = {"digest": made_of, "axes": names, "sequence": sequence.name, "provenance": dict(provenance)}
+    whole = arrays | {"basis": basis, "events": sequence.events}
+    write_hdf5(path, "dictionary", SCHEMA, whole, metadata, folder)
+
+
+def is_dictionary(path: Path) -> bool:
+    """Whether a file says that it is a dictionary, of any schema."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("format") == "mrf" and file.attrs.get("kind") == "dictionary")
+    except OSError:
+        return False

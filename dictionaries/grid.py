@@ -1,5 +1,6 @@
 """The grid of tissue parameters a dictionary is simulated on."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +48,8 @@ class Grid:
         Relative transmit field.
     off_resonance : (n,) array_like, optional
         Hz.
+    t2_over_t1 : (low, high)
+        Atoms whose T2 / T1 lies outside are left out.
     **axes : (n,) array_like
         Further parameters; none is handled yet.
 
@@ -59,7 +62,7 @@ class Grid:
     ------
     InputError
         An axis is empty, not ascending, not finite or not positive where it must be; an unknown name;
-        no atom with t2 <= t1.
+        no atom within `t2_over_t1`.
 
     Examples
     --------
@@ -69,6 +72,7 @@ class Grid:
     """
 
     axes: Mapping[str, Array]
+    t2_over_t1: tuple[float, float]
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Grid:
         t2: npt.ArrayLike,
         b1: npt.ArrayLike | None = None,
         off_resonance: npt.ArrayLike | None = None,
+        t2_over_t1: tuple[float, float] = (0.0, 1.0),
         **axes: npt.ArrayLike,
     ) -> None:
         if axes:
@@ -84,18 +89,19 @@ class Grid:
         given = {"t1": t1, "t2": t2, "b1": b1, "off_resonance": off_resonance}
         checked = {name: _axis(name, values) for name, values in given.items() if values is not None}
         object.__setattr__(self, "axes", checked)
+        object.__setattr__(self, "t2_over_t1", _ratio(t2_over_t1))
         if len(self) == 0:
             raise InputError(
-                f"grid: every t2 (from {checked['t2'][0]:g} s) exceeds every t1 (to {checked['t1'][-1]:g} s); "
-                "no atom is left"
+                f"grid: no atom is left: no t2 ({checked['t2'][0]:g} to {checked['t2'][-1]:g} s) is "
+                f"{self.t2_over_t1[0]:g} to {self.t2_over_t1[1]:g} times a t1 ({checked['t1'][0]:g} to "
+                f"{checked['t1'][-1]:g} s)"
             )
 
     @cached_property
-    def _kept(self) -> Array:
-        """Flat C-order node numbers of the atoms."""
-        nodes = np.meshgrid(*self.axes.values(), indexing="ij", sparse=True)
-        allowed = np.broadcast_to(nodes[1] <= nodes[0], tuple(len(axis) for axis in self.axes.values()))
-        return np.flatnonzero(allowed)
+    def _pairs(self) -> Array:
+        """Flat C-order numbers of the (t1, t2) nodes that are kept; every other axis is whole for each."""
+        t1, t2 = self.axes["t1"][:, None], self.axes["t2"]
+        return np.flatnonzero((t2 >= self.t2_over_t1[0] * t1) & (t2 <= self.t2_over_t1[1] * t1))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,18 +110,44 @@ class Grid:
 
     def __len__(self) -> int:
         """Number of atoms."""
-        return len(self._kept)
+        return len(self._pairs) * math.prod(self.shape[2:])
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """{name: (atoms,) float64}: each atom's parameters, C order, those with t2 > t1 left out."""
-        positions = np.unravel_index(self._kept, self.shape)
+        """{name: (atoms,) float64}: each atom's parameters, C order, those outside `t2_over_t1` left out."""
+        return self.some(np.arange(len(self)))
+
+    def some(self, numbers: Array) -> dict[str, Array]:
+        """{name: (n,) float64}: parameters of the atoms with these numbers, without making those of all."""
+        rest = math.prod(self.shape[2:])
+        positions = np.unravel_index(self._pairs[numbers // rest] * rest + numbers % rest, self.shape)
         return {name: axis[i] for (name, axis), i in zip(self.axes.items(), positions, strict=True)}
+
+    def outline(self, most: int = 200) -> Array:
+        """Numbers of atoms that stand for all: of up to `most` T2 the lowest, middle and highest T1, with the ends and
+        the middle of every other axis."""
+        row = self._pairs % self.shape[1]
+        order = np.argsort(row, kind="stable")
+        values, first, count = np.unique(row[order], return_index=True, return_counts=True)
+        kept = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(np.int64))
+        pairs = np.unique(np.concatenate([order[(first + part * (count - 1) // 2)[kept]] for part in range(3)]))
+        few = [np.unique([0, (n - 1) // 2, n - 1]) for n in self.shape[2:]]
+        rest = np.ravel_multi_index(np.meshgrid(*few, indexing="ij"), self.shape[2:]).reshape(-1) if few else [0]
+        numbers: Array = (pairs[:, None] * math.prod(self.shape[2:]) + np.asarray(rest)).reshape(-1)
+        return numbers
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the axes' names and values."""
-        return digest(*(part for name, axis in self.axes.items() for part in (name, axis)))
+        """SHA-256 of the axes' names and values, and of what is left out."""
+        limits = [] if self.t2_over_t1 == (0.0, 1.0) else [np.array(self.t2_over_t1)]
+        return digest(*(part for name, axis in self.axes.items() for part in (name, axis)), *limits)
+
+
+def _ratio(limits: tuple[float, float]) -> tuple[float, float]:
+    given = np.asarray(limits, np.float64)
+    if given.shape != (2,) or not 0 <= given[0] <= given[1] < np.inf or given[1] == 0:
+        raise InputError(f"grid: t2_over_t1 is {limits!r}, expected (low, high) with 0 <= low <= high")
+    return float(given[0]), float(given[1])
 
 
 def _axis(name: str, values: npt.ArrayLike) -> Array:

@@ -206,8 +206,8 @@ class Player:
             self.program, tissue, self.passes, allowed, lambda some, n: probing.play(some, np.full(len(some), n))
         )
 
-    def play(self, tissue: Array, orders: Array) -> Array:
-        """(atoms, frames) signals, on the player's device."""
+    def play(self, tissue: Array, orders: Array, threads: int | None = None) -> Array:
+        """(atoms, frames) signals, on the player's device; by so many threads (None: one a core)."""
         if self.device is not None:
             part = self.profile
             train = Train(self.program, self.values, self.common, part.scales, part.tables, part.step, part.mirrored,
@@ -225,12 +225,18 @@ class Player:
                 program.duration, self.until, common, flat,
             )  # fmt: skip
 
-        blocks_of(tissue, orders, out.shape[1], work)
+        blocks_of(tissue, orders, out.shape[1], work, threads)
         return out.astype(self.dtype, copy=False)
 
 
-def blocks_of(tissue: Array, orders: Array, frames: int, work: Callable[[Array, Array, Array], None]) -> None:
-    """Give blocks of 32 atoms of similar orders and equal b1 to `work`, one thread a core.
+def blocks_of(
+    tissue: Array,
+    orders: Array,
+    frames: int,
+    work: Callable[[Array, Array, Array], None],
+    threads: int | None = None,
+) -> None:
+    """Give blocks of 32 atoms of similar orders and equal b1 to `work`, one thread a core if not told otherwise.
 
     `work` gets what :func:`.signals` calls `tissue`, `rows` and `orders`.
     """
@@ -240,7 +246,8 @@ def blocks_of(tissue: Array, orders: Array, frames: int, work: Callable[[Array, 
     lanes = tissue[filled].transpose(0, 2, 1).copy()
     lanes[:, [T1, T2, T1RHO]] = 1 / lanes[:, [T1, T2, T1RHO]]
     rows, most = filled * (2 * frames), orders[filled].max(axis=1)
-    size = max(1, min(16, blocks // (4 * usable_cores())))
+    threads = threads or usable_cores()
+    size = blocks if threads == 1 else max(1, min(16, blocks // (4 * threads)))
     pieces = [slice(i, i + size) for i in range(0, blocks, size)]
 
     def run(piece: slice) -> None:
@@ -249,7 +256,7 @@ def blocks_of(tissue: Array, orders: Array, frames: int, work: Callable[[Array, 
     if len(pieces) == 1:
         run(pieces[0])
     else:
-        with ThreadPoolExecutor(usable_cores()) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             list(pool.map(run, pieces))
 
 

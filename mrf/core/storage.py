@@ -4,23 +4,30 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
-from .arrays import Array
+from .arrays import Array, usable_cores
 from .errors import FileError
 
 _BULK = 1 << 20  # bytes from which arrays are stored uncompressed
+_CHECKED = 1 << 20  # bytes of :class:`Rows` that share a checksum
+_MAPPED = 1 << 28  # bytes from which they are mapped when read
+_SUMS = ".crc32"
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; on leaving without an error it is synced and renamed to `path`.
+def atomic_path(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
+    """A temporary path beside `path`, or in `folder`; on leaving without an error it is synced and renamed to `path`.
 
     Raises
     ------
@@ -30,7 +37,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     suffix = "".join(path.suffixes[-2:])
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=folder or path.parent)
         os.close(handle)
     except OSError as error:
         raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
@@ -101,10 +108,27 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@dataclass(frozen=True)
+class Rows:
+    """An array that is written as its rows come, so that it need not fit in memory.
+
+    It lies in one piece in the file, with a CRC-32 for each `_CHECKED` bytes, so that it can be mapped.
+    """
+
+    shape: tuple[int, ...]
+    dtype: npt.DTypeLike
+    parts: Iterable[Array]
+
+
 def write_hdf5(
-    path: str | Path, kind: str, schema: int, arrays: Mapping[str, Array], metadata: Mapping[str, Any]
+    path: str | Path,
+    kind: str,
+    schema: int,
+    arrays: Mapping[str, Array | Rows],
+    metadata: Mapping[str, Any],
+    folder: Path | None = None,
 ) -> None:
-    """Write arrays and JSON-able metadata as one atomic, checksummed HDF5 file.
+    """Write arrays and JSON-able metadata as one atomic, checksummed HDF5 file; it grows in `folder`, if given.
 
     Raises
     ------
@@ -112,8 +136,11 @@ def write_hdf5(
         The file cannot be written; an earlier file at `path` is untouched.
     """
     text = np.frombuffer(json.dumps(metadata, sort_keys=True).encode(), np.uint8)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path, folder) as temporary, h5py.File(temporary, "w") as file:
         for name, array in {**arrays, "metadata": text}.items():
+            if isinstance(array, Rows):
+                _write_rows(file, name, array)
+                continue
             small = array.nbytes < _BULK
             filters = {"fletcher32": True, "compression": "gzip" if small else None} if array.size else {}
             if array.shape == ():
@@ -121,6 +148,47 @@ def write_hdf5(
             file.create_dataset(name, data=array, **filters)
         file.attrs.update({"format": "mrf", "kind": kind, "schema": schema})
         file.attrs["complete"] = True
+
+
+def _write_rows(file: h5py.File, name: str, rows: Rows) -> None:
+    dataset = file.create_dataset(name, rows.shape, rows.dtype)
+    if not dataset.size:
+        return
+    sums: list[int] = []
+    start, filled, sum_ = 0, 0, 0
+    for part in rows.parts:
+        part = np.ascontiguousarray(part, dataset.dtype)
+        dataset[start : start + len(part)] = part
+        start += len(part)
+        left: Any = part.reshape(-1).view(np.uint8)
+        while len(left):
+            piece, left = left[: _CHECKED - filled], left[_CHECKED - filled :]
+            sum_, filled = zlib.crc32(piece, sum_), filled + len(piece)
+            if filled == _CHECKED:
+                sums.append(sum_)
+                filled, sum_ = 0, 0
+    if start != rows.shape[0]:
+        raise ValueError(f"{name}: got {start} rows, expected {rows.shape[0]}")
+    sums += [sum_] if filled else []
+    file.create_dataset(name + _SUMS, data=np.array(sums, np.uint32), fletcher32=True)
+
+
+def _read_rows(path: Path, file: h5py.File, name: str) -> Array:
+    """An array written from :class:`Rows`, checked; mapped instead of read if it is large."""
+    dataset = file[name]
+    offset = dataset.id.get_offset()
+    if offset is None:
+        raise ValueError(f"field {name} has no data")
+    mapped = np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+    values = mapped if mapped.nbytes > _MAPPED else np.array(mapped)
+    octets: Any = values.reshape(-1).view(np.uint8)
+    sums = np.asarray(file[name + _SUMS])
+    with ThreadPoolExecutor(usable_cores()) as pool:  # zlib lets other threads run
+        found = list(pool.map(lambda i: zlib.crc32(octets[i : i + _CHECKED]), range(0, len(octets), _CHECKED)))
+    if not np.array_equal(found, sums):
+        raise ValueError(f"checksum of field {name} is wrong")
+    values.flags.writeable = False
+    return values
 
 
 def read_hdf5(path: str | Path, kind: str, schema: int) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -145,7 +213,11 @@ def read_hdf5(path: str | Path, kind: str, schema: int) -> tuple[dict[str, Array
                 raise FileError(f"{path}: schema {marks['schema']}, expected {schema}; make the file again")
             if not marks["complete"]:
                 raise FileError(f"{path}: incomplete: its writer was interrupted; make the file again")
-            arrays = {name: np.asarray(file[name]) for name in file}
+            arrays = {
+                name: _read_rows(path, file, name) if name + _SUMS in file else np.asarray(file[name])
+                for name in file
+                if not name.endswith(_SUMS)
+            }
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
     try:

@@ -1,0 +1,161 @@
+"""Parts of a dictionary on disk, so that a build that was killed goes on where it stopped."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.errors import FileError
+from ..core.storage import digest, read_hdf5, write_hdf5
+from ..simulation.states import Certificate
+from .stream import Part
+from .subspace import Modes
+
+try:
+    import fcntl
+except ImportError:  # Windows: every process works in a folder of its own, and nothing is resumed
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+SUFFIX = ".parts"
+
+
+def folder_of(path: Path, made_of: str) -> Path:
+    """Where the parts of the dictionary `path` with this digest are made."""
+    own = "" if fcntl else f".{os.getpid()}"
+    return path.parent / f".{path.name}.{made_of[:16]}{own}{SUFFIX}"
+
+
+@contextmanager
+def workshop(path: Path, made_of: str) -> Iterator[Path]:
+    """The folder of parts, held by this process alone; on leaving without an error it is removed.
+
+    Another process that makes the same dictionary waits here until this one has finished or died.
+
+    Raises
+    ------
+    FileError
+        The folder cannot be made or written.
+    """
+    folder = folder_of(path, made_of)
+    try:
+        handle = _lock(folder)
+    except OSError as error:
+        raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=not fcntl)  # a lock file that is open stays on Windows
+    except OSError as error:
+        raise FileError(f"{path}: writing failed ({error}); what is done is kept for the next attempt") from error
+    finally:
+        os.close(handle)
+
+
+def _lock(folder: Path) -> int:
+    """An open lock file in the folder, which is made if needed; waits for whoever holds it."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # its holder has just finished and removed the folder
+            continue
+        if not fcntl:
+            return handle
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("%s: another process makes it; waiting", folder.name)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(handle), os.stat(folder / "lock")):
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is making parts in the folder now."""
+    try:
+        handle = os.open(folder / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+@contextmanager
+def _or_nothing(path: Path) -> Iterator[None]:
+    """Say that a damaged file is made again."""
+    try:
+        yield
+    except (FileError, KeyError, ValueError) as error:
+        if path.exists():
+            log.warning("%s; making it again", error)
+
+
+def write_basis(folder: Path, schema: int, modes: Modes, rank: int, certificate: Certificate | None) -> None:
+    """Keep what all parts are made with."""
+    found = None if certificate is None else {
+        "t2": certificate.t2.tolist(), "orders": certificate.orders.tolist(), "tolerance": certificate.tolerance,
+        "worst": certificate.worst.tolist(), "error": certificate.error, "reference": certificate.reference,
+    }  # fmt: skip
+    parts = {"real": np.ascontiguousarray(modes.rows.real), "imag": np.ascontiguousarray(modes.rows.imag)}
+    metadata = {"rank": rank, "complex": bool(np.iscomplexobj(modes.rows)), "certificate": found,
+                "phase": [modes.phase.real, modes.phase.imag]}  # fmt: skip
+    write_hdf5(folder / "basis.h5", "dictionary basis", schema, parts | {"lost": modes.lost}, metadata)
+
+
+def read_basis(folder: Path, schema: int) -> tuple[Modes, int, Certificate | None] | None:
+    """What :func:`write_basis` kept, if it is there and whole."""
+    path = folder / "basis.h5"
+    with _or_nothing(path):
+        arrays, metadata = read_hdf5(path, "dictionary basis", schema)
+        rows = arrays["real"] + 1j * arrays["imag"] if metadata["complex"] else arrays["real"]
+        found = metadata["certificate"]
+        if found is not None:
+            arrays_of: dict[str, Any] = {key: np.array(found.pop(key)) for key in ("t2", "orders", "worst")}
+            found = Certificate(**arrays_of, **found)
+        return Modes(rows, arrays["lost"], complex(*metadata["phase"])), metadata["rank"], found
+    return None
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """The file of a part."""
+    return folder / f"part{number:07d}.h5"
+
+
+def write_part(path: Path, schema: int, part: Part, basis: str) -> None:
+    """Keep a part that was made with the basis of this digest."""
+    arrays = {"coefficients": part.coefficients, "norms": part.norms}
+    metadata = {"lost": part.lost, "worst": list(part.worst), "basis": basis}
+    write_hdf5(path, "dictionary part", schema, arrays, metadata)
+
+
+def read_part(path: Path, schema: int, atoms: int, basis: str) -> Part | None:
+    """A part, if it is there, whole, and made with this basis."""
+    with _or_nothing(path):
+        arrays, metadata = read_hdf5(path, "dictionary part", schema)
+        if metadata["basis"] == basis and len(arrays["norms"]) == atoms:
+            worst, atom = metadata["worst"]
+            return Part(arrays["coefficients"], arrays["norms"], metadata["lost"], (worst, int(atom)))
+    return None
+
+
+def basis_digest(modes: Modes, rank: int, orders: Mapping[str, Any]) -> str:
+    """SHA-256 of what parts are made with."""
+    rows: Array = modes.rows[:rank]
+    return digest(rows, json.dumps([modes.phase.real, modes.phase.imag, dict(orders)], sort_keys=True))

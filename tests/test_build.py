@@ -1,0 +1,241 @@
+"""Dictionaries made part by part: budgets, files, interruptions, several builders, other processes."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import mrf
+from mrf.core.arrays import Array
+from mrf.dictionaries import stream
+from mrf.dictionaries.build import memory_needed
+from mrf.dictionaries.stream import Stream
+from mrf.dictionaries.subspace import modes, sample
+
+GRID = {"t1": (0.2, 3.0, 60), "t2": (0.02, 0.4, 50)}
+_SCRIPT = """
+import sys, numpy as np, mrf
+from mrf.dictionaries import stream
+stream.PART = 128
+grid = mrf.Grid(t1=mrf.log_axis(0.2, 3.0, 60), t2=mrf.log_axis(0.02, 0.4, 50))
+flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(60) / 9.0)))
+print("ready", flush=True)
+mrf.build(mrf.fisp(flip, 0.012, 0.002, inversion_time=0.02), grid, rank=6, path=sys.argv[1])
+"""
+
+
+def _grid(**others: Any) -> mrf.Grid:
+    return mrf.Grid(**{name: mrf.log_axis(*axis) for name, axis in GRID.items()}, **others)
+
+
+def _equal(a: mrf.Dictionary, b: mrf.Dictionary) -> bool:
+    same = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("coefficients", "norms", "basis"))
+    same &= all(np.array_equal(values, b.parameters[name]) for name, values in a.parameters.items())
+    return same and a.digest == b.digest and a.provenance == b.provenance
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "PART", 128)
+
+
+def _start(path: Path) -> "subprocess.Popen[str]":
+    made = subprocess.Popen([sys.executable, "-c", _SCRIPT, str(path)], stdout=subprocess.PIPE, text=True)
+    assert made.stdout is not None
+    with made.stdout:
+        assert made.stdout.readline() == "ready\n"
+    return made
+
+
+def test_a_file_and_memory_hold_the_same(short_fisp: mrf.Sequence, tmp_path: Path, small_parts: None) -> None:
+    grid = _grid(b1=[0.8, 1.0, 1.1])
+    here, there = mrf.build(short_fisp, grid, rank=6), mrf.build(short_fisp, grid, rank=6, path=tmp_path / "d.h5")
+    assert _equal(here, there)
+    assert os.listdir(tmp_path) == ["d.h5"]
+    there.save(tmp_path / "again.h5")
+    assert (tmp_path / "again.h5").read_bytes() == (tmp_path / "d.h5").read_bytes()
+
+
+def test_a_finished_file_is_returned_as_it_is(short_fisp: mrf.Sequence, tmp_path: Path) -> None:
+    path = tmp_path / "d.h5"
+    mrf.build(short_fisp, _grid(), rank=6, path=path)
+    before = path.stat()
+    mrf.build(short_fisp, _grid(), rank=6, path=path)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    mrf.build(short_fisp, _grid(), rank=5, path=path)
+    assert mrf.Dictionary.load(path).rank == 5
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_build_that_is_killed_goes_on_to_the_same_bits(seed: int, tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole.h5", tmp_path / "d.h5"
+    assert _start(whole).wait() == 0
+    rng = np.random.default_rng(seed)
+    killed = 0
+    for _ in range(10):
+        made = _start(path)
+        time.sleep(rng.uniform(0.0, 0.25))
+        made.send_signal(signal.SIGKILL)
+        killed += made.wait() != 0
+        if path.exists():
+            break
+    assert _start(path).wait() == 0
+    assert killed > 0
+    assert path.read_bytes() == whole.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["d.h5", "whole.h5"]
+
+
+def test_several_builders_of_a_file_do_no_harm(tmp_path: Path) -> None:
+    made = [_start(tmp_path / "d.h5") for _ in range(3)]
+    assert [one.wait() for one in made] == [0, 0, 0]
+    assert os.listdir(tmp_path) == ["d.h5"]
+    assert _start(tmp_path / "other.h5").wait() == 0
+    assert (tmp_path / "d.h5").read_bytes() == (tmp_path / "other.h5").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "of another basis"])
+def test_damaged_parts_are_made_again(
+    damage: str, short_fisp: mrf.Sequence, tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, good = tmp_path / "d.h5", tmp_path / "good.h5"
+    mrf.build(short_fisp, _grid(), rank=6, path=good)
+    with monkeypatch.context() as patch:
+        patch.setattr("mrf.dictionaries.build.write_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            mrf.build(short_fisp, _grid(), rank=6, path=path)
+    parts = sorted(next(tmp_path.glob(".d.h5*")).glob("part*"))
+    octets = bytearray(parts[2].read_bytes())
+    if damage == "truncated":
+        parts[2].write_bytes(octets[: len(octets) // 2])
+    elif damage == "flipped":
+        with h5py.File(parts[2], "r") as file:
+            place = file["norms"].id.get_chunk_info(0).byte_offset
+        octets[place + 50] ^= 4
+        parts[2].write_bytes(octets)
+    else:
+        with h5py.File(parts[2], "r+") as file:
+            text = bytes(file["metadata"][()]).replace(b'"basis": "', b'"basis": "x')
+            del file["metadata"]
+            file["metadata"] = np.frombuffer(text, np.uint8)
+    mrf.build(short_fisp, _grid(), rank=6, path=path)
+    assert path.read_bytes() == good.read_bytes()
+
+
+def test_a_full_disk_keeps_what_was_there(
+    short_fisp: mrf.Sequence, tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d.h5"
+    mrf.build(short_fisp, _grid(), rank=5, path=path)
+    before, count, replace = path.read_bytes(), [0], os.replace
+
+    def full(*paths: Any) -> None:
+        count[0] += 1
+        if count[0] > 3:
+            raise OSError(28, "No space left on device")
+        replace(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full)
+        with pytest.raises(mrf.FileError, match="No space left on device"):
+            mrf.build(short_fisp, _grid(), rank=6, path=path)
+    assert path.read_bytes() == before
+    assert mrf.build(short_fisp, _grid(), rank=6, path=path).rank == 6
+    assert os.listdir(tmp_path) == ["d.h5"]
+
+
+def test_files_that_are_no_dictionaries_stay(short_fisp: mrf.Sequence, tmp_path: Path) -> None:
+    path = tmp_path / "d.h5"
+    path.write_text("a diary")
+    with pytest.raises(mrf.FileError, match=r"d\.h5: is there and no dictionary"):
+        mrf.build(short_fisp, _grid(), rank=6, path=path)
+    assert path.read_text() == "a diary"
+    with pytest.raises(mrf.FileError, match="is a folder"):
+        mrf.build(short_fisp, _grid(), rank=6, path=tmp_path)
+    with pytest.raises(mrf.FileError, match="cannot write there"):
+        mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "nowhere" / "d.h5")
+
+
+def test_a_budget_is_kept_or_refused(short_fisp: mrf.Sequence, tmp_path: Path) -> None:
+    needed = memory_needed(short_fisp, _grid(), 6)
+    assert mrf.build(short_fisp, _grid(), rank=6, memory=needed).rank == 6
+    with pytest.raises(mrf.InputError, match=f"give at least {needed} or path="):
+        mrf.build(short_fisp, _grid(), rank=6, memory=needed - 1)
+    smaller = memory_needed(short_fisp, _grid(), 6, whole_dictionary=False)
+    assert smaller < needed
+    assert mrf.build(short_fisp, _grid(), rank=6, memory=smaller, path=tmp_path / "d.h5").rank == 6
+    with pytest.raises(mrf.InputError, match="too few"):
+        mrf.build(short_fisp, _grid(), rank=6, memory=1000, path=tmp_path / "d.h5")
+
+
+class _OutOfOrder(Executor):
+    """Runs what it is given only when its result is asked for."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        future.result = lambda timeout=None: fn(*args, **kwargs)  # type: ignore[method-assign]
+        return future
+
+
+def test_other_processes_make_the_same_bits(short_fisp: mrf.Sequence, small_parts: None) -> None:
+    here = mrf.build(short_fisp, _grid(), rank=6)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        assert _equal(mrf.build(short_fisp, _grid(), rank=6, executor=pool), here)
+    assert _equal(mrf.build(short_fisp, _grid(), rank=6, executor=_OutOfOrder()), here)
+
+
+@pytest.mark.parametrize("precession", [False, True])
+def test_any_number_of_threads_makes_the_same_bits(short_fisp: mrf.Sequence, precession: bool) -> None:
+    s = mrf.bssfp(np.linspace(0.2, 1.0, 60), 0.012, inversion_time=0.02) if precession else short_fisp
+    grid = _grid(off_resonance=[-5.0, 20.0]) if precession else _grid(b1=[0.9, 1.0])
+    made = Stream.of(s, grid, None, 1, None)
+    found = modes(made.signals(sample(len(grid))))
+    one, many = (made.make(range(500, 4000), found, 6, threads=threads) for threads in (1, 5))
+    assert np.array_equal(one.coefficients, many.coefficients)
+    assert np.array_equal(one.norms, many.norms)
+    assert (one.lost, one.worst) == (many.lost, many.worst)
+
+
+def _exact(s: mrf.Sequence, grid: mrf.Grid, basis: Array) -> Array:
+    """Fraction of the energy outside the basis, in double precision."""
+    signals = mrf.simulate(s, **grid.parameters).astype(np.complex128)
+    rows = basis.astype(np.complex128)
+    outside = signals - signals @ rows.conj().T @ rows
+    lost: Array = (np.abs(outside) ** 2).sum(axis=1) / (np.abs(signals) ** 2).sum(axis=1)
+    return lost
+
+
+@pytest.mark.parametrize("rank", [3, 8, 14])
+def test_what_is_lost_is_measured_on_all_atoms(short_fisp: mrf.Sequence, rank: int, small_parts: None) -> None:
+    grid = _grid(b1=np.linspace(0.8, 1.2, 3))
+    d = mrf.build(short_fisp, grid, rank=rank)
+    lost = _exact(short_fisp, grid, d.basis)
+    assert 1 - d.provenance["retained_energy"] == pytest.approx(lost.mean(), rel=1e-3, abs=1e-13)
+    assert d.provenance["worst_lost"] == pytest.approx(lost.max(), rel=1e-3, abs=1e-12)
+    worst = {name: values[lost.argmax()] for name, values in grid.parameters.items()}
+    assert d.provenance["worst_atom"] == pytest.approx(worst) or rank > 10
+
+
+def test_the_sampled_basis_is_as_good_as_the_best(short_fisp: mrf.Sequence) -> None:
+    grid = _grid(b1=np.linspace(0.8, 1.2, 4))
+    signals = mrf.simulate(short_fisp, **grid.parameters)
+    unit = (signals / np.linalg.norm(signals, axis=1, keepdims=True)).astype(np.complex128)
+    energies = np.linalg.eigvalsh(unit.conj().T @ unit)[::-1]
+    assert len(sample(len(grid))) < len(grid) / 4
+    for rank in (4, 8):
+        best = energies[rank:].sum() / energies.sum()
+        assert best <= _exact(short_fisp, grid, mrf.build(short_fisp, grid, rank=rank).basis).mean() < 1.05 * best
+
+
+@pytest.mark.parametrize("energy", [0.99, 0.9999, 0.999999])
+def test_the_energy_asked_for_is_kept_by_all_atoms(short_fisp: mrf.Sequence, energy: float) -> None:
+    grid = _grid(b1=np.linspace(0.8, 1.2, 4))
+    assert mrf.build(short_fisp, grid, energy=energy).provenance["retained_energy"] >= energy
