@@ -155,7 +155,7 @@ def memory_needed(sequence: Sequence, grid: Grid, rank: int | None, *, whole_dic
     blocks = usable_cores() * min(block_size(frames), -(-part // 32) * 32) * frames * 24
     stretch = part * (200 + 8 * len(grid.axes) + 32 * rank)
     result = atoms * (8 * rank + 4 + 8 * len(grid.axes)) if whole_dictionary else 0
-    return max(subspace, blocks + stretch) + 8 * len(grid.axes["t1"]) * len(grid.axes["t2"]) + result
+    return max(subspace, blocks + stretch) + result
 
 
 def file_size(grid: Grid, rank: int) -> int:
@@ -178,7 +178,7 @@ class _Work:
 
     def in_memory(self) -> Dictionary:
         """The dictionary."""
-        stream, found, rank = self._start()
+        stream, found, rank = self._start(whole=True)
         while True:
             coefficients = np.empty((len(self.grid), rank), np.complex64)
             norms = np.empty(len(self.grid), np.float32)
@@ -209,7 +209,7 @@ class _Work:
     def _make(self, path: Path, folder: Path) -> None:
         kept = read_basis(folder, SCHEMA)
         if kept is None:
-            stream, found, rank = self._start()
+            stream, found, rank = self._start(whole=False)
             write_basis(folder, SCHEMA, found, rank, stream.certificate)
         else:
             found, rank, certificate = kept
@@ -261,8 +261,8 @@ class _Work:
     def _stream(self) -> Stream:
         return Stream.of(self.sequence, self.grid, **self.physics)
 
-    def _start(self) -> tuple[Stream, Modes, int]:
-        """The stream of signals, modes and rank, from a sample."""
+    def _start(self, *, whole: bool) -> tuple[Stream, Modes, int]:
+        """The stream of signals, modes and rank, from a sample; `whole`: the dictionary is made in memory."""
         stream, numbers = self._stream(), sample(len(self.grid))
         signals = stream.signals(numbers)
         refuse_silent(self.grid, numbers, np.linalg.norm(signals, axis=1))
@@ -273,7 +273,8 @@ class _Work:
         start = time.perf_counter()
         stream.make(some, found, rank)
         seconds = (time.perf_counter() - start) / len(some) * len(self.grid)
-        takes, size = memory_needed(self.sequence, self.grid, rank), file_size(self.grid, rank)
+        takes = memory_needed(self.sequence, self.grid, rank, whole_dictionary=whole)
+        size = file_size(self.grid, rank)
         log.info(
             "dictionary: %d atoms of %d frames to rank %d: about %.2g s, %.2g GB of memory, a file of %.2g GB",
             len(self.grid), self.sequence.n_frames, rank, seconds, takes / 1e9, size / 1e9,
@@ -353,7 +354,10 @@ def _is_finished(path: Path, made_of: str) -> bool:
     if not is_dictionary(path):
         raise FileError(f"{path}: is there and no dictionary; remove it or choose another name")
     try:
-        return Dictionary.load(path).digest == made_of
+        found = Dictionary.load(path)
+        if found.digest == made_of:
+            log.info("dictionary: %d atoms from %s", len(found), path)
+        return found.digest == made_of
     except FileError as error:
         log.warning("%s; making it again", error)
         return False

@@ -199,3 +199,30 @@ def is_dictionary(path: Path) -> bool:
             return bool(file.attrs.get("format") == "mrf" and file.attrs.get("kind") == "dictionary")
     except OSError:
         return False
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a dictionary file says of itself."""
+
+    atoms: int
+    rank: int
+    sequence: str
+    digest: str
+
+
+def read_header(path: Path) -> Header:
+    """Sizes and origin of a dictionary file, without its atoms.
+
+    Raises
+    ------
+    FileError
+        Missing, truncated, foreign, of another schema.
+    """
+    arrays, metadata = read_hdf5(path, "dictionary", SCHEMA, ("basis",))
+    try:
+        with h5py.File(path, "r") as file:
+            atoms = int(file["norms"].shape[0])
+        return Header(atoms, len(arrays["basis"]), str(metadata["sequence"]), str(metadata["digest"]))
+    except (KeyError, OSError) as error:
+        raise FileError(f"{path}: {error}; make the dictionary again") from error

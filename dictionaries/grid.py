@@ -98,10 +98,20 @@ class Grid:
             )
 
     @cached_property
-    def _pairs(self) -> Array:
-        """Flat C-order numbers of the (t1, t2) nodes that are kept; every other axis is whole for each."""
-        t1, t2 = self.axes["t1"][:, None], self.axes["t2"]
-        return np.flatnonzero((t2 >= self.t2_over_t1[0] * t1) & (t2 <= self.t2_over_t1[1] * t1))
+    def _rows(self) -> tuple[Array, Array]:
+        """For each T1 the first T2 that is kept, and how many (t1, t2) pairs come before it, with a total at the end.
+
+        T2 within the limits are neighbours, so no list of atoms is ever made.
+        """
+        t1, t2 = self.axes["t1"], self.axes["t2"]
+        first = np.searchsorted(t2, self.t2_over_t1[0] * t1, "left")
+        after = np.searchsorted(t2, self.t2_over_t1[1] * t1, "right")
+        return first, np.concatenate([[0], np.cumsum(np.maximum(after - first, 0))])
+
+    @cached_property
+    def _rest(self) -> int:
+        """Atoms for each (t1, t2)."""
+        return math.prod(self.shape[2:])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,7 +120,7 @@ class Grid:
 
     def __len__(self) -> int:
         """Number of atoms."""
-        return len(self._pairs) * math.prod(self.shape[2:])
+        return int(self._rows[1][-1]) * self._rest
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -119,21 +129,25 @@ class Grid:
 
     def some(self, numbers: Array) -> dict[str, Array]:
         """{name: (n,) float64}: parameters of the atoms with these numbers, without making those of all."""
-        rest = math.prod(self.shape[2:])
-        positions = np.unravel_index(self._pairs[numbers // rest] * rest + numbers % rest, self.shape)
-        return {name: axis[i] for (name, axis), i in zip(self.axes.items(), positions, strict=True)}
+        first, before = self._rows
+        pair, rest = np.divmod(numbers, self._rest)
+        row = np.searchsorted(before, pair, "right") - 1
+        positions = [row, first[row] + pair - before[row], *np.unravel_index(rest, self.shape[2:] or (1,))]
+        return {name: axis[i] for (name, axis), i in zip(self.axes.items(), positions, strict=False)}
 
     def outline(self, most: int = 200) -> Array:
         """Numbers of atoms that stand for all: of up to `most` T2 the lowest, middle and highest T1, with the ends and
         the middle of every other axis."""
-        row = self._pairs % self.shape[1]
-        order = np.argsort(row, kind="stable")
-        values, first, count = np.unique(row[order], return_index=True, return_counts=True)
-        kept = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(np.int64))
-        pairs = np.unique(np.concatenate([order[(first + part * (count - 1) // 2)[kept]] for part in range(3)]))
+        first, before = self._rows
+        kept = np.unique(np.linspace(0, self.shape[1] - 1, min(most, self.shape[1])).round().astype(np.int64))
+        pairs = []
+        for column in kept:
+            rows = np.flatnonzero((first <= column) & (column - first < np.diff(before)))
+            some = rows[[0, len(rows) // 2, -1]] if len(rows) else rows
+            pairs.append(before[some] + column - first[some])
         few = [np.unique([0, (n - 1) // 2, n - 1]) for n in self.shape[2:]]
         rest = np.ravel_multi_index(np.meshgrid(*few, indexing="ij"), self.shape[2:]).reshape(-1) if few else [0]
-        numbers: Array = (pairs[:, None] * math.prod(self.shape[2:]) + np.asarray(rest)).reshape(-1)
+        numbers: Array = (np.unique(np.concatenate(pairs))[:, None] * self._rest + np.asarray(rest)).reshape(-1)
         return numbers
 
     @property

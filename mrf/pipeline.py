@@ -1,7 +1,6 @@
 """Raw scan to maps: the one place where reconstruction meets matching."""
 
 import logging
-import os
 import platform
 import sys
 import tomllib
@@ -18,7 +17,8 @@ from .core.maps import Maps
 from .core.storage import file_digest, output_folder
 from .core.units import DEGREE, MICROSECOND
 from .dictionaries.build import build, dictionary_digest, dictionary_inputs
-from .dictionaries.dictionary import Dictionary
+from .dictionaries.cache import cache_folder
+from .dictionaries.dictionary import Dictionary, is_dictionary
 from .dictionaries.grid import Grid, log_axis
 from .io.mrd import Scan
 from .io.sequences import load_pulse
@@ -128,12 +128,6 @@ class Recipe:
             raise FileError(f"{path}: {error}") from error
 
 
-def cache_folder() -> Path:
-    """Where built dictionaries are kept: ``$MRF_CACHE``, else ``mrf`` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MRF_CACHE") or Path(base) / "mrf")
-
-
 def cached_dictionary(
     sequence: Sequence,
     grid: Grid,
@@ -148,22 +142,17 @@ def cached_dictionary(
     A cached file that is damaged is built again.
     """
     physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions}
-    inputs = dictionary_inputs(sequence, grid, rank=rank, **physics)
-    path = cache_folder() / f"{dictionary_digest(inputs)}.h5"
-    if path.is_file():
-        try:
-            found = Dictionary.load(path)
-            log.info("dictionary: %d atoms from %s", len(found), path)
-            return found
-        except FileError as error:
-            log.warning("%s; building it again", error)
-    log.info("dictionary: simulating %d atoms of %d frames", len(grid), sequence.n_frames)
-    built = build(sequence, grid, rank=rank, progress=progress, **physics)
+    path = cache_folder() / f"{dictionary_digest(dictionary_inputs(sequence, grid, rank=rank, **physics))}.h5"
     try:
-        built.save(output_folder(path.parent) / path.name)
-    except FileError as error:
+        output_folder(path.parent)
+        if path.exists() and not is_dictionary(path):
+            path.unlink()  # cut short beyond recognition
+        found = build(sequence, grid, rank=rank, progress=progress, path=path, **physics)
+        path.touch()  # used today, for `mrf dictionary prune`
+        return found
+    except (FileError, OSError) as error:
         log.warning("%s; the dictionary is not kept: point MRF_CACHE to a writable folder", error)
-    return built
+        return build(sequence, grid, rank=rank, progress=progress, **physics)
 
 
 def check_dictionary(dictionary: Dictionary, sequence: Sequence, origin: str) -> None:

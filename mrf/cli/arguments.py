@@ -2,20 +2,29 @@
 
 import argparse
 
+import numpy as np
+
+from ..core.arrays import Array
 from ..core.errors import InputError
 from ..core.units import MILLISECOND
 from ..dictionaries.grid import log_axis
 
-
-def milliseconds_axis(text: str) -> tuple[float, float, int]:
-    """``START:STOP:N`` in ms as (start, stop, n) in s; N log-spaced values."""
-    start, stop, n = _axis(text)
-    return start * MILLISECOND, stop * MILLISECOND, n
+_LONGEST = 10**6  # values on an axis
 
 
-def relative_axis(text: str) -> tuple[float, float, int]:
-    """``START:STOP:N`` without a unit."""
-    return _axis(text)
+def milliseconds_axis(text: str) -> Array:
+    """Values in s from ``START:STOP:N`` (log-spaced), ``START:STOP:N:linear`` or ``V1,V2,...`` in ms."""
+    return _axis(text, positive=True) * MILLISECOND
+
+
+def relative_axis(text: str) -> Array:
+    """The same without a unit."""
+    return _axis(text, positive=True)
+
+
+def frequency_axis(text: str) -> Array:
+    """Values in Hz from ``START:STOP:N`` (evenly spaced) or ``V1,V2,...``."""
+    return _axis(text, positive=False)
 
 
 def repetitions(text: str) -> int | str:
@@ -25,15 +34,26 @@ def repetitions(text: str) -> int | str:
     return text if text == "steady" else int(text)
 
 
-def _axis(text: str) -> tuple[float, float, int]:
+def _axis(text: str, *, positive: bool) -> Array:
     try:
-        start, stop, n = text.split(":")
-        axis = float(start), float(stop), int(n)
-        if axis[2] > 10**6:
+        if ":" not in text:
+            axis = np.array([float(value) for value in text.split(",")])
+        else:
+            start, stop, n, *how = text.split(":")
+            if how not in ([], ["linear"]):
+                raise ValueError(f"{how[0]} is no spacing")
+            if how or not positive:
+                axis = np.linspace(float(start), float(stop), int(n))
+            else:
+                axis = log_axis(float(start), float(stop), int(n))
+        if not np.isfinite(axis).all() or (positive and (axis <= 0).any()) or not (np.diff(axis) > 0).all():
+            raise ValueError("not ascending")
+        if not 0 < len(axis) <= _LONGEST:
             raise ValueError("too many values")
-        log_axis(*axis)
     except (ValueError, InputError) as error:
+        bounds = "0 < START < STOP" if positive else "START < STOP"
         raise argparse.ArgumentTypeError(
-            f"got {text!r}, expected START:STOP:N with 0 < START < STOP and N >= 2, e.g. 100:4000:80"
+            f"got {text!r}, expected START:STOP:N with {bounds} and N >= 2, e.g. 100:4000:80, the same with :linear "
+            "behind it, or ascending values V1,V2,..."
         ) from error
     return axis

@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -191,8 +191,10 @@ def _read_rows(path: Path, file: h5py.File, name: str) -> Array:
     return values
 
 
-def read_hdf5(path: str | Path, kind: str, schema: int) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and metadata of a file that :func:`write_hdf5` wrote.
+def read_hdf5(
+    path: str | Path, kind: str, schema: int, names: Container[str] | None = None
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and metadata of a file that :func:`write_hdf5` wrote; of the arrays only those in `names`, if given.
 
     Raises
     ------
@@ -216,7 +218,7 @@ def read_hdf5(path: str | Path, kind: str, schema: int) -> tuple[dict[str, Array
             arrays = {
                 name: _read_rows(path, file, name) if name + _SUMS in file else np.asarray(file[name])
                 for name in file
-                if not name.endswith(_SUMS)
+                if not name.endswith(_SUMS) and (names is None or name in names or name == "metadata")
             }
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error

@@ -1,0 +1,137 @@
+"""Dictionaries in a folder: which there are, whether they are whole, and what can go."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import FileError
+from .dictionary import Dictionary, is_dictionary, read_header
+from .parts import SUFFIX, is_held
+
+_DAY = 86400.0
+
+
+def cache_folder() -> Path:
+    """Where built dictionaries are kept: ``$MRF_CACHE``, else ``mrf`` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("MRF_CACHE") or Path(base) / "mrf")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A dictionary file.
+
+    Attributes
+    ----------
+    path : Path
+    size : int
+        Bytes.
+    used : float
+        When it was last made, or taken from the cache (s since 1970).
+    atoms, rank : int
+        0 where the file cannot be used.
+    sequence : str
+        Name of the sequence.
+    digest : str
+        SHA-256 of the inputs.
+    fault : str
+        Why the file cannot be used; empty if its header is fine.
+    """
+
+    path: Path
+    size: int
+    used: float
+    atoms: int = 0
+    rank: int = 0
+    sequence: str = ""
+    digest: str = ""
+    fault: str = ""
+
+
+def entries(folder: Path) -> list[Entry]:
+    """Dictionaries in a folder, by name; only their headers are read.
+
+    Raises
+    ------
+    FileError
+        There is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileError(f"{folder}: no such folder; give one that holds dictionaries")
+    return [_entry(path) for path in sorted(folder.glob("*.h5")) if is_dictionary(path)]
+
+
+def _entry(path: Path) -> Entry:
+    status = path.stat()
+    size, used = status.st_size, status.st_mtime
+    try:
+        header = read_header(path)
+    except FileError as error:
+        return Entry(path, size, used, fault=str(error).removeprefix(f"{path}: "))
+    return Entry(path, size, used, header.atoms, header.rank, header.sequence, header.digest)
+
+
+def fault(path: Path) -> str:
+    """What is wrong with a dictionary file, every byte of which is read; empty if nothing is.
+
+    Raises
+    ------
+    FileError
+        There is no such file.
+    """
+    if not path.is_file():
+        raise FileError(f"{path}: no such file; give a dictionary")
+    try:
+        Dictionary.load(path)
+    except FileError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return ""
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Parts of builds that were interrupted and that nobody works on now."""
+    for path in sorted(folder.glob(f".*{SUFFIX}")):
+        if path.is_dir() and not is_held(path):
+            yield path
+
+
+def prune(
+    folder: Path, *, older_than: float | None = None, everything: bool = False, dry_run: bool = False
+) -> list[Path]:
+    """Remove dictionaries that cannot be used and parts of interrupted builds.
+
+    Parameters
+    ----------
+    older_than : float, optional
+        Also those that were not used for so many days.
+    everything : bool
+        All dictionaries.
+    dry_run : bool
+        Remove nothing.
+
+    Returns
+    -------
+    list of Path
+        What was removed, or would be.
+
+    Raises
+    ------
+    FileError
+        There is no such folder, or something cannot be removed.
+    """
+    now = time.time()
+    gone = [
+        entry.path
+        for entry in entries(folder)
+        if everything or entry.fault or (older_than is not None and now - entry.used > older_than * _DAY)
+    ]
+    gone += leftovers(folder)
+    for path in [] if dry_run else gone:
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"{path}: cannot be removed ({error.strerror}); check its folder's permissions") from error
+    return gone
