@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from . import stream as streams
 from .dictionary import SCHEMA, Dictionary, is_dictionary, write_rows
 from .grid import Grid
 from .parts import basis_digest, part_path, read_basis, read_part, workshop, write_basis, write_part
+from .precision import coarsest_steps, rank_that_moves_less, steps_in_words
 from .stream import PRECISION, Part, Stream, block_size, refuse_silent
 from .subspace import SAMPLE, Modes, checked_rank, modes, sample
 
@@ -38,9 +40,11 @@ def build(
     *,
     rank: int | None = None,
     energy: float = 0.99999,
+    parameter_error: float | None = None,
     slice_profile: npt.ArrayLike | RfPulse | None = None,
     repetitions: int | str = 1,
     n_states: int | None = None,
+    noise_std: float | None = None,
     memory: int | float | str | None = None,
     path: str | Path | None = None,
     executor: Executor | None = None,
@@ -50,28 +54,28 @@ def build(
 
     Parameters
     ----------
-    sequence, grid
     rank : int, optional
-        Dimension of the subspace; None = the smallest that keeps the fraction `energy`.
-    energy : float
-        Fraction of the normalized atoms' squared norm to keep when `rank` is None.
+        Dimension of the subspace; None = the smallest that does what follows.
+    energy, parameter_error : float
+        Keeps this fraction of the normalized atoms' squared norm; or, if given, moves T1 and T2 by less than so many
+        standard deviations of their noise (:func:`.moved_by`).
     slice_profile, repetitions, n_states
         As in :func:`mrf.simulate`.
+    noise_std : float, optional
+        As in :func:`mrf.cramer_rao_bound`: steps of the grid that are coarser than what can be resolved are warned of.
     memory : int or str, optional
-        Budget in bytes or as text ("2GB"); None = half of what is free.
+        Budget in bytes or as "2GB"; None = half of what is free.
     path : str or Path, optional
         The dictionary is made in this file, which may be larger than memory. A build that was interrupted goes
-        on where it stopped, to the same bits; a finished file of the same inputs is returned as it is.
+        on where it stopped; a finished file of the same inputs is returned as it is.
     executor : concurrent.futures.Executor, optional
         Makes the parts, in other processes or on other machines, to the same bits.
     progress : bool
 
     Raises
     ------
-    InputError
-        A rank or energy that cannot be, a budget too small, an atom without signal.
-    FileError
-        `path` cannot be written, or belongs to a file that is no dictionary.
+    InputError, FileError
+        Values that cannot be, a budget too small, an atom without signal; a file that cannot be made.
 
     References
     ----------
@@ -83,19 +87,17 @@ def build(
     >>> build(multi_spin_echo(8, 0.01), Grid(t1=[1.0], t2=[0.03, 0.1, 0.3]), rank=2).coefficients.shape
     (3, 2)
     """
-    rank, energy, n_states = _checked(sequence, grid, rank, energy, n_states)
+    rank, energy, n_states = _checked(sequence, grid, rank, energy, parameter_error, n_states)
     physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions, "n_states": n_states}
-    inputs = dictionary_inputs(sequence, grid, rank=rank, energy=energy, **physics)
-    needed = memory_needed(sequence, grid, rank, whole_dictionary=path is None)
-    if needed > memory_budget(memory):
-        cure = "or path= to make it in a file" if path is None else "or build on a machine with more"
-        raise InputError(f"memory: {memory_budget(memory)} bytes are too few; give at least {needed} {cure}")
+    inputs = dictionary_inputs(sequence, grid, rank=rank, energy=energy, parameter_error=parameter_error, **physics)
+    _warn_of_steps(sequence, grid, noise_std, slice_profile, repetitions)
+    _check_memory(memory_needed(sequence, grid, rank, whole_dictionary=path is None), memory, path)
     work = _Work(sequence, grid, physics, inputs, rank, energy, executor, progress)
     return work.in_memory() if path is None else work.in_file(Path(path))
 
 
 def _checked(
-    sequence: Sequence, grid: Grid, rank: int | None, energy: float, n_states: int | None
+    sequence: Sequence, grid: Grid, rank: int | None, energy: float, moved: float | None, n_states: int | None
 ) -> tuple[int | None, float, int | None]:
     frames, atoms = sequence.n_frames, len(grid)
     if frames == 0:
@@ -105,7 +107,31 @@ def _checked(
         raise InputError(f"rank: got {rank}, expected 1 to {min(frames, atoms)} ({frames} frames, {atoms} atoms)")
     if not 0 < energy <= 1:
         raise InputError(f"energy: got {energy}, expected a fraction in (0, 1]")
+    if moved is not None and (rank is not None or not 0 < moved < np.inf):
+        raise InputError(f"parameter_error: got {moved} with rank {rank}, expected a positive number without a rank")
     return rank, float(energy), None if n_states is None else whole("n_states", n_states, 1)
+
+
+def _check_memory(needed: int, memory: int | float | str | None, path: str | Path | None) -> None:
+    budget = memory_budget(memory)
+    if needed > budget:
+        cure = "or path= to make it in a file" if path is None else "or build on a machine with more"
+        raise InputError(f"memory: {budget} bytes are too few; give at least {needed} {cure}")
+
+
+def _warn_of_steps(
+    sequence: Sequence, grid: Grid, noise_std: float | None, slice_profile: Any, repetitions: int | str
+) -> None:
+    if noise_std is None:
+        return
+    steps = coarsest_steps(sequence, grid, noise_std, slice_profile=slice_profile, repetitions=repetitions)
+    coarse = steps_in_words(steps)
+    if coarse:
+        warnings.warn(
+            f"grid: steps are coarser than the sequence resolves at noise_std {noise_std:g}, in standard deviations: "
+            f"{coarse}; take more values or refine the match",
+            stacklevel=3,
+        )
 
 
 def dictionary_inputs(
@@ -114,6 +140,7 @@ def dictionary_inputs(
     *,
     rank: int | None = None,
     energy: float = 0.99999,
+    parameter_error: float | None = None,
     slice_profile: npt.ArrayLike | RfPulse | None = None,
     repetitions: int | str = 1,
     n_states: int | None = None,
@@ -126,7 +153,8 @@ def dictionary_inputs(
         "grid": grid.digest,
         "axes": {name: [float(axis[0]), float(axis[-1]), len(axis)] for name, axis in grid.axes.items()},
         "rank": rank,
-        "energy": energy if rank is None else None,
+        "energy": energy if rank is None and parameter_error is None else None,
+        "parameter_error": parameter_error,
         "slice_profile": profile_inputs(slice_profile),
         "repetitions": repetitions,
         "n_states": n_states,
@@ -267,8 +295,7 @@ class _Work:
         signals = stream.signals(numbers)
         refuse_silent(self.grid, numbers, np.linalg.norm(signals, axis=1))
         found = modes(signals)
-        rank = found.rank(self.energy, len(numbers) == len(self.grid)) if self.rank is None else self.rank
-        rank = checked_rank(rank, found)
+        rank = self._rank(found, numbers)
         some = range(min(len(self.grid), _TIMED * usable_cores() * block_size(self.sequence.n_frames)))
         start = time.perf_counter()
         stream.make(some, found, rank)
@@ -281,6 +308,15 @@ class _Work:
         )  # fmt: skip
         return stream, replace(found, rows=found.rows[: 2 * rank + 8]), rank
 
+    def _rank(self, found: Modes, numbers: Array) -> int:
+        limit = self.inputs["parameter_error"]
+        if limit is not None:
+            physics = {name: self.physics[name] for name in ("slice_profile", "repetitions")}
+            return rank_that_moves_less(self.sequence, self.grid, numbers, found, limit, **physics)
+        if self.rank is None:
+            return found.rank(self.energy, len(numbers) == len(self.grid))
+        return checked_rank(self.rank, found)
+
     def _parts(self, stream: Stream, found: Modes, rank: int, wanted: list[range]) -> Iterator[tuple[range, Part]]:
         """Parts as they become ready, in order."""
         start = time.perf_counter()
@@ -291,8 +327,8 @@ class _Work:
         log.info("dictionary: simulated in %.2g s", time.perf_counter() - start)
 
     def _is_kept(self, known: "_Known", rank: int, found: Modes) -> bool:
-        """Whether the energy asked for was kept; never in doubt where the rank was given."""
-        if self.rank is not None or 1 - known.lost / len(self.grid) >= self.energy or rank >= len(found.rows):
+        """Whether the energy asked for was kept; never in doubt where the rank comes from something else."""
+        if self.inputs["energy"] is None or 1 - known.lost / len(self.grid) >= self.energy or rank >= len(found.rows):
             return True
         log.info("dictionary: rank %d keeps less than %g of the energy of all atoms; one more", rank, self.energy)
         return False

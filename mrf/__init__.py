@@ -24,6 +24,7 @@ _PUBLIC = {
     "dictionaries.grid": ["Grid", "log_axis"],
     "dictionaries.dictionary": ["Dictionary"],
     "dictionaries.build": ["build"],
+    "dictionaries.precision": ["resolved_grid"],
     "recon.trajectory": ["Trajectory"],
     "recon.coils": ["estimate_coils"],
     "recon.reconstruct": ["reconstruct"],
