@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ from ..simulation.sequence import Sequence
 from . import stream as streams
 from .dictionary import SCHEMA, Dictionary, is_dictionary, write_rows
 from .grid import Grid
+from .interpolate import Interpolated
 from .parts import basis_digest, part_path, read_basis, read_part, workshop, write_basis, write_part
 from .precision import coarsest_steps, rank_that_moves_less, steps_in_words
 from .stream import PRECISION, Part, Stream, block_size, refuse_silent
 from .subspace import SAMPLE, Modes, checked_rank, modes, sample
 
 log = logging.getLogger(__name__)
+_INTERPOLATED = 1e-8  # seconds an atom and rank, roughly
 _TIMED = 4  # blocks a core that are made to tell how long all will take
 _PENDING = 2  # parts for each worker that wait in an executor's queue
 
@@ -41,6 +44,7 @@ def build(
     rank: int | None = None,
     energy: float = 0.99999,
     parameter_error: float | None = None,
+    interpolation: float | None = None,
     slice_profile: npt.ArrayLike | RfPulse | None = None,
     repetitions: int | str = 1,
     n_states: int | None = None,
@@ -59,6 +63,8 @@ def build(
     energy, parameter_error : float
         Keeps this fraction of the normalized atoms' squared norm; or, if given, moves T1 and T2 by less than so many
         standard deviations of their noise (:func:`.moved_by`).
+    interpolation : float, optional
+        Simulate a few T1 and T2 only and interpolate, to this relative L2 error (:class:`.Interpolated`).
     slice_profile, repetitions, n_states
         As in :func:`mrf.simulate`.
     noise_std : float, optional
@@ -87,18 +93,19 @@ def build(
     >>> build(multi_spin_echo(8, 0.01), Grid(t1=[1.0], t2=[0.03, 0.1, 0.3]), rank=2).coefficients.shape
     (3, 2)
     """
-    rank, energy, n_states = _checked(sequence, grid, rank, energy, parameter_error, n_states)
-    physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions, "n_states": n_states}
-    inputs = dictionary_inputs(sequence, grid, rank=rank, energy=energy, parameter_error=parameter_error, **physics)
+    options = _checked(sequence, grid, rank, energy, parameter_error, interpolation)
+    states = None if n_states is None else whole("n_states", n_states, 1)
+    physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions, "n_states": states}
     _warn_of_steps(sequence, grid, noise_std, slice_profile, repetitions)
-    _check_memory(memory_needed(sequence, grid, rank, whole_dictionary=path is None), memory, path)
-    work = _Work(sequence, grid, physics, inputs, rank, energy, executor, progress)
+    _check_memory(memory_needed(sequence, grid, options["rank"], whole_dictionary=path is None), memory, path)
+    work = _Work(sequence, grid, physics, options, executor, progress)
     return work.in_memory() if path is None else work.in_file(Path(path))
 
 
 def _checked(
-    sequence: Sequence, grid: Grid, rank: int | None, energy: float, moved: float | None, n_states: int | None
-) -> tuple[int | None, float, int | None]:
+    sequence: Sequence, grid: Grid, rank: int | None, energy: float, moved: float | None, off: float | None
+) -> dict[str, Any]:
+    """What decides about the subspace and how atoms are made."""
     frames, atoms = sequence.n_frames, len(grid)
     if frames == 0:
         raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
@@ -109,7 +116,9 @@ def _checked(
         raise InputError(f"energy: got {energy}, expected a fraction in (0, 1]")
     if moved is not None and (rank is not None or not 0 < moved < np.inf):
         raise InputError(f"parameter_error: got {moved} with rank {rank}, expected a positive number without a rank")
-    return rank, float(energy), None if n_states is None else whole("n_states", n_states, 1)
+    if off is not None and not 0 < off < 1:
+        raise InputError(f"interpolation: got {off}, expected a relative error between 0 and 1")
+    return {"rank": rank, "energy": float(energy), "parameter_error": moved, "interpolation": off}
 
 
 def _check_memory(needed: int, memory: int | float | str | None, path: str | Path | None) -> None:
@@ -141,6 +150,7 @@ def dictionary_inputs(
     rank: int | None = None,
     energy: float = 0.99999,
     parameter_error: float | None = None,
+    interpolation: float | None = None,
     slice_profile: npt.ArrayLike | RfPulse | None = None,
     repetitions: int | str = 1,
     n_states: int | None = None,
@@ -155,6 +165,7 @@ def dictionary_inputs(
         "rank": rank,
         "energy": energy if rank is None and parameter_error is None else None,
         "parameter_error": parameter_error,
+        "interpolation": interpolation,
         "slice_profile": profile_inputs(slice_profile),
         "repetitions": repetitions,
         "n_states": n_states,
@@ -198,11 +209,14 @@ class _Work:
     sequence: Sequence
     grid: Grid
     physics: Mapping[str, Any]
-    inputs: Mapping[str, Any]
-    rank: int | None
-    energy: float
+    options: Mapping[str, Any]
     executor: Executor | None
     progress: bool
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """What the dictionary depends on."""
+        return dictionary_inputs(self.sequence, self.grid, **self.options, **self.physics)
 
     def in_memory(self) -> Dictionary:
         """The dictionary."""
@@ -210,8 +224,8 @@ class _Work:
         while True:
             coefficients = np.empty((len(self.grid), rank), np.complex64)
             norms = np.empty(len(self.grid), np.float32)
-            known = _Known()
-            for part, made in self._parts(stream, found, rank, stream.parts):
+            known, maker = _Known(), self._maker(stream, found, rank)
+            for part, made in self._parts(maker, found, rank, stream.parts):
                 coefficients[part.start : part.stop], norms[part.start : part.stop] = made.coefficients, made.norms
                 known = known.with_(made)
             if self._is_kept(known, rank, found):
@@ -221,7 +235,7 @@ class _Work:
             array.flags.writeable = False
         return Dictionary(
             self.grid.parameters, coefficients, norms, found.basis(rank), self.sequence, dictionary_digest(self.inputs),
-            self._provenance(stream, known),
+            self._provenance(stream, maker, known),
         )  # fmt: skip
 
     def in_file(self, path: Path) -> Dictionary:
@@ -244,7 +258,8 @@ class _Work:
             stream = replace(self._stream(), certificate=certificate)
         while True:
             mark = basis_digest(found, rank, self._states(stream))
-            known = self._make_parts(stream, found, rank, folder, mark)
+            maker = self._maker(stream, found, rank)
+            known = self._make_parts(stream, maker, found, rank, folder, mark)
             if self._is_kept(known, rank, found):
                 break
             rank += 1
@@ -263,9 +278,11 @@ class _Work:
         rows: dict[str, Iterator[Array]] = {f"parameters.{name}": column(name) for name in self.grid.axes}
         rows |= {"coefficients": (part(n).coefficients for n in numbers), "norms": (part(n).norms for n in numbers)}
         write_rows(path, rows, len(self.grid), found.basis(rank), self.sequence, dictionary_digest(self.inputs),
-                   self._provenance(stream, known), folder)  # fmt: skip
+                   self._provenance(stream, maker, known), folder)  # fmt: skip
 
-    def _make_parts(self, stream: Stream, found: Modes, rank: int, folder: Path, mark: str) -> "_Known":
+    def _make_parts(
+        self, stream: Stream, maker: Stream | Interpolated, found: Modes, rank: int, folder: Path, mark: str
+    ) -> "_Known":
         """Make the parts that are not in the folder yet."""
         sums: dict[int, _Known] = {}
         missing = {}
@@ -277,7 +294,7 @@ class _Work:
                 sums[number] = _Known().with_(made)
         if sums:
             log.info("dictionary: %d of %d parts are there from before", len(sums), len(stream.parts))
-        for atoms, made in self._parts(stream, found, rank, list(missing)):
+        for atoms, made in self._parts(maker, found, rank, list(missing)):
             number = missing[atoms]
             write_part(part_path(folder, number), SCHEMA, made, mark)
             sums[number] = _Known().with_(made)
@@ -296,10 +313,7 @@ class _Work:
         refuse_silent(self.grid, numbers, np.linalg.norm(signals, axis=1))
         found = modes(signals)
         rank = self._rank(found, numbers)
-        some = range(min(len(self.grid), _TIMED * usable_cores() * block_size(self.sequence.n_frames)))
-        start = time.perf_counter()
-        stream.make(some, found, rank)
-        seconds = (time.perf_counter() - start) / len(some) * len(self.grid)
+        seconds = self._seconds(stream, found, rank)
         takes = memory_needed(self.sequence, self.grid, rank, whole_dictionary=whole)
         size = file_size(self.grid, rank)
         log.info(
@@ -308,32 +322,56 @@ class _Work:
         )  # fmt: skip
         return stream, replace(found, rows=found.rows[: 2 * rank + 8]), rank
 
+    def _seconds(self, stream: Stream, found: Modes, rank: int) -> float:
+        """How long all atoms will take, from a few."""
+        if self.options["interpolation"] is not None:
+            return _INTERPOLATED * len(self.grid) * rank
+        some = range(min(len(self.grid), _TIMED * usable_cores() * block_size(self.sequence.n_frames)))
+        start = time.perf_counter()
+        stream.make(some, found, rank)
+        return (time.perf_counter() - start) / len(some) * len(self.grid)
+
+    def _maker(self, stream: Stream, found: Modes, rank: int) -> Stream | Interpolated:
+        """What makes the parts."""
+        tolerance = self.options["interpolation"]
+        if tolerance is None:
+            return stream
+        numbers = sample(len(self.grid))
+        return Interpolated.of(stream, found, rank, tolerance, numbers, stream.signals(numbers))
+
     def _rank(self, found: Modes, numbers: Array) -> int:
-        limit = self.inputs["parameter_error"]
+        limit = self.options["parameter_error"]
         if limit is not None:
             physics = {name: self.physics[name] for name in ("slice_profile", "repetitions")}
             return rank_that_moves_less(self.sequence, self.grid, numbers, found, limit, **physics)
-        if self.rank is None:
-            return found.rank(self.energy, len(numbers) == len(self.grid))
-        return checked_rank(self.rank, found)
+        if self.options["rank"] is None:
+            return found.rank(self.options["energy"], len(numbers) == len(self.grid))
+        return checked_rank(self.options["rank"], found)
 
-    def _parts(self, stream: Stream, found: Modes, rank: int, wanted: list[range]) -> Iterator[tuple[range, Part]]:
+    def _parts(
+        self, maker: Stream | Interpolated, found: Modes, rank: int, wanted: list[range]
+    ) -> Iterator[tuple[range, Part]]:
         """Parts as they become ready, in order."""
         start = time.perf_counter()
         with tqdm(total=len(wanted), desc="dictionary", unit="part", disable=None if self.progress else True) as bar:
-            for part, made in _computed(self.executor, stream, found, rank, wanted):
+            for part, made in _computed(self.executor, maker, found, rank, wanted):
                 yield part, made
                 bar.update()
-        log.info("dictionary: simulated in %.2g s", time.perf_counter() - start)
+        log.info("dictionary: made in %.2g s", time.perf_counter() - start)
 
     def _is_kept(self, known: "_Known", rank: int, found: Modes) -> bool:
         """Whether the energy asked for was kept; never in doubt where the rank comes from something else."""
-        if self.inputs["energy"] is None or 1 - known.lost / len(self.grid) >= self.energy or rank >= len(found.rows):
+        energy = self.inputs["energy"]
+        if energy is None or 1 - known.lost / len(self.grid) >= energy or rank >= len(found.rows):
             return True
-        log.info("dictionary: rank %d keeps less than %g of the energy of all atoms; one more", rank, self.energy)
+        log.info("dictionary: rank %d keeps less than %g of the energy of all atoms; one more", rank, energy)
         return False
 
-    def _provenance(self, stream: Stream, known: "_Known") -> dict[str, Any]:
+    def _provenance(self, stream: Stream, maker: Stream | Interpolated, known: "_Known") -> dict[str, Any]:
+        if isinstance(maker, Interpolated):
+            kept = {"retained_energy": 1 - known.lost / len(self.grid), "interpolation_error": maker.error,
+                    "interpolation_nodes": [len(nodes) for nodes in maker.nodes]}  # fmt: skip
+            return {**self.inputs, **kept, **self._states(stream)}
         worst = {name: float(value[0]) for name, value in self.grid.some(np.array([known.worst[1]])).items()}
         kept = {"retained_energy": 1 - known.lost / len(self.grid), "worst_atom": worst, "worst_lost": known.worst[0]}
         return {**self.inputs, **kept, **self._states(stream)}
@@ -363,19 +401,19 @@ class _Known:
 
 
 def _computed(
-    executor: Executor | None, stream: Stream, found: Modes, rank: int, wanted: list[range]
+    executor: Executor | None, maker: Stream | Interpolated, found: Modes, rank: int, wanted: list[range]
 ) -> Iterator[tuple[range, Part]]:
     """Parts in the order wanted, here or by an executor, of which a few are under way at a time."""
     if executor is None:
         for part in wanted:
-            yield part, stream.make(part, found, rank)
+            yield part, maker.make(part, found, rank)
         return
     left = iter(wanted)
     under_way: list[tuple[range, Future[Part]]] = []
     try:
         for _ in range(len(wanted)):
             room = _PENDING * max(usable_cores(), 16) - len(under_way)
-            under_way += [(part, executor.submit(stream.make, part, found, rank)) for part in islice(left, room)]
+            under_way += [(part, executor.submit(maker.make, part, found, rank)) for part in islice(left, room)]
             part, future = under_way.pop(0)
             yield part, future.result()
     finally:

@@ -84,7 +84,7 @@ class Stream:
         order = np.argsort(orders, kind="stable")
         size = block_size(self.sequence.n_frames)
         blocks = [order[i : i + size] for i in range(0, len(order), size)]
-        columns = _columns(modes, rank)
+        columns = columns_of(modes, rank)
         made = np.empty((len(order), columns.shape[1]), np.float32)
         power, lost = np.empty(len(order)), np.empty(len(order))
 
@@ -96,16 +96,24 @@ class Stream:
         with threadpool_limits(1), ThreadPoolExecutor(threads or usable_cores()) as pool:
             list(pool.map(work, blocks))
         refuse_silent(self.grid, np.arange(part.start, part.stop), np.sqrt(power))
-        lengths = np.linalg.norm(made, axis=1)
-        values = made / lengths[:, None]
-        if np.iscomplexobj(modes.rows):
-            values = values.view(np.complex64)
+        coefficients, norms = unit_atoms(made, modes)
         loss = lost / power
         worst = int(loss.argmax())
-        return Part(
-            np.ascontiguousarray(values * np.complex64(modes.phase)), lengths, float(loss.sum()),
-            (float(loss[worst]), part.start + worst),
-        )  # fmt: skip
+        return Part(coefficients, norms, float(loss.sum()), (float(loss[worst]), part.start + worst))
+
+    def projected(self, found: dict[str, Array], columns: Array) -> Array:
+        """(tissues, columns) coefficients of any tissues, also such as are not on the grid."""
+        size = block_size(self.sequence.n_frames)
+        named = {"b1": np.ones_like(found["t1"]), "off_resonance": np.zeros_like(found["t1"])} | found
+        tissue = np.column_stack([named[name] for name in ("t1", "t2", "b1", "off_resonance")])
+        tissue = np.column_stack([tissue, np.zeros(len(tissue)), tissue[:, T2]])
+        orders = self._orders(tissue)
+        with threadpool_limits(1):
+            made = [
+                _project(self.player.play(tissue[i : i + size], orders[i : i + size]), columns)[0]
+                for i in range(0, len(tissue), size)
+            ]
+        return np.concatenate(made).astype(np.float64)
 
 
 def block_size(frames: int) -> int:
@@ -118,7 +126,16 @@ def _tissue(sequence: Sequence, grid: Grid, numbers: Array) -> Array:
     return tissue_table(sequence, **named, diffusion=0.0, t1rho=None)[0]
 
 
-def _columns(modes: Modes, rank: int) -> Array:
+def unit_atoms(made: Array, modes: Modes) -> tuple[Array, Array]:
+    """(atoms, rank) unit-norm complex64 coefficients and (atoms,) norms of projected signals."""
+    norms = np.linalg.norm(made, axis=1)
+    values = made / norms[:, None]
+    if np.iscomplexobj(modes.rows):
+        values = values.view(np.complex64)
+    return np.ascontiguousarray(values * np.complex64(modes.phase)), norms
+
+
+def columns_of(modes: Modes, rank: int) -> Array:
     """(2 frames, rank or 2 rank) float32: real signals, real and imaginary parts in turn, times these are coefficients.
 
     Rank columns for signals that one phase makes real, else real and imaginary parts in turn.

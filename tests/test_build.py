@@ -21,6 +21,8 @@ from mrf.dictionaries.build import memory_needed
 from mrf.dictionaries.stream import Stream
 from mrf.dictionaries.subspace import modes, sample
 
+from .conftest import relative
+
 GRID = {"t1": (0.2, 3.0, 60), "t2": (0.02, 0.4, 50)}
 _SCRIPT = """
 import sys, numpy as np, mrf
@@ -239,3 +241,55 @@ def test_the_sampled_basis_is_as_good_as_the_best(short_fisp: mrf.Sequence) -> N
 def test_the_energy_asked_for_is_kept_by_all_atoms(short_fisp: mrf.Sequence, energy: float) -> None:
     grid = _grid(b1=np.linspace(0.8, 1.2, 4))
     assert mrf.build(short_fisp, grid, energy=energy).provenance["retained_energy"] >= energy
+
+
+@pytest.mark.parametrize("others", [{}, {"b1": [0.8, 1.0, 1.1]}, {"off_resonance": [-20.0, 5.0]}])
+def test_interpolated_atoms_are_the_simulated_ones(
+    others: dict[str, list[float]], short_fisp: mrf.Sequence, small_parts: None
+) -> None:
+    s = mrf.bssfp(np.linspace(0.2, 1.0, 60), 0.012, inversion_time=0.02) if "off_resonance" in others else short_fisp
+    grid = _grid(**others)
+    few = mrf.build(s, grid, rank=6, interpolation=1e-4)
+    signals = mrf.simulate(s, **grid.parameters)
+    exact = few.compress(signals.T).T
+    off = np.linalg.norm(few.coefficients * few.norms[:, None] - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    assert 0 < few.provenance["interpolation_error"] <= 1e-4
+    assert off.max() == pytest.approx(few.provenance["interpolation_error"], rel=0.3)
+    assert np.prod(few.provenance["interpolation_nodes"]) < len(grid.axes["t1"]) * len(grid.axes["t2"]) / 4
+    kept = 1 - _exact(s, grid, few.basis).mean()
+    assert few.provenance["retained_energy"] == pytest.approx(kept, abs=0.1 * (1 - kept) + 1e-9)
+
+
+def test_an_interpolated_file_is_resumed(short_fisp: mrf.Sequence, tmp_path: Path, small_parts: None) -> None:
+    here = mrf.build(short_fisp, _grid(), rank=6, interpolation=1e-3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mrf.dictionaries.build.write_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            mrf.build(short_fisp, _grid(), rank=6, interpolation=1e-3, path=tmp_path / "d.h5")
+    assert _equal(mrf.build(short_fisp, _grid(), rank=6, interpolation=1e-3, path=tmp_path / "d.h5"), here)
+    assert os.listdir(tmp_path) == ["d.h5"]
+
+
+def test_axes_of_one_value_are_interpolated_too(short_fisp: mrf.Sequence) -> None:
+    grid = mrf.Grid(t1=[1.0], t2=mrf.log_axis(0.02, 0.4, 300))
+    d = mrf.build(short_fisp, grid, rank=4, interpolation=1e-4)
+    assert d.provenance["interpolation_nodes"][0] == 1
+    exact = d.compress(mrf.simulate(short_fisp, **grid.parameters).T).T
+    assert relative(d.coefficients * d.norms[:, None], exact) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interpolation": 0.0}, "interpolation: got 0"),
+        ({"interpolation": 2.0}, "interpolation: got 2"),
+        ({"interpolation": 1e-12}, r"are off by .*more than 1e-12"),
+        ({"interpolation": 1e-3, "small": True}, "saves nothing for 1 atoms"),
+    ],
+)
+def test_interpolation_that_is_not_good_enough_is_refused(
+    options: dict[str, Any], message: str, short_fisp: mrf.Sequence
+) -> None:
+    grid = mrf.Grid(t1=[1.0], t2=[0.1]) if options.pop("small", False) else _grid()
+    with pytest.raises(mrf.InputError, match=message):
+        mrf.build(short_fisp, grid, rank=1, **options)

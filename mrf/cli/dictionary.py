@@ -50,6 +50,9 @@ def _add_build(actions: Any) -> None:
     size = made.add_mutually_exclusive_group()
     size.add_argument("--rank", type=int, help="dimension of the temporal subspace")
     size.add_argument("--energy", type=float, default=0.99999, help="of the signals to keep (default 0.99999)")
+    size.add_argument("--parameter-error", type=float, metavar="X", help="T1 and T2 may move by X of their noise")
+    made.add_argument("--interpolation", type=float, metavar="ERROR", help="simulate a few T1 and T2, to this error")
+    made.add_argument("--noise-std", type=float, metavar="SD", help="warn of steps coarser than this noise allows")
     made.add_argument("--memory", help="budget, e.g. 2GB (default: half of what is free)")
     made.add_argument("-o", "--output", required=True, type=Path, metavar="D.h5")
     made.set_defaults(run=_build)
@@ -79,6 +82,9 @@ def _build(told: argparse.Namespace) -> None:
         Grid(**given),
         rank=told.rank,
         energy=told.energy,
+        parameter_error=told.parameter_error,
+        interpolation=told.interpolation,
+        noise_std=told.noise_std,
         slice_profile=load_pulse(told.slice_profile or "none"),
         repetitions=told.repetitions,
         memory=told.memory,
@@ -106,6 +112,9 @@ def _show(told: argparse.Namespace) -> None:
         count = len(np.unique(values))
         print(f"{name:9s} {values.min() * scale:.4g} to {values.max() * scale:.4g} {unit} in {count} steps")
     print(f"energy    {known.get('retained_energy', float('nan')):.8f} of the normalized signals kept")
+    if known.get("interpolation") is not None:
+        nodes = " x ".join(map(str, known["interpolation_nodes"]))
+        print(f"tissues   {nodes} simulated, the others interpolated to {known['interpolation_error']:.2g}")
     if "worst_lost" in known:
         atom = ", ".join(f"{name} {value:.4g}" for name, value in known["worst_atom"].items())
         print(f"worst     {1 - known['worst_lost']:.8f} kept of {atom}")
