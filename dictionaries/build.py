@@ -65,10 +65,8 @@ def build(
         standard deviations of their noise (:func:`.moved_by`).
     interpolation : float, optional
         Simulate a few T1 and T2 only and interpolate, to this relative L2 error (:class:`.Interpolated`).
-    slice_profile, repetitions, n_states
-        As in :func:`mrf.simulate`.
-    noise_std : float, optional
-        As in :func:`mrf.cramer_rao_bound`: steps of the grid that are coarser than what can be resolved are warned of.
+    slice_profile, repetitions, n_states, noise_std
+        As in :func:`mrf.simulate` and :func:`mrf.cramer_rao_bound`; steps that are coarse for the noise are warned of.
     memory : int or str, optional
         Budget in bytes or as "2GB"; None = half of what is free.
     path : str or Path, optional
@@ -76,7 +74,6 @@ def build(
         on where it stopped; a finished file of the same inputs is returned as it is.
     executor : concurrent.futures.Executor, optional
         Makes the parts, in other processes or on other machines, to the same bits.
-    progress : bool
 
     Raises
     ------
