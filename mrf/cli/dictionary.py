@@ -3,6 +3,7 @@
 import argparse
 import re
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def _add_build(actions: Any) -> None:
     made.add_argument("--interpolation", type=float, metavar="ERROR", help="simulate a few T1 and T2, to this error")
     made.add_argument("--noise-std", type=float, metavar="SD", help="warn of steps coarser than this noise allows")
     made.add_argument("--memory", help="budget, e.g. 2GB (default: half of what is free)")
+    made.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="dask scheduler whose workers simulate")
     made.add_argument("-o", "--output", required=True, type=Path, metavar="D.h5")
     made.set_defaults(run=_build)
 
@@ -63,6 +65,7 @@ def _build(told: argparse.Namespace) -> None:
     from ..core.storage import output_folder
     from ..dictionaries.build import build
     from ..dictionaries.grid import Grid
+    from ..distributed import executor
     from ..io.sequences import load_pulse, load_sequence
     from ..simulation.presets import published_axes
 
@@ -77,20 +80,22 @@ def _build(told: argparse.Namespace) -> None:
         except InputError as error:
             raise InputError(f"--t1, --t2: not given, and {error}") from error
     start = time.perf_counter()
-    made = build(
-        load_sequence(told.sequence),
-        Grid(**given),
-        rank=told.rank,
-        energy=told.energy,
-        parameter_error=told.parameter_error,
-        interpolation=told.interpolation,
-        noise_std=told.noise_std,
-        slice_profile=load_pulse(told.slice_profile or "none"),
-        repetitions=told.repetitions,
-        memory=told.memory,
-        path=told.output,
-        progress=not told.quiet,
-    )
+    with executor(told.scheduler) if told.scheduler else nullcontext() as workers:
+        made = build(
+            load_sequence(told.sequence),
+            Grid(**given),
+            rank=told.rank,
+            energy=told.energy,
+            parameter_error=told.parameter_error,
+            interpolation=told.interpolation,
+            noise_std=told.noise_std,
+            slice_profile=load_pulse(told.slice_profile or "none"),
+            repetitions=told.repetitions,
+            memory=told.memory,
+            path=told.output,
+            executor=workers,
+            progress=not told.quiet,
+        )
     size = told.output.stat().st_size / 1e9
     print(
         f"{told.output}: {len(made)} atoms of rank {made.rank}, digest {made.digest[:12]}; "
