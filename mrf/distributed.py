@@ -42,7 +42,7 @@ def executor(scheduler: str | None = None, workers: int | None = None) -> Iterat
         place: Any = scheduler
         if scheduler is None:
             count = workers or usable_cores()
-            local = distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+            local = distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0")
             place = stack.enter_context(local)
         try:
             client = stack.enter_context(distributed.Client(place, timeout=_PATIENCE, set_as_default=False))

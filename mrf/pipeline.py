@@ -4,7 +4,10 @@ import logging
 import platform
 import sys
 import tomllib
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__
+from .core.arrays import Array
 from .core.errors import FileError, InputError
 from .core.maps import Maps
 from .core.storage import file_digest, output_folder
@@ -180,8 +184,10 @@ def check_dictionary(dictionary: Dictionary, sequence: Sequence, origin: str) ->
     )
 
 
-def reconstruct_scan(scan: Scan, dictionary: Dictionary, recipe: Recipe, *, progress: bool = False) -> Maps:
-    """Reconstruct every slice and match it.
+def reconstruct_scan(
+    scan: Scan, dictionary: Dictionary, recipe: Recipe, *, executor: Executor | None = None, progress: bool = False
+) -> Maps:
+    """Reconstruct every slice, here or by an executor, and match it.
 
     Returns
     -------
@@ -199,21 +205,19 @@ def reconstruct_scan(scan: Scan, dictionary: Dictionary, recipe: Recipe, *, prog
             "give the sequence that was played"
         )
     warn_of_profile(scan, dictionary, recipe)
+    options: dict[str, Any] = {"method": recipe.method, "iterations": recipe.iterations}
+    work: list[Callable[[], Array]]
+    if executor is None:
+        work = [partial(reconstruct, *one, dictionary.basis, **options, progress=progress) for one in scan.slices]
+    else:
+        work = [executor.submit(reconstruct, *one, dictionary.basis, **options).result for one in scan.slices]
     slices = []
-    for number, (kspace, trajectory) in enumerate(scan.slices):
-        log.info("slice %d of %d: %s", number + 1, len(scan.slices), recipe.method)
+    for number, made in enumerate(work):
+        log.info("slice %d of %d: %s", number + 1, len(work), recipe.method)
         try:
-            made = reconstruct(
-                kspace,
-                trajectory,
-                dictionary.basis,
-                method=recipe.method,
-                iterations=recipe.iterations,
-                progress=progress,
-            )
+            slices.append(made())
         except InputError as error:
             raise InputError(f"{scan.name}: slice {number}: {error}") from error
-        slices.append(made)
     coefficients = slices[0] if len(slices) == 1 else np.stack(slices, axis=1)
     maps = match(coefficients, dictionary, mask=signal_mask(coefficients, recipe.mask_threshold))
     return replace(maps, affine=scan.affine)

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ import mrf
 from mrf.cli.main import main
 from mrf.dictionaries import stream
 from mrf.distributed import executor
+from mrf.phantom import acquire, add_noise, brain, signals, spiral
+from mrf.pipeline import Recipe, reconstruct_scan
+
+from .conftest import relative
 
 distributed = pytest.importorskip("distributed")
 cloudpickle = pytest.importorskip("cloudpickle")
@@ -27,7 +32,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
         yield made
 
 
@@ -98,3 +103,42 @@ def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("mrf.distributed._PATIENCE", 1)
     with pytest.raises(mrf.InputError, match=r"tcp://127\.0\.0\.1:9 does not answer"), executor("tcp://127.0.0.1:9"):
         pass
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 32 x 32 brain of 120 frames."""
+    phantom, sequence = brain(32, 2), mrf.preset("jiang2015_fisp", n_frames=120)
+    trajectory = spiral(120, 32, phantom.field_of_view[0], n_arms=8, inner=4, n_samples=200)
+    kspace, _ = add_noise(acquire(phantom, trajectory, signals(phantom, sequence)), 0.02)
+    folder = tmp_path_factory.mktemp("scan")
+    mrf.write_mrd(folder / "scan.h5", kspace, trajectory, sequence=sequence)
+    grid = mrf.Grid(t1=mrf.log_axis(0.3, 5.0, 30), t2=mrf.log_axis(0.03, 2.0, 30))
+    mrf.build(sequence, grid, rank=4, path=folder / "d.h5")
+    return folder
+
+
+def test_slices_are_reconstructed_by_workers(cluster: Any, scan: Path) -> None:
+    one, d = mrf.read_mrd(scan / "scan.h5"), mrf.Dictionary.load(scan / "d.h5")
+    assert isinstance(one.trajectory, mrf.Trajectory)
+    both = replace(one, kspace=np.stack([one.kspace, 2 * one.kspace]), trajectory=(one.trajectory,) * 2)
+    recipe = Recipe(method="gridding", slice_profile="none")
+    here = reconstruct_scan(both, d, recipe)
+    silent = replace(both, kspace=both.kspace * np.array([1, 0])[:, None, None, None])
+    with executor(cluster.scheduler_address) as workers:
+        there = reconstruct_scan(both, d, recipe, executor=workers)
+        with pytest.raises(mrf.InputError, match=r"scan\.h5: slice 1: kspace: every sample is zero"):
+            reconstruct_scan(silent, d, recipe, executor=workers)
+    seen = here.index >= 0
+    assert np.mean(there.index[seen] == here.index[seen]) > 0.99
+    assert relative(there.pd[seen], here.pd[seen]) < 1e-3
+
+
+def test_many_scans_are_many_commands(cluster: Any, scan: Path, tmp_path: Path) -> None:
+    told = ["reconstruct", str(scan / "scan.h5"), "--dictionary", str(scan / "d.h5"), "--method", "gridding", "-q"]
+    wrong = ["reconstruct", str(scan / "nothing.h5"), "--dictionary", str(scan / "d.h5"), "-q"]
+    outputs = [str(tmp_path / name) for name in ("a", "b", "c")]
+    with executor(cluster.scheduler_address) as workers:
+        commands = [[*what, "-o", out] for what, out in zip((told, wrong, told), outputs, strict=True)]
+        assert list(workers.map(main, commands)) == [0, 1, 0]
+    assert mrf.Maps.load(tmp_path / "a").shape == mrf.Maps.load(tmp_path / "c").shape == (32, 32)

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def add(verbs: Any) -> None:
         choices=("normalized", "cycles_per_fov", "1/m"),
         help="default: normalized to +-0.5 if no value exceeds 0.51, else cycles per field of view",
     )
+    verb.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="dask scheduler whose workers do the slices")
     verb.add_argument("--subject", default="01", help="BIDS label in the file names (default 01)")
     verb.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder")
     verb.set_defaults(run=run)
@@ -60,6 +62,7 @@ def run(told: argparse.Namespace) -> None:
 
 def _reconstruct(told: argparse.Namespace) -> None:
     from ..dictionaries.dictionary import Dictionary
+    from ..distributed import executor
     from ..io.mrd import read_mrd
     from ..pipeline import Recipe, cached_dictionary, check_dictionary, provenance, reconstruct_scan
     from .output import write_outputs
@@ -83,7 +86,8 @@ def _reconstruct(told: argparse.Namespace) -> None:
         repetitions=recipe.repetitions,
         progress=not told.quiet,
     )
-    maps = reconstruct_scan(scan, dictionary, recipe, progress=not told.quiet)
+    with executor(told.scheduler) if told.scheduler else nullcontext() as workers:
+        maps = reconstruct_scan(scan, dictionary, recipe, executor=workers, progress=not told.quiet)
     sources = [told.scan, *([told.dictionary] if told.dictionary else [])]
     origin = provenance(sources, recipe, scan.notes) | {"sequence": sequence.digest} | dict(maps.provenance)
     if given is not None:
