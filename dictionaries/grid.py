@@ -12,8 +12,8 @@ from ..core.arrays import Array, freeze, real
 from ..core.errors import InputError
 from ..core.storage import digest
 
-POSITIVE = frozenset({"t1", "t2", "b1"})
-KNOWN = ("t1", "t2", "b1", "off_resonance")  # what simulate takes; the order of the axes
+POSITIVE = frozenset({"t1", "t2", "b1", "inversion_efficiency"})
+KNOWN = ("t1", "t2", "b1", "off_resonance", "inversion_efficiency")  # the order of the axes
 
 
 def log_axis(start: float, stop: float, n: int) -> Array:
@@ -50,8 +50,8 @@ class Grid:
         Hz.
     t2_over_t1 : (low, high)
         Atoms whose T2 / T1 lies outside are left out.
-    **axes : (n,) array_like
-        Further parameters; none is handled yet.
+    inversion_efficiency : (n,) array_like, optional
+        Factor on the efficiency of every inversion.
 
     Attributes
     ----------
@@ -81,12 +81,13 @@ class Grid:
         t2: npt.ArrayLike,
         b1: npt.ArrayLike | None = None,
         off_resonance: npt.ArrayLike | None = None,
+        inversion_efficiency: npt.ArrayLike | None = None,
         t2_over_t1: tuple[float, float] = (0.0, 1.0),
         **axes: npt.ArrayLike,
     ) -> None:
         if axes:
             raise InputError(f"grid: unknown axis {sorted(axes)[0]!r}, expected axes among {', '.join(KNOWN)}")
-        given = {"t1": t1, "t2": t2, "b1": b1, "off_resonance": off_resonance}
+        given = dict(zip(KNOWN, (t1, t2, b1, off_resonance, inversion_efficiency), strict=True))
         checked = {name: _axis(name, values) for name, values in given.items() if values is not None}
         object.__setattr__(self, "axes", checked)
         object.__setattr__(self, "t2_over_t1", _ratio(t2_over_t1))

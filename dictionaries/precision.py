@@ -11,9 +11,10 @@ from ..core.arrays import Array
 from ..core.errors import InputError
 from ..simulation.information import cramer_rao_bound, fisher_information, jacobian
 from ..simulation.sequence import Sequence
-from .grid import KNOWN, Grid
+from .grid import Grid
 from .subspace import Modes
 
+_RESOLVED = "t1", "t2", "b1", "off_resonance"  # parameters that signals have derivatives of
 _NODES, _OTHERS = 24, 3  # values of the axis and of every other one at which the bound is worked out
 _LONGEST = 10**6
 _PROBES = 64  # atoms whose precision decides about the rank
@@ -73,8 +74,9 @@ def coarsest_steps(
     1 or less: the grid is no coarser than what the sequence resolves. Axes of one value have no step.
     """
     found = {}
-    ranges = {name: (float(axis[0]), float(axis[-1])) for name, axis in grid.axes.items()}
-    for name, axis in grid.axes.items():
+    ranges = {name: (float(axis[0]), float(axis[-1])) for name, axis in grid.axes.items() if name in _RESOLVED}
+    for name in ranges:
+        axis = grid.axes[name]
         if len(axis) > 1:
             nodes = axis[np.unique(np.linspace(0, len(axis) - 1, min(_NODES, len(axis))).round().astype(np.int64))]
             resolved = _finest(sequence, name, nodes, ranges, noise_std, slice_profile, repetitions)
@@ -85,8 +87,8 @@ def coarsest_steps(
 def _check(ranges: Mapping[str, tuple[float, float]], fraction: float) -> None:
     if not 0 < fraction < math.inf:
         raise InputError(f"fraction: got {fraction}, expected a positive number")
-    if not {"t1", "t2"} <= set(ranges) <= set(KNOWN):
-        raise InputError(f"grid: got ranges of {sorted(ranges)}, expected t1, t2 and others of {', '.join(KNOWN)}")
+    if not {"t1", "t2"} <= set(ranges) <= set(_RESOLVED):
+        raise InputError(f"grid: got ranges of {sorted(ranges)}, expected t1, t2 and others of {', '.join(_RESOLVED)}")
     for name, limits in ranges.items():
         low, high = limits
         if not (math.isfinite(low) and math.isfinite(high) and low < high and (low > 0 or name == "off_resonance")):
@@ -128,6 +130,7 @@ def moved_by(sequence: Sequence, tissue: Mapping[str, Any], modes: Modes, **phys
     The estimate from the reduced signal differs from that of the whole one by noise that was thrown away: its
     variance is the difference of the two Cramer-Rao bounds.
     """
+    tissue = {name: values for name, values in tissue.items() if name in _RESOLVED}
     names = tuple(name for name, values in tissue.items() if np.ptp(values) > 0 or name in ("t1", "t2"))
     signal, by = jacobian(sequence, names, **tissue, **physics, dtype="complex128", tolerance=1e-6)
     whole = _variances(fisher_information(signal, by))[:, :2]

@@ -1,5 +1,7 @@
 """Signals of a grid part by part: simulated block by block, projected on a basis, thrown away."""
 
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +12,10 @@ from threadpoolctl import threadpool_limits
 
 from ..core.arrays import Array, usable_cores
 from ..core.errors import InputError
-from ..simulation.epg import T2, Player, tissue_table
+from ..simulation.epg import B1, T2, Player, tissue_table
 from ..simulation.pulses import RfPulse
-from ..simulation.sequence import Sequence
-from ..simulation.states import Certificate
+from ..simulation.sequence import EventKind, Sequence
+from ..simulation.states import Certificate, strictest
 from .grid import Grid
 from .subspace import Modes
 
@@ -21,6 +23,7 @@ PRECISION = np.dtype(np.complex64)
 PART = 1 << 17  # atoms
 _BLOCK = 4 << 20  # bytes of signals that are projected together: they stay in the cache
 _LANES = 32
+_GROUP = 256  # tissues of one b1 from which they are played on their own, without a flip angle for each
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +38,17 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Makes any part of a dictionary, the same wherever and in whatever order."""
+    """Makes any part of a dictionary, the same wherever and in whatever order.
+
+    Attributes
+    ----------
+    players : ((inversion efficiency, player), ...)
+        The sequence for each value of that axis, or one with 1.
+    """
 
     grid: Grid
     sequence: Sequence
-    player: Player
+    players: tuple[tuple[float, Player], ...]
     certificate: Certificate | None
     n_states: int | None
 
@@ -49,53 +58,38 @@ class Stream:
         n_states: int | None,
     ) -> "Stream":  # fmt: skip
         """Compile the sequence and find the number of states, on atoms that outline the grid."""
-        outline = _tissue(sequence, grid, grid.outline())
-        player = Player.of(sequence, outline, slice_profile, repetitions, PRECISION)
-        certificate = None if n_states else player.certificate(outline, None)
-        return cls(grid, sequence, player, certificate, n_states)
+        outline = _table(sequence, grid.some(grid.outline()))
+        players = [
+            (float(value), Player.of(_inverting(sequence, value), outline, slice_profile, repetitions, PRECISION))
+            for value in grid.axes.get("inversion_efficiency", [1.0])
+        ]
+        certificate = None if n_states else strictest([player.certificate(outline, None) for _, player in players])
+        return cls(grid, sequence, tuple(players), certificate, n_states)
 
     @property
     def parts(self) -> list[range]:
         """Atom numbers of each part."""
         return [range(start, min(start + PART, len(self.grid))) for start in range(0, len(self.grid), PART)]
 
-    def signals(self, numbers: Array, threads: int | None = None) -> Array:
+    def signals(self, numbers: Array) -> Array:
         """(atoms, frames) signals of some atoms."""
-        tissue = _tissue(self.sequence, self.grid, numbers)
-        return self.player.play(tissue, self._orders(tissue), threads=threads)
-
-    def _orders(self, tissue: Array) -> Array:
-        if self.certificate is None:
-            return np.full(len(tissue), self.n_states)
-        return self.certificate.needed(tissue[:, T2])
+        work = self._work(self.grid.some(numbers))
+        made = np.empty((len(numbers), self.sequence.n_frames), PRECISION)
+        for player, some in work.groups:
+            made[some] = player.play(work.table[some], work.orders[some])
+        return made
 
     def make(self, part: range, modes: Modes, rank: int, threads: int | None = None) -> Part:
         """Simulate and project the atoms of a part.
-
-        Every block is projected by one thread, so the bits do not depend on how many there are.
 
         Raises
         ------
         InputError
             An atom without signal.
         """
-        tissue = _tissue(self.sequence, self.grid, np.arange(part.start, part.stop))
-        orders = self._orders(tissue)
-        order = np.argsort(orders, kind="stable")
-        size = block_size(self.sequence.n_frames)
-        blocks = [order[i : i + size] for i in range(0, len(order), size)]
-        columns = columns_of(modes, rank)
-        made = np.empty((len(order), columns.shape[1]), np.float32)
-        power, lost = np.empty(len(order)), np.empty(len(order))
-
-        def work(block: Array) -> None:
-            made[block], power[block], lost[block] = _project(
-                self.player.play(tissue[block], orders[block], threads=1), columns
-            )
-
-        with threadpool_limits(1), ThreadPoolExecutor(threads or usable_cores()) as pool:
-            list(pool.map(work, blocks))
-        refuse_silent(self.grid, np.arange(part.start, part.stop), np.sqrt(power))
+        numbers = np.arange(part.start, part.stop)
+        made, power, lost = self._projected(self._work(self.grid.some(numbers)), columns_of(modes, rank), threads)
+        refuse_silent(self.grid, numbers, np.sqrt(power))
         coefficients, norms = unit_atoms(made, modes)
         loss = lost / power
         worst = int(loss.argmax())
@@ -103,17 +97,73 @@ class Stream:
 
     def projected(self, found: dict[str, Array], columns: Array) -> Array:
         """(tissues, columns) coefficients of any tissues, also such as are not on the grid."""
+        return self._projected(self._work(found), columns, None)[0].astype(np.float64)
+
+    def _work(self, found: dict[str, Array]) -> "_Work":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of T2 > T1: nodes of an interpolation, or asked for
+            table = _table(self.sequence, found)
+        if self.certificate is None:
+            orders = np.full(len(table), self.n_states)
+        else:
+            orders = self.certificate.needed(table[:, T2])
+        return _Work(table, orders, list(self._groups(table, found.get("inversion_efficiency"))))
+
+    def _groups(self, table: Array, efficiency: Array | None) -> Iterator[tuple[Player, Array]]:
+        """Tissues that are played alike: of one inversion efficiency and, where there are many of it, one b1."""
+        for value, player in self.players:
+            some = np.arange(len(table)) if efficiency is None else np.flatnonzero(efficiency == value)
+            different, which, count = np.unique(table[some, B1], return_inverse=True, return_counts=True)
+            if count.min(initial=_GROUP) < _GROUP:
+                yield player, some
+                continue
+            for number, b1 in enumerate(different):
+                yield player.at(float(b1)), some[which == number]
+
+    def _projected(self, work: "_Work", columns: Array, threads: int | None) -> tuple[Array, Array, Array]:
+        """Projections, powers and powers outside the basis; block by block, each by one thread.
+
+        So the bits do not depend on how many threads there are.
+        """
         size = block_size(self.sequence.n_frames)
-        named = {"b1": np.ones_like(found["t1"]), "off_resonance": np.zeros_like(found["t1"])} | found
-        tissue = np.column_stack([named[name] for name in ("t1", "t2", "b1", "off_resonance")])
-        tissue = np.column_stack([tissue, np.zeros(len(tissue)), tissue[:, T2]])
-        orders = self._orders(tissue)
-        with threadpool_limits(1):
-            made = [
-                _project(self.player.play(tissue[i : i + size], orders[i : i + size]), columns)[0]
-                for i in range(0, len(tissue), size)
-            ]
-        return np.concatenate(made).astype(np.float64)
+        blocks = []
+        for player, some in work.groups:
+            order = some[np.argsort(work.orders[some], kind="stable")]
+            blocks += [(player, order[i : i + size]) for i in range(0, len(order), size)]
+        made = np.empty((len(work.table), columns.shape[1]), np.float32)
+        power, lost = np.empty(len(made)), np.empty(len(made))
+
+        def project(task: tuple[Player, Array]) -> None:
+            player, block = task
+            signals = player.play(work.table[block], work.orders[block], threads=1)
+            made[block], power[block], lost[block] = _project(signals, columns)
+
+        with threadpool_limits(1), ThreadPoolExecutor(threads or usable_cores()) as pool:
+            list(pool.map(project, blocks))
+        return made, power, lost
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """Tissues with the orders they need, in groups that are played alike."""
+
+    table: Array
+    orders: Array
+    groups: list[tuple[Player, Array]]
+
+
+def _inverting(sequence: Sequence, efficiency: float) -> Sequence:
+    """The sequence with the efficiency of every inversion times `efficiency`."""
+    if efficiency == 1:
+        return sequence
+    events = sequence.events.copy()
+    inversions = sequence.kinds == EventKind.INVERT
+    if not inversions.any():
+        raise InputError(f"grid: {sequence!r} has no inversions; leave inversion_efficiency out")
+    events[inversions, 1] *= efficiency
+    if (events[inversions, 1] > 1).any():
+        raise InputError(f"grid: inversion_efficiency {efficiency:g} makes an inversion better than ideal")
+    return Sequence(events, sequence.name)
 
 
 def block_size(frames: int) -> int:
@@ -121,8 +171,9 @@ def block_size(frames: int) -> int:
     return max(1, _BLOCK // (8 * frames * _LANES)) * _LANES
 
 
-def _tissue(sequence: Sequence, grid: Grid, numbers: Array) -> Array:
-    named: dict[str, Any] = {"b1": 1.0, "off_resonance": 0.0} | grid.some(numbers)
+def _table(sequence: Sequence, found: dict[str, Array]) -> Array:
+    named: dict[str, Any] = {"b1": 1.0, "off_resonance": 0.0} | found
+    named.pop("inversion_efficiency", None)
     return tissue_table(sequence, **named, diffusion=0.0, t1rho=None)[0]
 
 

@@ -178,6 +178,13 @@ class Player:
         states = np.dtype(np.complex128) if until > 0 and _drifts(sequence, tissue) else dtype
         return cls(program, profile, values, common, passes, until, dtype, states, device)
 
+    def at(self, b1: float) -> "Player":
+        """The same for tissues that all have this b1: the cosines and sines of their flip angles are filled in."""
+        if self.common:
+            return self
+        values, common = _values(self.program, self.profile, np.full((1, B1 + 1), b1))
+        return replace(self, values=values, common=common)
+
     def orders(self, tissue: Array, n_states: int | None, tolerance: float | None) -> Array:
         """(atoms,) configuration orders: the given number, or what a certificate asks for."""
         self.tolerance(tolerance)

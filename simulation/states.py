@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,6 +51,12 @@ class Certificate:
     def needed(self, t2: Array) -> Array:
         """Orders for atoms of these T2 (s)."""
         return np.ceil(np.interp(t2, self.t2, self.orders) - 1e-9).astype(np.int64)
+
+
+def strictest(found: Sequence[Certificate]) -> Certificate:
+    """One certificate that keeps what all of them promise, for the same tissues."""
+    worst = max(found, key=lambda one: (float(one.orders.max()), one.error))
+    return replace(worst, orders=np.max([one.orders for one in found], axis=0))
 
 
 def certify(program: Program, tissue: Array, passes: int, tolerance: float, run: Run) -> Certificate:

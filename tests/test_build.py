@@ -293,3 +293,37 @@ def test_interpolation_that_is_not_good_enough_is_refused(
     grid = mrf.Grid(t1=[1.0], t2=[0.1]) if options.pop("small", False) else _grid()
     with pytest.raises(mrf.InputError, match=message):
         mrf.build(short_fisp, grid, rank=1, **options)
+
+
+def test_every_axis_at_once_is_what_simulate_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Atoms that are played in groups of one b1 or all together, with inversions of several efficiencies."""
+    flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(60) / 9.0)))
+    axes = {"t1": mrf.log_axis(0.3, 2.0, 9), "t2": mrf.log_axis(0.03, 0.2, 8), "b1": [0.8, 1.0, 1.1]}
+    efficiency = [0.8, 0.9, 1.0]
+    grid = mrf.Grid(**axes, off_resonance=[-4.0, 7.0], inversion_efficiency=efficiency)
+    assert list(grid.axes) == ["t1", "t2", "b1", "off_resonance", "inversion_efficiency"]
+    train = mrf.fisp(flip, 0.012, 0.002, inversion_time=0.02, inversion_efficiency=0.95)
+    for group in (16, 10**9):
+        monkeypatch.setattr(stream, "_GROUP", group)
+        d = mrf.build(train, grid, rank=8)
+        parameters = dict(d.parameters)
+        inverted = parameters.pop("inversion_efficiency")
+        for value in efficiency:
+            some = inverted == value
+            played = mrf.fisp(flip, 0.012, 0.002, inversion_time=0.02, inversion_efficiency=0.95 * value)
+            signals = mrf.simulate(played, **{name: values[some] for name, values in parameters.items()})
+            assert relative(d.coefficients[some] * d.norms[some, None], d.compress(signals.T).T) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("efficiency", "inverted", "message"),
+    [
+        ([1.0, 1.2], True, "better than ideal"),
+        ([0.0, 1.0], True, "inversion_efficiency: got 0"),
+        ([0.8, 1.0], False, "has no inversions"),
+    ],
+)
+def test_inversion_efficiencies_that_cannot_be(efficiency: list[float], inverted: bool, message: str) -> None:
+    train = mrf.fisp(np.full(9, 0.5), 0.012, 0.002, inversion_time=0.02 if inverted else None)
+    with pytest.raises(mrf.InputError, match=message):
+        mrf.build(train, mrf.Grid(t1=[1.0], t2=[0.1], inversion_efficiency=efficiency), rank=1)

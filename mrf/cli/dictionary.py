@@ -46,6 +46,7 @@ def _add_build(actions: Any) -> None:
     made.add_argument("--t2", type=milliseconds_axis, metavar=axis, help=f"ms, {kinds}")
     made.add_argument("--b1", type=relative_axis, metavar=axis, help=f"relative, {kinds}")
     made.add_argument("--off-resonance", type=frequency_axis, metavar=axis, help="Hz, evenly spaced; or V1,V2,...")
+    made.add_argument("--inversion-efficiency", type=relative_axis, metavar=axis, help="factor on every inversion's")
     made.add_argument("--slice-profile", metavar="PULSE", help="hann_sinc:TBW or slr:TBW (default: none)")
     made.add_argument("--repetitions", type=repetitions, default=1, metavar="N|steady", help="of the train (default 1)")
     size = made.add_mutually_exclusive_group()
@@ -64,7 +65,7 @@ def _build(told: argparse.Namespace) -> None:
     from ..core.errors import InputError
     from ..core.storage import output_folder
     from ..dictionaries.build import build
-    from ..dictionaries.grid import Grid
+    from ..dictionaries.grid import KNOWN, Grid
     from ..distributed import executor
     from ..io.sequences import load_pulse, load_sequence
     from ..simulation.presets import published_axes
@@ -72,7 +73,7 @@ def _build(told: argparse.Namespace) -> None:
     if told.output.is_dir():
         raise InputError(f"{told.output}: is a folder; give the name of the file to write, e.g. {told.output / 'D.h5'}")
     output_folder(told.output.parent)
-    given = {name: getattr(told, name) for name in ("t1", "t2", "b1", "off_resonance")}
+    given = {name: getattr(told, name) for name in KNOWN}
     given = {name: axis for name, axis in given.items() if axis is not None}
     if not {"t1", "t2"} <= set(given):
         try:
