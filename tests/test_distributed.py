@@ -59,11 +59,12 @@ def test_workers_make_the_same_bits(
 
 
 def _once_dying(flag: str, make: Any, *given: Any) -> Any:
-    """Make a part, but die in the middle of the first one that gets here."""
-    if not os.path.exists(flag):
-        Path(flag).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return make(*given)
+    """Make a part; the one worker that gets here first dies."""
+    try:
+        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return make(*given)
+    return os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Dying(Executor):
