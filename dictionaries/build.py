@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..core.arrays import Array, memory_budget, usable_cores, whole
 from ..core.errors import FileError, InputError
 from ..core.storage import digest
+from ..simulation.device import current_device
 from ..simulation.epg import MODEL, TOLERANCE
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import Sequence
@@ -52,6 +53,7 @@ def build(
     memory: int | float | str | None = None,
     path: str | Path | None = None,
     executor: Executor | None = None,
+    device: str = "cpu",
     progress: bool = False,
 ) -> Dictionary:
     """Simulate a dictionary and compress it to a subspace, found on a seeded sample and judged on all atoms.
@@ -61,8 +63,7 @@ def build(
     rank : int, optional
         Dimension of the subspace; None = the smallest that does what follows.
     energy, parameter_error : float
-        Keeps this fraction of the normalized atoms' squared norm; or, if given, moves T1 and T2 by less than so many
-        standard deviations of their noise (:func:`.moved_by`).
+        Keeps this fraction of the energy; or moves T1 and T2 by less than so many of their SDs (:func:`.moved_by`).
     interpolation : float, optional
         Simulate a few T1 and T2 only and interpolate, to this relative L2 error (:class:`.Interpolated`).
     slice_profile, repetitions, n_states, noise_std
@@ -72,8 +73,8 @@ def build(
     path : str or Path, optional
         The dictionary is made in this file, which may be larger than memory. A build that was interrupted goes
         on where it stopped; a finished file of the same inputs is returned as it is.
-    executor : concurrent.futures.Executor, optional
-        Makes the parts, in other processes or on other machines, to the same bits.
+    executor, device : concurrent.futures.Executor, "cpu" or "gpu"
+        Make the parts: other processes or machines, to the same bits; cupy's current GPU, to rounding.
 
     Raises
     ------
@@ -95,7 +96,7 @@ def build(
     physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions, "n_states": states}
     _warn_of_steps(sequence, grid, noise_std, slice_profile, repetitions)
     _check_memory(memory_needed(sequence, grid, options["rank"], whole_dictionary=path is None), memory, path)
-    work = _Work(sequence, grid, physics, options, executor, progress)
+    work = _Work(sequence, grid, physics, options, executor, _device(device, executor), progress)
     return work.in_memory() if path is None else work.in_file(Path(path))
 
 
@@ -116,6 +117,13 @@ def _checked(
     if off is not None and not 0 < off < 1:
         raise InputError(f"interpolation: got {off}, expected a relative error between 0 and 1")
     return {"rank": rank, "energy": float(energy), "parameter_error": moved, "interpolation": off}
+
+
+def _device(device: str, executor: Executor | None) -> Any:
+    """A cupy device, or None for the CPU."""
+    if device not in ("cpu", "gpu") or (device == "gpu" and executor is not None):
+        raise InputError(f'device: got {device!r}, expected "cpu", or "gpu" without an executor')
+    return current_device() if device == "gpu" else None
 
 
 def _check_memory(needed: int, memory: int | float | str | None, path: str | Path | None) -> None:
@@ -208,6 +216,7 @@ class _Work:
     physics: Mapping[str, Any]
     options: Mapping[str, Any]
     executor: Executor | None
+    device: Any
     progress: bool
 
     @cached_property
@@ -301,7 +310,7 @@ class _Work:
         return known
 
     def _stream(self) -> Stream:
-        return Stream.of(self.sequence, self.grid, **self.physics)
+        return Stream.of(self.sequence, self.grid, **self.physics, device=self.device)
 
     def _start(self, *, whole: bool) -> tuple[Stream, Modes, int]:
         """The stream of signals, modes and rank, from a sample; `whole`: the dictionary is made in memory."""

@@ -1,17 +1,19 @@
 """Signals of a grid part by part: simulated block by block, projected on a basis, thrown away."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from ..core.arrays import Array, usable_cores
+from ..core.arrays import Array, is_device_array, usable_cores
 from ..core.errors import InputError
+from ..simulation.device import on_host
 from ..simulation.epg import B1, T2, Player, tissue_table
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import EventKind, Sequence
@@ -19,9 +21,11 @@ from ..simulation.states import Certificate, strictest
 from .grid import Grid
 from .subspace import Modes
 
+log = logging.getLogger(__name__)
 PRECISION = np.dtype(np.complex64)
 PART = 1 << 17  # atoms
 _BLOCK = 4 << 20  # bytes of signals that are projected together: they stay in the cache
+_ON_DEVICE = 64  # times as many on a GPU
 _LANES = 32
 _GROUP = 256  # tissues of one b1 from which they are played on their own, without a flip angle for each
 
@@ -55,15 +59,19 @@ class Stream:
     @classmethod
     def of(
         cls, sequence: Sequence, grid: Grid, slice_profile: npt.ArrayLike | RfPulse | None, repetitions: int | str,
-        n_states: int | None,
+        n_states: int | None, device: Any = None,
     ) -> "Stream":  # fmt: skip
-        """Compile the sequence and find the number of states, on atoms that outline the grid."""
+        """Compile the sequence and find the number of states, on atoms that outline the grid.
+
+        `device`: the GPU that simulates and projects; None = the CPU.
+        """
         outline = _table(sequence, grid.some(grid.outline()))
         players = [
             (float(value), Player.of(_inverting(sequence, value), outline, slice_profile, repetitions, PRECISION))
             for value in grid.axes.get("inversion_efficiency", [1.0])
         ]
         certificate = None if n_states else strictest([player.certificate(outline, None) for _, player in players])
+        players = [(value, replace(player, device=device)) for value, player in players]
         return cls(grid, sequence, tuple(players), certificate, n_states)
 
     @property
@@ -76,7 +84,7 @@ class Stream:
         work = self._work(self.grid.some(numbers))
         made = np.empty((len(numbers), self.sequence.n_frames), PRECISION)
         for player, some in work.groups:
-            made[some] = player.play(work.table[some], work.orders[some])
+            made[some] = on_host(player.play(work.table[some], work.orders[some]))
         return made
 
     def make(self, part: range, modes: Modes, rank: int, threads: int | None = None) -> Part:
@@ -125,7 +133,8 @@ class Stream:
 
         So the bits do not depend on how many threads there are.
         """
-        size = block_size(self.sequence.n_frames)
+        device = self.players[0][1].device is not None
+        size = (_ON_DEVICE if device else 1) * block_size(self.sequence.n_frames)
         blocks = []
         for player, some in work.groups:
             order = some[np.argsort(work.orders[some], kind="stable")]
@@ -135,10 +144,17 @@ class Stream:
 
         def project(task: tuple[Player, Array]) -> None:
             player, block = task
-            signals = player.play(work.table[block], work.orders[block], threads=1)
-            made[block], power[block], lost[block] = _project(signals, columns)
+            try:
+                signals = player.play(work.table[block], work.orders[block], threads=1)
+                made[block], power[block], lost[block] = map(on_host, _project(signals, columns))
+            except MemoryError:
+                if not device or len(block) <= _LANES:
+                    raise
+                log.info("dictionary: the GPU has no memory for %d atoms at once; halving them", len(block))
+                for half in np.array_split(block, 2):
+                    project((player, half))
 
-        with threadpool_limits(1), ThreadPoolExecutor(threads or usable_cores()) as pool:
+        with threadpool_limits(1), ThreadPoolExecutor(1 if device else threads or usable_cores()) as pool:
             list(pool.map(project, blocks))
         return made, power, lost
 
@@ -199,11 +215,23 @@ def columns_of(modes: Modes, rank: int) -> Array:
 
 def _project(signals: Array, columns: Array) -> tuple[Array, Array, Array]:
     """Projections of a block, each signal's power and the power outside; the signals are overwritten."""
+    if is_device_array(signals):
+        return _project_on_device(signals, columns)
     flat = signals.view(np.float32)
     power = np.einsum("ij,ij->i", flat, flat, dtype=np.float64)
     made = flat @ columns
     flat -= made @ columns.T
     return made, power, np.einsum("ij,ij->i", flat, flat)
+
+
+def _project_on_device(signals: Any, columns: Array) -> tuple[Any, Any, Any]:
+    import cupy
+
+    flat, there = signals.view(np.float32), cupy.asarray(columns)
+    power = (flat * flat).sum(axis=1, dtype=np.float64)
+    made = flat @ there
+    flat -= made @ there.T
+    return made, power, (flat * flat).sum(axis=1, dtype=np.float64)
 
 
 def refuse_silent(grid: Grid, numbers: Array, norms: Array) -> None:

@@ -106,6 +106,26 @@ class Train:
         return np.dtype(np.float32 if self.dtype == np.complex64 else np.float64)
 
 
+def current_device() -> Any:
+    """The GPU that cupy works on.
+
+    Raises
+    ------
+    UnsupportedError
+        There is no cupy, or no GPU.
+    """
+    try:
+        import cupy
+
+        return cupy.cuda.Device()
+    except ImportError as error:
+        raise UnsupportedError(
+            'device: cupy is not installed; install it with pip install "mrf-engine[cuda12]"'
+        ) from error
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise UnsupportedError(f"device: no GPU can be used ({error}); leave device out") from error
+
+
 class Common(NamedTuple):
     """Arrays that all launches read."""
 

@@ -1,5 +1,6 @@
 """Dictionaries made part by part: budgets, files, interruptions, several builders, other processes."""
 
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from mrf.dictionaries import stream
 from mrf.dictionaries.build import memory_needed
 from mrf.dictionaries.stream import Stream
 from mrf.dictionaries.subspace import modes, sample
+from mrf.simulation.epg import Player
 
 from .conftest import relative
 
@@ -327,3 +330,34 @@ def test_inversion_efficiencies_that_cannot_be(efficiency: list[float], inverted
     train = mrf.fisp(np.full(9, 0.5), 0.012, 0.002, inversion_time=0.02 if inverted else None)
     with pytest.raises(mrf.InputError, match=message):
         mrf.build(train, mrf.Grid(t1=[1.0], t2=[0.1], inversion_efficiency=efficiency), rank=1)
+
+
+def test_a_device_without_memory_gets_smaller_blocks(short_fisp: mrf.Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logic of a GPU's blocks, on the CPU."""
+    here, play, sizes = mrf.build(short_fisp, _grid(), rank=6), Player.play, []
+
+    def little(self: Player, tissue: Array, orders: Array, threads: int | None = None) -> Array:
+        sizes.append(len(tissue))
+        if len(tissue) > 300 and self.device is not None and threads is not None:
+            raise MemoryError("out of memory allocating 9,999 bytes")
+        return play(replace(self, device=None), tissue, orders, threads)
+
+    monkeypatch.setattr("mrf.dictionaries.build.current_device", lambda: "a device")
+    monkeypatch.setattr(Player, "play", little)
+    there = mrf.build(short_fisp, _grid(), rank=6, device="gpu")
+    assert max(sizes) > 2000
+    assert relative(there.coefficients, here.coefficients) < 1e-4  # the tolerance of the states: other neighbours
+    assert there.digest == here.digest
+    monkeypatch.setattr(Player, "play", lambda *_, **__: (_ for _ in ()).throw(MemoryError("none at all")))
+    with pytest.raises(MemoryError, match="none at all"):
+        mrf.build(short_fisp, _grid(), rank=6, device="gpu", n_states=5)
+
+
+def test_devices_that_cannot_be(short_fisp: mrf.Sequence) -> None:
+    with pytest.raises(mrf.InputError, match="device: got 'tpu'"):
+        mrf.build(short_fisp, _grid(), rank=6, device="tpu")
+    with pytest.raises(mrf.InputError, match="without an executor"):
+        mrf.build(short_fisp, _grid(), rank=6, device="gpu", executor=_OutOfOrder())
+    if importlib.util.find_spec("cupy") is None:
+        with pytest.raises(mrf.UnsupportedError, match="cupy is not installed"):
+            mrf.build(short_fisp, _grid(), rank=6, device="gpu")

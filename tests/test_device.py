@@ -288,3 +288,11 @@ def test_a_gpu_simulates_a_dictionary() -> None:
     assert (
         relative(made, mrf.simulate(s, t1=T1, t2=T2, slice_profile=RfPulse.hann_sinc(4), repetitions="steady")) < 2e-4
     )
+
+
+@pytest.mark.gpu
+def test_a_gpu_builds_the_same_dictionary(short_fisp: mrf.Sequence) -> None:
+    gpu()
+    grid = mrf.Grid(t1=mrf.log_axis(0.2, 3.0, 60), t2=mrf.log_axis(0.02, 0.4, 50), b1=[0.9, 1.1])
+    here, there = (mrf.build(short_fisp, grid, rank=6, device=device) for device in ("cpu", "gpu"))
+    assert relative(there.coefficients * there.norms[:, None], here.coefficients * here.norms[:, None]) < 1e-5

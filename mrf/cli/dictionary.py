@@ -56,6 +56,7 @@ def _add_build(actions: Any) -> None:
     made.add_argument("--interpolation", type=float, metavar="ERROR", help="simulate a few T1 and T2, to this error")
     made.add_argument("--noise-std", type=float, metavar="SD", help="warn of steps coarser than this noise allows")
     made.add_argument("--memory", help="budget, e.g. 2GB (default: half of what is free)")
+    made.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="that simulates (default cpu)")
     made.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="dask scheduler whose workers simulate")
     made.add_argument("-o", "--output", required=True, type=Path, metavar="D.h5")
     made.set_defaults(run=_build)
@@ -95,6 +96,7 @@ def _build(told: argparse.Namespace) -> None:
             memory=told.memory,
             path=told.output,
             executor=workers,
+            device=told.device,
             progress=not told.quiet,
         )
     size = told.output.stat().st_size / 1e9
