@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -58,35 +59,36 @@ def test_workers_make_the_same_bits(
     assert os.listdir(tmp_path) == ["d.h5"]
 
 
-def _once_dying(flag: str, make: Any, *given: Any) -> Any:
-    """Make a part; the one worker that gets here first dies."""
-    try:
-        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return make(*given)
-    return os.kill(os.getpid(), signal.SIGKILL)
+def _dying(victim: int, make: Any, *given: Any) -> Any:
+    """Make a part, unless this is the worker that is to die."""
+    return os.kill(victim, signal.SIGKILL) if os.getpid() == victim else make(*given)
 
 
 class _Dying(Executor):
-    def __init__(self, workers: Executor, flag: Path) -> None:
-        self.workers, self.flag, self.count = workers, str(flag), 0
+    def __init__(self, workers: Executor, victim: int) -> None:
+        self.workers, self.victim = workers, victim
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        self.count += 1
-        return (
-            self.workers.submit(_once_dying, self.flag, fn, *args) if self.count > 4 else self.workers.submit(fn, *args)
-        )
+        return self.workers.submit(_dying, self.victim, fn, *args)
 
 
 def test_a_worker_that_dies_costs_its_parts_only(
-    cluster: Any, short_fisp: mrf.Sequence, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cluster: Any, short_fisp: mrf.Sequence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "PART", 128)
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     here = mrf.build(short_fisp, _grid(), rank=6)
-    with executor(cluster.scheduler_address) as workers:
-        there = mrf.build(short_fisp, _grid(), rank=6, executor=_Dying(workers, tmp_path / "died"))
-    assert (tmp_path / "died").exists()
+    told = [cluster.scheduler_address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
+    victim = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", *told], stderr=subprocess.DEVNULL)
+    try:
+        with distributed.Client(cluster, set_as_default=False) as client:
+            client.wait_for_workers(3, timeout=60)
+        with executor(cluster.scheduler_address) as workers:
+            there = mrf.build(short_fisp, _grid(), rank=6, executor=_Dying(workers, victim.pid))
+        assert victim.wait(timeout=60) == -signal.SIGKILL
+    finally:
+        victim.kill()
+        victim.wait()
     assert _same(there, here)
 
 
