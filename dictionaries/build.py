@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ from ..simulation.sequence import Sequence
 from . import stream as streams
 from .dictionary import SCHEMA, Dictionary, is_dictionary, write_rows
 from .grid import Grid
-from .interpolate import Interpolated
+from .interpolate import NODES, Interpolated
 from .parts import basis_digest, part_path, read_basis, read_part, workshop, write_basis, write_part
 from .precision import coarsest_steps, rank_that_moves_less, steps_in_words
 from .stream import PRECISION, Part, Stream, block_size, refuse_silent
@@ -35,7 +36,7 @@ from .subspace import SAMPLE, Modes, checked_rank, modes, sample
 log = logging.getLogger(__name__)
 _INTERPOLATED = 1e-8  # seconds an atom and rank, roughly
 _TIMED = 4  # blocks a core that are made to tell how long all will take
-_PENDING = 2  # parts for each worker that wait in an executor's queue
+_UNDER_WAY = 64  # parts that an executor has at a time
 
 
 def build(
@@ -92,12 +93,18 @@ def build(
     (3, 2)
     """
     options = _checked(sequence, grid, rank, energy, parameter_error, interpolation)
-    states = None if n_states is None else whole("n_states", n_states, 1)
-    physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions, "n_states": states}
+    physics = _physics(slice_profile, repetitions, n_states)
     _warn_of_steps(sequence, grid, noise_std, slice_profile, repetitions)
-    _check_memory(memory_needed(sequence, grid, options["rank"], whole_dictionary=path is None), memory, path)
+    _check_memory(sequence, grid, options, memory, path)
     work = _Work(sequence, grid, physics, options, executor, _device(device, executor), progress)
     return work.in_memory() if path is None else work.in_file(Path(path))
+
+
+def _physics(slice_profile: Any, repetitions: int | str, n_states: int | None) -> dict[str, Any]:
+    """How atoms are simulated."""
+    states = None if n_states is None else whole("n_states", n_states, 1)
+    played = repetitions if isinstance(repetitions, str) else whole("repetitions", repetitions, 1)
+    return {"slice_profile": slice_profile, "repetitions": played, "n_states": states}
 
 
 def _checked(
@@ -116,7 +123,8 @@ def _checked(
         raise InputError(f"parameter_error: got {moved} with rank {rank}, expected a positive number without a rank")
     if off is not None and not 0 < off < 1:
         raise InputError(f"interpolation: got {off}, expected a relative error between 0 and 1")
-    return {"rank": rank, "energy": float(energy), "parameter_error": moved, "interpolation": off}
+    chosen = {"parameter_error": moved, "interpolation": off}
+    return {"rank": rank, "energy": float(energy)} | {k: None if v is None else float(v) for k, v in chosen.items()}
 
 
 def _device(device: str, executor: Executor | None) -> Any:
@@ -126,8 +134,11 @@ def _device(device: str, executor: Executor | None) -> Any:
     return current_device() if device == "gpu" else None
 
 
-def _check_memory(needed: int, memory: int | float | str | None, path: str | Path | None) -> None:
-    budget = memory_budget(memory)
+def _check_memory(
+    sequence: Sequence, grid: Grid, options: Mapping[str, Any], memory: Any, path: str | Path | None
+) -> None:
+    given = {"whole_dictionary": path is None, "interpolated": options["interpolation"] is not None}
+    needed, budget = memory_needed(sequence, grid, options["rank"], **given), memory_budget(memory)
     if needed > budget:
         cure = "or path= to make it in a file" if path is None else "or build on a machine with more"
         raise InputError(f"memory: {budget} bytes are too few; give at least {needed} {cure}")
@@ -191,7 +202,9 @@ def dictionary_digest(inputs: Mapping[str, Any]) -> str:
     return digest(json.dumps(inputs, sort_keys=True))
 
 
-def memory_needed(sequence: Sequence, grid: Grid, rank: int | None, *, whole_dictionary: bool = True) -> int:
+def memory_needed(
+    sequence: Sequence, grid: Grid, rank: int | None, *, whole_dictionary: bool = True, interpolated: bool = False
+) -> int:
     """Bytes that :func:`build` takes, beyond what is taken before; an unknown rank counts as 32."""
     atoms, frames, rank = len(grid), sequence.n_frames, min(rank or 32, sequence.n_frames)
     some, part = min(SAMPLE, atoms), min(streams.PART, atoms)
@@ -199,6 +212,8 @@ def memory_needed(sequence: Sequence, grid: Grid, rank: int | None, *, whole_dic
     blocks = usable_cores() * min(block_size(frames), -(-part // 32) * 32) * frames * 24
     stretch = part * (200 + 8 * len(grid.axes) + 32 * rank)
     result = atoms * (8 * rank + 4 + 8 * len(grid.axes)) if whole_dictionary else 0
+    if interpolated:
+        stretch += NODES[-1] ** 2 * (math.prod(grid.shape[2:]) * (100 + 32 * rank)) + NODES[-1] * some * 16 * rank
     return max(subspace, blocks + stretch) + result
 
 
@@ -252,7 +267,10 @@ class _Work:
         with workshop(path, made_of) as folder:
             if not _is_finished(path, made_of):
                 self._make(path, folder)
-        return Dictionary.load(path)
+        found = Dictionary.load(path)
+        if found.digest != made_of:
+            raise FileError(f"{path}: another build has put another dictionary there meanwhile; choose another name")
+        return found
 
     def _make(self, path: Path, folder: Path) -> None:
         kept = read_basis(folder, SCHEMA)
@@ -332,7 +350,7 @@ class _Work:
         """How long all atoms will take, from a few."""
         if self.options["interpolation"] is not None:
             return _INTERPOLATED * len(self.grid) * rank
-        some = range(min(len(self.grid), _TIMED * usable_cores() * block_size(self.sequence.n_frames)))
+        some = range(min(len(stream.parts[0]), _TIMED * usable_cores() * block_size(self.sequence.n_frames)))
         start = time.perf_counter()
         stream.make(some, found, rank)
         return (time.perf_counter() - start) / len(some) * len(self.grid)
@@ -418,7 +436,7 @@ def _computed(
     under_way: list[tuple[range, Future[Part]]] = []
     try:
         for _ in range(len(wanted)):
-            room = _PENDING * max(usable_cores(), 16) - len(under_way)
+            room = _UNDER_WAY - len(under_way)
             under_way += [(part, executor.submit(maker.make, part, found, rank)) for part in islice(left, room)]
             part, future = under_way.pop(0)
             yield part, future.result()

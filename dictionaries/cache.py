@@ -1,15 +1,15 @@
 """Dictionaries in a folder: which there are, whether they are whole, and what can go."""
 
+import math
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import FileError
+from ..core.errors import FileError, InputError
 from .dictionary import Dictionary, is_dictionary, read_header
-from .parts import SUFFIX, is_held
+from .parts import SUFFIX, is_leftover, remove_leftover
 
 _DAY = 86400.0
 
@@ -61,7 +61,7 @@ def entries(folder: Path) -> list[Entry]:
     """
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder; give one that holds dictionaries")
-    return [_entry(path) for path in sorted(folder.glob("*.h5")) if is_dictionary(path)]
+    return [_entry(path) for path in sorted(folder.glob("*.h5")) if path.is_file() and is_dictionary(path)]
 
 
 def _entry(path: Path) -> Entry:
@@ -94,7 +94,7 @@ def fault(path: Path) -> str:
 def leftovers(folder: Path) -> Iterator[Path]:
     """Parts of builds that were interrupted and that nobody works on now."""
     for path in sorted(folder.glob(f".*{SUFFIX}")):
-        if path.is_dir() and not is_held(path):
+        if is_leftover(path):
             yield path
 
 
@@ -121,7 +121,11 @@ def prune(
     ------
     FileError
         There is no such folder, or something cannot be removed.
+    InputError
+        Days that cannot be.
     """
+    if older_than is not None and not 0 <= older_than < math.inf:
+        raise InputError(f"older_than: got {older_than}, expected days >= 0")
     now = time.time()
     gone = [
         entry.path
@@ -129,9 +133,16 @@ def prune(
         if everything or entry.fault or (older_than is not None and now - entry.used > older_than * _DAY)
     ]
     gone += leftovers(folder)
-    for path in [] if dry_run else gone:
+    if dry_run:
+        return gone
+    removed = []
+    for path in gone:
         try:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+            elif not remove_leftover(path):
+                continue  # somebody goes on with it
         except OSError as error:
             raise FileError(f"{path}: cannot be removed ({error.strerror}); check its folder's permissions") from error
-    return gone
+        removed.append(path)
+    return removed

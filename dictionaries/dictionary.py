@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.arrays import Array, as_host, freeze
 from ..core.errors import FileError, InputError
-from ..core.storage import Rows, read_hdf5, write_hdf5
+from ..core.storage import UNREADABLE, Rows, read_hdf5, write_hdf5
 from ..simulation.sequence import Sequence
 from .grid import POSITIVE
 
@@ -162,7 +162,7 @@ class Dictionary:
                 digest=metadata["digest"],
                 provenance=metadata["provenance"],
             )
-        except (KeyError, ValueError) as error:
+        except UNREADABLE as error:
             raise FileError(f"{path}: {error}; make the dictionary again") from error
 
 
@@ -196,9 +196,10 @@ def is_dictionary(path: Path) -> bool:
     """Whether a file says that it is a dictionary, of any schema."""
     try:
         with h5py.File(path, "r") as file:
-            return bool(file.attrs.get("format") == "mrf" and file.attrs.get("kind") == "dictionary")
-    except OSError:
+            marks = [file.attrs.get(name) for name in ("format", "kind")]
+    except UNREADABLE:
         return False
+    return all(isinstance(mark, str) for mark in marks) and marks == ["mrf", "dictionary"]
 
 
 @dataclass(frozen=True)
@@ -224,5 +225,5 @@ def read_header(path: Path) -> Header:
         with h5py.File(path, "r") as file:
             atoms = int(file["norms"].shape[0])
         return Header(atoms, len(arrays["basis"]), str(metadata["sequence"]), str(metadata["digest"]))
-    except (KeyError, OSError) as error:
+    except UNREADABLE as error:
         raise FileError(f"{path}: {error}; make the dictionary again") from error

@@ -159,7 +159,7 @@ class Grid:
 
 
 def _ratio(limits: tuple[float, float]) -> tuple[float, float]:
-    given = np.asarray(limits, np.float64)
+    given = real("t2_over_t1", limits)
     if given.shape != (2,) or not 0 <= given[0] <= given[1] < np.inf or given[1] == 0:
         raise InputError(f"grid: t2_over_t1 is {limits!r}, expected (low, high) with 0 <= low <= high")
     return float(given[0]), float(given[1])

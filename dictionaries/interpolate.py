@@ -8,10 +8,10 @@ import numpy as np
 from ..core.arrays import Array
 from ..core.errors import InputError
 from .grid import Grid
-from .stream import Part, Stream, columns_of, unit_atoms
+from .stream import Part, Stream, columns_of, refuse_silent, unit_atoms
 from .subspace import Modes
 
-_NODES = 8, 10, 12, 14, 17, 20, 24, 29, 35  # along each of T1 and T2
+NODES = 8, 10, 12, 14, 17, 20, 24, 29, 35  # along each of T1 and T2
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Interpolated:
         """
         exact = signals.view(np.float32).astype(np.float64) @ columns_of(modes, rank)
         made = None
-        for count in _NODES:
+        for count in NODES:
             others = math.prod(stream.grid.shape[2:])
             if count * count * others >= len(stream.grid):
                 break
@@ -69,8 +69,12 @@ class Interpolated:
         found = self.grid.some(numbers)
         others = math.prod(self.grid.shape[2:])
         rows, waves = _matrix(self.nodes[0], found["t1"]), _matrix(self.nodes[1], found["t2"])
-        values = self.values.reshape(*self.values.shape[:2], others, columns)[:, :, numbers % others]
-        made: Array = np.einsum("na,nb,abnc->nc", rows, waves, values, optimize=True)
+        values = self.values.reshape(*self.values.shape[:2], others, columns)
+        made = np.empty((len(numbers), columns))
+        for other in np.unique(numbers % others):
+            some = np.flatnonzero(numbers % others == other)
+            at_t1 = np.tensordot(rows[some], values[:, :, other], axes=1)
+            made[some] = np.einsum("nb,nbc->nc", waves[some], at_t1)
         return made
 
     def make(self, part: range, modes: Modes, rank: int) -> Part:
@@ -89,6 +93,7 @@ class Interpolated:
             values = waves[low:high] @ np.tensordot(row, self.values, axes=1)
             made[start:stop] = values.reshape(-1, made.shape[1])[skipped : skipped + stop - start]
         coefficients, norms = unit_atoms(made.astype(np.float32), modes)
+        refuse_silent(self.grid, numbers, norms)
         return Part(coefficients, norms, len(numbers) * float(modes.lost[rank]), (-1.0, part.start))
 
 

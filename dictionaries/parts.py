@@ -3,7 +3,9 @@
 import json
 import logging
 import os
+import re
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.errors import FileError
+from ..core.errors import FileError, InputError
 from ..core.storage import digest, read_hdf5, write_hdf5
 from ..simulation.states import Certificate
 from .stream import Part
@@ -25,6 +27,8 @@ except ImportError:  # Windows: every process works in a folder of its own, and 
 
 log = logging.getLogger(__name__)
 SUFFIX = ".parts"
+_NAME = re.compile(r"\.(.+)\.[0-9a-f]{16}(?:\.\d+)*\.parts")
+_INSIDE = re.compile(r"lock|\.?basis\.h5.*|\.?part\d+\.h5.*")  # and temporary files of these
 
 
 def folder_of(path: Path, made_of: str) -> Path:
@@ -35,7 +39,7 @@ def folder_of(path: Path, made_of: str) -> Path:
 
 @contextmanager
 def workshop(path: Path, made_of: str) -> Iterator[Path]:
-    """The folder of parts, held by this process alone; on leaving without an error it is removed.
+    """The folder of parts, held by this process alone; on leaving without an error, or without a part, it is removed.
 
     Another process that makes the same dictionary waits here until this one has finished or died.
 
@@ -51,10 +55,15 @@ def workshop(path: Path, made_of: str) -> Iterator[Path]:
         raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
     try:
         yield folder
-        shutil.rmtree(folder, ignore_errors=not fcntl)  # a lock file that is open stays on Windows
+        _remove(folder)
     except OSError as error:
         raise FileError(f"{path}: writing failed ({error}); what is done is kept for the next attempt") from error
+    except InputError:  # and always again
+        _remove(folder)
+        raise
     finally:
+        if folder.is_dir() and os.listdir(folder) == ["lock"]:  # nothing to go on with
+            _remove(folder)
         os.close(handle)
 
 
@@ -81,20 +90,59 @@ def _lock(folder: Path) -> int:
         os.close(handle)
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a process is making parts in the folder now."""
+def _remove(folder: Path) -> None:
+    """Remove a folder that is held: first its name, so that a newcomer makes a folder of its own."""
+    gone = folder.with_name(f"{folder.name.removesuffix(SUFFIX)}.{os.getpid()}{threading.get_ident()}{SUFFIX}")
+    os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=not fcntl)  # a lock file that is open stays on Windows
+
+
+def is_leftover(folder: Path) -> bool:
+    """Whether a folder was made here, holds nothing else, and nobody works in it now."""
+    name = _NAME.fullmatch(folder.name)
+    if name is None or folder.is_symlink() or not folder.is_dir():
+        return False
     try:
-        handle = os.open(folder / "lock", os.O_RDWR)
+        ours = all(_INSIDE.fullmatch(file) or file.startswith(f".{name[1]}.") for file in os.listdir(folder))
+        return ours and not _is_held(folder)
     except OSError:
         return False
+
+
+def remove_leftover(folder: Path) -> bool:
+    """Remove it unless somebody has begun to work in it; whether it is gone."""
+    with _held(folder) as free:
+        if free:
+            _remove(folder)
+        return free
+
+
+def _is_held(folder: Path) -> bool:
+    with _held(folder) as free:
+        return not free
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock, if nobody else does."""
+    try:
+        handle = os.open(folder / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        yield True
+        return
+    except OSError:
+        yield False
+        return
     try:
         if fcntl:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = True
     except BlockingIOError:
-        return True
+        free = False
+    try:
+        yield free
     finally:
         os.close(handle)
-    return False
 
 
 @contextmanager

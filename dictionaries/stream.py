@@ -99,6 +99,7 @@ class Stream:
         made, power, lost = self._projected(self._work(self.grid.some(numbers)), columns_of(modes, rank), threads)
         refuse_silent(self.grid, numbers, np.sqrt(power))
         coefficients, norms = unit_atoms(made, modes)
+        refuse_silent(self.grid, numbers, norms)
         loss = lost / power
         worst = int(loss.argmax())
         return Part(coefficients, norms, float(loss.sum()), (float(loss[worst]), part.start + worst))
@@ -195,8 +196,8 @@ def _table(sequence: Sequence, found: dict[str, Array]) -> Array:
 
 def unit_atoms(made: Array, modes: Modes) -> tuple[Array, Array]:
     """(atoms, rank) unit-norm complex64 coefficients and (atoms,) norms of projected signals."""
-    norms = np.linalg.norm(made, axis=1)
-    values = made / norms[:, None]
+    norms = np.linalg.norm(made.astype(np.float64), axis=1).astype(np.float32)  # squares of weak signals underflow
+    values = made / np.where(norms > 0, norms, 1)[:, None]
     if np.iscomplexobj(modes.rows):
         values = values.view(np.complex64)
     return np.ascontiguousarray(values * np.complex64(modes.phase)), norms

@@ -361,3 +361,57 @@ def test_devices_that_cannot_be(short_fisp: mrf.Sequence) -> None:
     if importlib.util.find_spec("cupy") is None:
         with pytest.raises(mrf.UnsupportedError, match="cupy is not installed"):
             mrf.build(short_fisp, _grid(), rank=6, device="gpu")
+
+
+def test_signals_that_vanish_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    path, echoes = tmp_path / "d.h5", mrf.multi_spin_echo(16, 0.01)
+    mrf.build(echoes, mrf.Grid(t1=[1.0], t2=[0.05, 0.1]), rank=2, path=path)
+    before = path.read_bytes()
+    with pytest.raises(mrf.InputError, match="norm 0"):
+        mrf.build(echoes, mrf.Grid(t1=[1.0], t2=[1e-5, 0.1, 0.2]), rank=2, path=path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["d.h5"]
+    weak = mrf.build(echoes, mrf.Grid(t1=[1.0], t2=[2e-4, 0.1, 0.2]), rank=2)  # whose squares are no single numbers
+    assert 0 < weak.norms[0] < 1e-20
+
+
+def test_refusals_leave_no_folder(short_fisp: mrf.Sequence, tmp_path: Path) -> None:
+    (tmp_path / "d.h5").write_text("a diary")
+    with pytest.raises(mrf.FileError):
+        mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "d.h5")
+    with pytest.raises(mrf.InputError):
+        mrf.build(short_fisp, _grid(), rank=6, interpolation=1e-12, path=tmp_path / "e.h5")
+    assert os.listdir(tmp_path) == ["d.h5"]
+
+
+def test_a_dictionary_that_was_replaced_meanwhile_is_not_returned(
+    short_fisp: mrf.Sequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, load = tmp_path / "d.h5", mrf.Dictionary.load
+    mrf.build(short_fisp, _grid(), rank=4, path=tmp_path / "other.h5")
+    monkeypatch.setattr(mrf.Dictionary, "load", lambda _: load(tmp_path / "other.h5"))
+    with pytest.raises(mrf.FileError, match="another dictionary there meanwhile"):
+        mrf.build(short_fisp, _grid(), rank=6, path=path)
+
+
+def test_numbers_of_numpy_make_the_same_dictionary(short_fisp: mrf.Sequence) -> None:
+    plain = mrf.build(short_fisp, _grid(), rank=6, repetitions=2, interpolation=0.01)
+    same = mrf.build(short_fisp, _grid(), rank=6, repetitions=np.int64(2), interpolation=np.float64(0.01))
+    assert same.digest == plain.digest
+    assert mrf.build(short_fisp, _grid(), rank=6, repetitions=2.0, interpolation=0.01).digest == plain.digest
+
+
+def test_a_disk_that_is_full_when_a_file_is_closed(
+    short_fisp: mrf.Sequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d = mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "d.h5")
+
+    def full(self: Any, *_: Any) -> None:
+        raise RuntimeError(
+            "Can't decrement id ref count (file write failed: errno = 28, error message = 'No space', x)"
+        )
+
+    monkeypatch.setattr(h5py.File, "flush", full)
+    with pytest.raises(mrf.FileError, match=r"writing failed \(No space\); the file is as it was"):
+        d.save(tmp_path / "d.h5")
+    assert os.listdir(tmp_path) == ["d.h5"]

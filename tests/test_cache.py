@@ -69,6 +69,33 @@ def test_prune(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing to remove" in capsys.readouterr().out
 
 
+def test_prune_takes_nothing_that_is_not_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / ".mine.parts"
+    close = tmp_path / ".d.h5.0123456789abcdef.parts"
+    for folder in (mine, close):
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("years of work")
+    (tmp_path / ".e.h5.0123456789abcdef.parts").symlink_to(mine)
+    (tmp_path / "folder.h5").mkdir()
+    with h5py.File(tmp_path / "odd.h5", "w") as file:
+        file.attrs["format"] = ["a", "b"]
+    with h5py.File(tmp_path / "group.h5", "w") as file:
+        file.attrs.update({"format": "mrf", "kind": "dictionary", "schema": 2, "complete": True})
+        file.create_group("norms")
+        file["metadata"] = np.frombuffer(b"[1]", np.uint8)
+    before = sorted(os.listdir(tmp_path))
+    assert [entry.path.name for entry in entries(tmp_path)] == ["group.h5"]
+    assert main(["dictionary", "verify", str(tmp_path / "group.h5")]) == 1
+    assert "metadata is missing or damaged" in capsys.readouterr().out
+    assert main(["dictionary", "prune", str(tmp_path)]) == 0
+    assert sorted(os.listdir(tmp_path)) == sorted({*before} - {"group.h5"})
+    for days in ("-1", "nan"):
+        assert main(["dictionary", "prune", str(tmp_path), f"--older-than={days}"]) == 1
+    assert "expected days >= 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["dictionary", "prune", str(tmp_path), "--all", "--older-than", "3"])
+
+
 def test_headers_are_read_without_the_atoms(small_dictionary: mrf.Dictionary, tmp_path: Path) -> None:
     small_dictionary.save(tmp_path / "d.h5")
     (entry,) = entries(tmp_path)
@@ -92,7 +119,17 @@ def test_axes_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert found["t2"] == pytest.approx([0.05, 0.1, 0.15])
     assert found["b1"] == [0.8, 1.0]
     assert found["off_resonance"] == [-5.0, 0.0, 5.0]
-    for wrong in ("100:50:3", "1:2:3:log", "3,2", "nan,1", "1:2", "-5:5:3", "1:2:0:linear"):
+    for wrong in (
+        "100:50:3",
+        "1:2:3:log",
+        "3,2",
+        "nan,1",
+        "1:2",
+        "-5:5:3",
+        "1:2:0:linear",
+        "1:2:1:linear",
+        "1:2:10000000000000:linear",
+    ):
         with pytest.raises(SystemExit):
             main(["dictionary", "build", "--sequence", "jiang2015_fisp", f"--t1={wrong}", "--t2", "50", "-o", "d.h5"])
         assert "expected START:STOP:N" in capsys.readouterr().err

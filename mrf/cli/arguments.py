@@ -42,6 +42,8 @@ def _axis(text: str, *, positive: bool) -> Array:
             start, stop, n, *how = text.split(":")
             if how not in ([], ["linear"]):
                 raise ValueError(f"{how[0]} is no spacing")
+            if not 1 <= int(n) <= _LONGEST or (int(n) == 1) != (float(start) == float(stop)):
+                raise ValueError("too few or too many values")
             if how or not positive:
                 axis = np.linspace(float(start), float(stop), int(n))
             else:

@@ -30,8 +30,9 @@ def add(verbs: Any) -> None:
     checked.set_defaults(run=_verify)
     pruned = actions.add_parser("prune", help="remove unusable dictionaries and parts of interrupted builds")
     pruned.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="default: the cache")
-    pruned.add_argument("--older-than", type=float, metavar="DAYS", help="also what was not used for so long")
-    pruned.add_argument("--all", action="store_true", help="every dictionary in the folder")
+    also = pruned.add_mutually_exclusive_group()
+    also.add_argument("--older-than", type=float, metavar="DAYS", help="also what was not used for so long")
+    also.add_argument("--all", action="store_true", help="every dictionary in the folder")
     pruned.add_argument("--dry-run", action="store_true", help="only say what would go")
     pruned.set_defaults(run=_prune)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ _BULK = 1 << 20  # bytes from which arrays are stored uncompressed
 _CHECKED = 1 << 20  # bytes of :class:`Rows` that share a checksum
 _MAPPED = 1 << 28  # bytes from which they are mapped when read
 _SUMS = ".crc32"
+UNREADABLE = OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError, OverflowError
 
 
 @contextmanager
@@ -49,10 +51,16 @@ def atomic_path(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
-        raise FileError(f"{path}: writing failed ({error}); the file is as it was before") from error
+        raise FileError(f"{path}: writing failed ({_reason(error)}); the file is as it was before") from error
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, of a message that may hold many lines of HDF5's own."""
+    said = re.search(r"error message = '([^']*)'", str(error))
+    return said[1] if said else " ".join(str(error).split())
 
 
 def _umask() -> int:
@@ -136,18 +144,27 @@ def write_hdf5(
         The file cannot be written; an earlier file at `path` is untouched.
     """
     text = np.frombuffer(json.dumps(metadata, sort_keys=True).encode(), np.uint8)
-    with atomic_path(path, folder) as temporary, h5py.File(temporary, "w") as file:
-        for name, array in {**arrays, "metadata": text}.items():
-            if isinstance(array, Rows):
-                _write_rows(file, name, array)
-                continue
-            small = array.nbytes < _BULK
-            filters = {"fletcher32": True, "compression": "gzip" if small else None} if array.size else {}
-            if array.shape == ():
-                raise FileError(f"{path}: {name} is a scalar; store it as metadata")
-            file.create_dataset(name, data=array, **filters)
-        file.attrs.update({"format": "mrf", "kind": kind, "schema": schema})
-        file.attrs["complete"] = True
+    with atomic_path(path, folder) as temporary:
+        try:
+            with h5py.File(temporary, "w") as file:
+                _write_all(file, path, {**arrays, "metadata": text})
+                file.attrs.update({"format": "mrf", "kind": kind, "schema": schema})
+                file.attrs["complete"] = True
+        except RuntimeError as error:  # of a disk that is full when HDF5 closes the file
+            raise OSError(_reason(error)) from error
+
+
+def _write_all(file: h5py.File, path: str | Path, arrays: Mapping[str, Array | Rows]) -> None:
+    for name, array in arrays.items():
+        if isinstance(array, Rows):
+            _write_rows(file, name, array)
+            continue
+        small = array.nbytes < _BULK
+        filters = {"fletcher32": True, "compression": "gzip" if small else None} if array.size else {}
+        if array.shape == ():
+            raise FileError(f"{path}: {name} is a scalar; store it as metadata")
+        file.create_dataset(name, data=array, **filters)
+    file.flush()
 
 
 def _write_rows(file: h5py.File, name: str, rows: Rows) -> None:
@@ -220,10 +237,12 @@ def read_hdf5(
                 for name in file
                 if not name.endswith(_SUMS) and (names is None or name in names or name == "metadata")
             }
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
     try:
         metadata = json.loads(arrays.pop("metadata").tobytes())
+        if not isinstance(metadata, dict):
+            raise ValueError("no table")
     except (KeyError, ValueError) as error:
         raise FileError(f"{path}: field metadata is missing or damaged; make the file again") from error
     return arrays, metadata
