@@ -2,12 +2,10 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,6 @@ from mrf.pipeline import Recipe, reconstruct_scan
 from .conftest import relative
 
 distributed = pytest.importorskip("distributed")
-cloudpickle = pytest.importorskip("cloudpickle")
 pytestmark = pytest.mark.filterwarnings("ignore")  # dask's own, which would end its threads, not the test
 
 
@@ -59,37 +56,43 @@ def test_workers_make_the_same_bits(
     assert os.listdir(tmp_path) == ["d.h5"]
 
 
-def _dying(victim: int, make: Any, *given: Any) -> Any:
-    """Make a part, unless this is the worker that is to die."""
+_DYING = """
+import os, signal, subprocess, sys
+import distributed, numpy as np, mrf
+from mrf.dictionaries import stream
+from mrf.distributed import executor
+
+def dying(victim, make, *given):
     return os.kill(victim, signal.SIGKILL) if os.getpid() == victim else make(*given)
 
-
-class _Dying(Executor):
-    def __init__(self, workers: Executor, victim: int) -> None:
+class Dying:
+    def __init__(self, workers, victim):
         self.workers, self.victim = workers, victim
 
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        return self.workers.submit(_dying, self.victim, fn, *args)
+    def submit(self, make, *given):
+        return self.workers.submit(dying, self.victim, make, *given)
 
-
-def test_a_worker_that_dies_costs_its_parts_only(
-    cluster: Any, short_fisp: mrf.Sequence, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "PART", 128)
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    here = mrf.build(short_fisp, _grid(), rank=6)
+stream.PART = 128
+grid = mrf.Grid(t1=mrf.log_axis(0.2, 3.0, 60), t2=mrf.log_axis(0.02, 0.4, 50))
+train = mrf.fisp(np.linspace(0.1, 1.0, 60), 0.012, 0.002, inversion_time=0.02)
+here = mrf.build(train, grid, rank=6)
+with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
     told = [cluster.scheduler_address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
-    victim = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", *told], stderr=subprocess.DEVNULL)
-    try:
-        with distributed.Client(cluster, set_as_default=False) as client:
-            client.wait_for_workers(3, timeout=60)
-        with executor(cluster.scheduler_address) as workers:
-            there = mrf.build(short_fisp, _grid(), rank=6, executor=_Dying(workers, victim.pid))
-        assert victim.wait(timeout=60) == -signal.SIGKILL
-    finally:
-        victim.kill()
-        victim.wait()
-    assert _same(there, here)
+    victim = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", *told])
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+    with executor(cluster.scheduler_address) as workers:
+        there = mrf.build(train, grid, rank=6, executor=Dying(workers, victim.pid))
+    assert victim.wait(timeout=60) == -signal.SIGKILL
+assert all(np.array_equal(getattr(here, name), getattr(there, name)) for name in ("coefficients", "norms", "basis"))
+print("the same")
+"""
+
+
+def test_a_worker_that_dies_costs_its_parts_only() -> None:
+    """In a process of its own, which can be ended."""
+    done = subprocess.run([sys.executable, "-c", _DYING], capture_output=True, text=True, timeout=120, check=False)
+    assert "the same" in done.stdout, done.stderr
 
 
 def test_the_command_line_takes_a_scheduler(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
