@@ -82,12 +82,17 @@ def _lock(folder: Path) -> int:
         except BlockingIOError:
             log.info("%s: another process makes it; waiting", folder.name)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            if os.path.samestat(os.fstat(handle), os.stat(folder / "lock")):
-                return handle
-        except FileNotFoundError:
-            pass
+        if _is_there(handle, folder / "lock"):
+            return handle
         os.close(handle)
+
+
+def _is_there(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at `path`: its last holder may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _remove(folder: Path) -> None:

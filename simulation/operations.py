@@ -102,7 +102,7 @@ def rotate_twice(
     p: Memory, q: Memory, z: Memory, lower: int, upper: int, active: int, orders: int,
     relaxed: Any, flip: Any, relaxed2: Any, flip2: Any,
 ) -> Any:  # fmt: skip
-    """:func:`rotate`, :func:`shift` and `rotate` of real states in one pass over the orders.
+    """:func:`rotate`, :func:`dephase` and `rotate` of real states in one pass over the orders.
 
     p then starts at ``lower - 1`` and q at ``upper + 1``. Returns p_0 as it was after the first rotation.
     """
