@@ -13,7 +13,7 @@ import numpy as np
 import mrf
 from benchmarks.runner import Case
 from mrf.core.arrays import Array
-from mrf.dictionaries.build import memory_needed
+from mrf.dictionaries.foretell import memory_needed
 
 RANK = 10
 SIZES = {"small": (60, 40), "normal": (420, 260), "large": (1330, 830)}  # of T1 and T2: 1 000, 100 000, a million atoms

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,16 +17,16 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..core.arrays import Array, memory_budget, usable_cores, whole
-from ..core.errors import FileError, InputError
+from ..core.errors import FileError, InputError, NewerFileError
 from ..core.storage import digest
 from ..simulation.device import current_device
 from ..simulation.epg import MODEL, TOLERANCE
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import Sequence
-from . import stream as streams
 from .dictionary import SCHEMA, Dictionary, is_dictionary, write_rows
+from .foretell import Forecast, check_budget
 from .grid import Grid
-from .interpolate import NODES, Interpolated
+from .interpolate import Interpolated
 from .parts import basis_digest, part_path, read_basis, read_part, workshop, write_basis, write_part
 from .precision import coarsest_steps, rank_that_moves_less, steps_in_words
 from .stream import PRECISION, Part, Stream, block_size, refuse_silent
@@ -95,8 +94,9 @@ def build(
     options = _checked(sequence, grid, rank, energy, parameter_error, interpolation)
     physics = _physics(slice_profile, repetitions, n_states)
     _warn_of_steps(sequence, grid, noise_std, slice_profile, repetitions)
-    _check_memory(sequence, grid, options, memory, path)
-    work = _Work(sequence, grid, physics, options, executor, _device(device, executor), progress)
+    budget = memory_budget(memory)
+    work = _Work(sequence, grid, physics, options, executor, _device(device, executor), progress, budget, path is None)
+    work.check_budget(options["rank"] or 1)
     return work.in_memory() if path is None else work.in_file(Path(path))
 
 
@@ -132,16 +132,6 @@ def _device(device: str, executor: Executor | None) -> Any:
     if device not in ("cpu", "gpu") or (device == "gpu" and executor is not None):
         raise InputError(f'device: got {device!r}, expected "cpu", or "gpu" without an executor')
     return current_device() if device == "gpu" else None
-
-
-def _check_memory(
-    sequence: Sequence, grid: Grid, options: Mapping[str, Any], memory: Any, path: str | Path | None
-) -> None:
-    given = {"whole_dictionary": path is None, "interpolated": options["interpolation"] is not None}
-    needed, budget = memory_needed(sequence, grid, options["rank"], **given), memory_budget(memory)
-    if needed > budget:
-        cure = "or path= to make it in a file" if path is None else "or build on a machine with more"
-        raise InputError(f"memory: {budget} bytes are too few; give at least {needed} {cure}")
 
 
 def _warn_of_steps(
@@ -202,26 +192,6 @@ def dictionary_digest(inputs: Mapping[str, Any]) -> str:
     return digest(json.dumps(inputs, sort_keys=True))
 
 
-def memory_needed(
-    sequence: Sequence, grid: Grid, rank: int | None, *, whole_dictionary: bool = True, interpolated: bool = False
-) -> int:
-    """Bytes that :func:`build` takes, beyond what is taken before; an unknown rank counts as 32."""
-    atoms, frames, rank = len(grid), sequence.n_frames, min(rank or 32, sequence.n_frames)
-    some, part = min(SAMPLE, atoms), min(streams.PART, atoms)
-    subspace = some * frames * 40 + 32 * min(some, frames) ** 2
-    blocks = usable_cores() * min(block_size(frames), -(-part // 32) * 32) * frames * 24
-    stretch = part * (200 + 8 * len(grid.axes) + 32 * rank)
-    result = atoms * (8 * rank + 4 + 8 * len(grid.axes)) if whole_dictionary else 0
-    if interpolated:
-        stretch += NODES[-1] ** 2 * (math.prod(grid.shape[2:]) * (100 + 32 * rank)) + NODES[-1] * some * 16 * rank
-    return max(subspace, blocks + stretch) + result
-
-
-def file_size(grid: Grid, rank: int) -> int:
-    """Bytes of a dictionary's file, to a few kB."""
-    return len(grid) * (8 * rank + 4 + 8 * len(grid.axes))
-
-
 @dataclass(frozen=True, eq=False)
 class _Work:
     """One build."""
@@ -233,6 +203,16 @@ class _Work:
     executor: Executor | None
     device: Any
     progress: bool
+    budget: int
+    whole: bool  # the dictionary is made in memory
+
+    def check_budget(self, rank: int) -> None:
+        """Refuse a dictionary of this rank for which memory is too small."""
+        check_budget(self.budget, self._forecast(rank))
+
+    def _forecast(self, rank: int, seconds: float = 0.0) -> Forecast:
+        interpolated = self.options["interpolation"] is not None
+        return Forecast.of(self.sequence, self.grid, rank, seconds, whole=self.whole, interpolated=interpolated)
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -241,7 +221,7 @@ class _Work:
 
     def in_memory(self) -> Dictionary:
         """The dictionary."""
-        stream, found, rank = self._start(whole=True)
+        stream, found, rank, forecast = self._start()
         while True:
             coefficients = np.empty((len(self.grid), rank), np.complex64)
             norms = np.empty(len(self.grid), np.float32)
@@ -252,6 +232,8 @@ class _Work:
             if self._is_kept(known, rank, found):
                 break
             rank += 1
+            self.check_budget(rank)
+        forecast.compare()
         for array in (coefficients, norms):
             array.flags.writeable = False
         return Dictionary(
@@ -275,10 +257,12 @@ class _Work:
     def _make(self, path: Path, folder: Path) -> None:
         kept = read_basis(folder, SCHEMA)
         if kept is None:
-            stream, found, rank = self._start(whole=False)
+            stream, found, rank, forecast = self._start()
             write_basis(folder, SCHEMA, found, rank, stream.certificate)
         else:
             found, rank, certificate = kept
+            forecast = None
+            self.check_budget(rank)
             stream = replace(self._stream(), certificate=certificate)
         while True:
             mark = basis_digest(found, rank, self._states(stream))
@@ -287,6 +271,7 @@ class _Work:
             if self._is_kept(known, rank, found):
                 break
             rank += 1
+            self.check_budget(rank)
             write_basis(folder, SCHEMA, found, rank, stream.certificate)
 
         def part(number: int) -> Part:
@@ -303,6 +288,8 @@ class _Work:
         rows |= {"coefficients": (part(n).coefficients for n in numbers), "norms": (part(n).norms for n in numbers)}
         write_rows(path, rows, len(self.grid), found.basis(rank), self.sequence, dictionary_digest(self.inputs),
                    self._provenance(stream, maker, known), folder)  # fmt: skip
+        if forecast is not None:
+            forecast.compare()
 
     def _make_parts(
         self, stream: Stream, maker: Stream | Interpolated, found: Modes, rank: int, folder: Path, mark: str
@@ -330,21 +317,17 @@ class _Work:
     def _stream(self) -> Stream:
         return Stream.of(self.sequence, self.grid, **self.physics, device=self.device)
 
-    def _start(self, *, whole: bool) -> tuple[Stream, Modes, int]:
-        """The stream of signals, modes and rank, from a sample; `whole`: the dictionary is made in memory."""
+    def _start(self) -> tuple[Stream, Modes, int, Forecast]:
+        """The stream of signals, modes and rank, from a sample; and what all will take."""
         stream, numbers = self._stream(), sample(len(self.grid))
         signals = stream.signals(numbers)
         refuse_silent(self.grid, numbers, np.linalg.norm(signals, axis=1))
         found = modes(signals)
         rank = self._rank(found, numbers)
-        seconds = self._seconds(stream, found, rank)
-        takes = memory_needed(self.sequence, self.grid, rank, whole_dictionary=whole)
-        size = file_size(self.grid, rank)
-        log.info(
-            "dictionary: %d atoms of %d frames to rank %d: about %.2g s, %.2g GB of memory, a file of %.2g GB",
-            len(self.grid), self.sequence.n_frames, rank, seconds, takes / 1e9, size / 1e9,
-        )  # fmt: skip
-        return stream, replace(found, rows=found.rows[: 2 * rank + 8]), rank
+        self.check_budget(rank)
+        forecast = self._forecast(rank, self._seconds(stream, found, rank))
+        forecast.tell()
+        return stream, replace(found, rows=found.rows[: 2 * rank + 8]), rank, forecast
 
     def _seconds(self, stream: Stream, found: Modes, rank: int) -> float:
         """How long all atoms will take, from a few."""
@@ -376,12 +359,10 @@ class _Work:
         self, maker: Stream | Interpolated, found: Modes, rank: int, wanted: list[range]
     ) -> Iterator[tuple[range, Part]]:
         """Parts as they become ready, in order."""
-        start = time.perf_counter()
         with tqdm(total=len(wanted), desc="dictionary", unit="part", disable=None if self.progress else True) as bar:
             for part, made in _computed(self.executor, maker, found, rank, wanted):
                 yield part, made
                 bar.update()
-        log.info("dictionary: made in %.2g s", time.perf_counter() - start)
 
     def _is_kept(self, known: "_Known", rank: int, found: Modes) -> bool:
         """Whether the energy asked for was kept; never in doubt where the rank comes from something else."""
@@ -392,12 +373,13 @@ class _Work:
         return False
 
     def _provenance(self, stream: Stream, maker: Stream | Interpolated, known: "_Known") -> dict[str, Any]:
-        if isinstance(maker, Interpolated):
-            kept = {"retained_energy": 1 - known.lost / len(self.grid), "interpolation_error": maker.error,
-                    "interpolation_nodes": [len(nodes) for nodes in maker.nodes]}  # fmt: skip
-            return {**self.inputs, **kept, **self._states(stream)}
         worst = {name: float(value[0]) for name, value in self.grid.some(np.array([known.worst[1]])).items()}
-        kept = {"retained_energy": 1 - known.lost / len(self.grid), "worst_atom": worst, "worst_lost": known.worst[0]}
+        kept: dict[str, Any] = {
+            "retained_energy": 1 - known.lost / len(self.grid), "worst_atom": worst, "worst_lost": known.worst[0],
+        }  # fmt: skip
+        if isinstance(maker, Interpolated):  # energies are those of the atoms that were simulated to judge it
+            kept |= {"interpolation_error": maker.error, "interpolation_nodes": [len(nodes) for nodes in maker.nodes],
+                     "judged_atoms": min(SAMPLE, len(self.grid))}  # fmt: skip
         return {**self.inputs, **kept, **self._states(stream)}
 
     def _states(self, stream: Stream) -> dict[str, Any]:
@@ -456,6 +438,8 @@ def _is_finished(path: Path, made_of: str) -> bool:
         if found.digest == made_of:
             log.info("dictionary: %d atoms from %s", len(found), path)
         return found.digest == made_of
+    except NewerFileError:
+        raise
     except FileError as error:
         log.warning("%s; making it again", error)
         return False

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import FileError, InputError
+from ..core.errors import FileError, InputError, NewerFileError
 from .dictionary import Dictionary, is_dictionary, read_header
 from .parts import SUFFIX, is_leftover, remove_leftover
 
@@ -39,6 +39,8 @@ class Entry:
         SHA-256 of the inputs.
     fault : str
         Why the file cannot be used; empty if its header is fine.
+    newer : bool
+        A newer version wrote it, so it is none of ours to judge.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Entry:
     sequence: str = ""
     digest: str = ""
     fault: str = ""
+    newer: bool = False
 
 
 def entries(folder: Path) -> list[Entry]:
@@ -70,7 +73,8 @@ def _entry(path: Path) -> Entry:
     try:
         header = read_header(path)
     except FileError as error:
-        return Entry(path, size, used, fault=str(error).removeprefix(f"{path}: "))
+        newer = isinstance(error, NewerFileError)
+        return Entry(path, size, used, fault=str(error).removeprefix(f"{path}: "), newer=newer)
     return Entry(path, size, used, header.atoms, header.rank, header.sequence, header.digest)
 
 
@@ -101,7 +105,7 @@ def leftovers(folder: Path) -> Iterator[Path]:
 def prune(
     folder: Path, *, older_than: float | None = None, everything: bool = False, dry_run: bool = False
 ) -> list[Path]:
-    """Remove dictionaries that cannot be used and parts of interrupted builds.
+    """Remove dictionaries that cannot be used, but for those of a newer mrf, and parts of interrupted builds.
 
     Parameters
     ----------
@@ -127,10 +131,11 @@ def prune(
     if older_than is not None and not 0 <= older_than < math.inf:
         raise InputError(f"older_than: got {older_than}, expected days >= 0")
     now = time.time()
+    limit = math.inf if older_than is None else older_than * _DAY
     gone = [
         entry.path
         for entry in entries(folder)
-        if everything or entry.fault or (older_than is not None and now - entry.used > older_than * _DAY)
+        if everything or (entry.fault and not entry.newer) or now - entry.used > limit
     ]
     gone += leftovers(folder)
     if dry_run:

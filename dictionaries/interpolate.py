@@ -1,14 +1,14 @@
 """Atoms between a few simulated ones: coefficients as polynomials in log T1 and log T2."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import InputError
 from .grid import Grid
-from .stream import Part, Stream, columns_of, refuse_silent, unit_atoms
+from .stream import Part, Stream, columns_of, project_block, refuse_silent, unit_atoms
 from .subspace import Modes
 
 NODES = 8, 10, 12, 14, 17, 20, 24, 29, 35  # along each of T1 and T2
@@ -27,12 +27,16 @@ class Interpolated:
         Coefficients that are not normalized.
     error : float
         The largest relative L2 error among the atoms of a sample, which were simulated.
+    lost, worst
+        As in :class:`.Part`, of the sample: the mean loss, the largest and its atom.
     """
 
     grid: Grid
     nodes: tuple[Array, Array]
     values: Array
     error: float
+    lost: float
+    worst: tuple[float, int]
 
     @classmethod
     def of(
@@ -45,18 +49,22 @@ class Interpolated:
         InputError
             No number of nodes is enough, or simulating every atom is less work.
         """
-        exact = signals.view(np.float32).astype(np.float64) @ columns_of(modes, rank)
+        columns = columns_of(modes, rank)
+        exact = signals.view(np.float32).astype(np.float64) @ columns
+        _, power, outside = project_block(signals.copy(), columns)
+        loss = outside / power
+        sampled = float(loss.mean()), (float(loss.max()), int(numbers[loss.argmax()]))
         made = None
         for count in NODES:
             others = math.prod(stream.grid.shape[2:])
             if count * count * others >= len(stream.grid):
                 break
             nodes = _nodes(stream.grid.axes["t1"], count), _nodes(stream.grid.axes["t2"], count)
-            at_nodes = _simulated(stream, nodes, columns_of(modes, rank))
-            made = cls(stream.grid, nodes, at_nodes.reshape(len(nodes[0]), len(nodes[1]), -1), math.inf)
+            at_nodes = _simulated(stream, nodes, columns)
+            made = cls(stream.grid, nodes, at_nodes.reshape(len(nodes[0]), len(nodes[1]), -1), math.inf, *sampled)
             off = np.linalg.norm(made._some(numbers, exact.shape[1]) - exact, axis=1) / np.linalg.norm(exact, axis=1)
             if off.max() <= tolerance:
-                return cls(made.grid, made.nodes, made.values, float(off.max()))
+                return replace(made, error=float(off.max()))
         if made is None:
             raise InputError(f"interpolation: saves nothing for {len(stream.grid)} atoms; leave it out")
         raise InputError(
@@ -94,7 +102,7 @@ class Interpolated:
             made[start:stop] = values.reshape(-1, made.shape[1])[skipped : skipped + stop - start]
         coefficients, norms = unit_atoms(made.astype(np.float32), modes)
         refuse_silent(self.grid, numbers, norms)
-        return Part(coefficients, norms, len(numbers) * float(modes.lost[rank]), (-1.0, part.start))
+        return Part(coefficients, norms, len(numbers) * self.lost, self.worst)
 
 
 def _nodes(axis: Array, count: int) -> Array:

@@ -46,7 +46,7 @@ def workshop(path: Path, made_of: str) -> Iterator[Path]:
     Raises
     ------
     FileError
-        The folder cannot be made or written.
+        The folder cannot be made or written, or another process makes a dictionary of other inputs there.
     """
     folder = folder_of(path, made_of)
     try:
@@ -54,6 +54,7 @@ def workshop(path: Path, made_of: str) -> Iterator[Path]:
     except OSError as error:
         raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
     try:
+        _refuse_rivals(path, folder)
         yield folder
         _remove(folder)
     except OSError as error:
@@ -85,6 +86,14 @@ def _lock(folder: Path) -> int:
         if _is_there(handle, folder / "lock"):
             return handle
         os.close(handle)
+
+
+def _refuse_rivals(path: Path, folder: Path) -> None:
+    """Say at the start, not at the end, that two builds of different inputs want the same file."""
+    for other in path.parent.iterdir():
+        name = _NAME.fullmatch(other.name)
+        if name is not None and name[1] == path.name and other != folder and _is_held(other):
+            raise FileError(f"{path}: another process makes a dictionary of other inputs there; choose another name")
 
 
 def _is_there(handle: int, path: Path) -> bool:

@@ -147,7 +147,7 @@ class Stream:
             player, block = task
             try:
                 signals = player.play(work.table[block], work.orders[block], threads=1)
-                made[block], power[block], lost[block] = map(on_host, _project(signals, columns))
+                made[block], power[block], lost[block] = map(on_host, project_block(signals, columns))
             except MemoryError:
                 if not device or len(block) <= _LANES:
                     raise
@@ -214,7 +214,7 @@ def columns_of(modes: Modes, rank: int) -> Array:
     return np.ascontiguousarray(columns.reshape(-1, columns.shape[-1]).T)
 
 
-def _project(signals: Array, columns: Array) -> tuple[Array, Array, Array]:
+def project_block(signals: Array, columns: Array) -> tuple[Array, Array, Array]:
     """Projections of a block, each signal's power and the power outside; the signals are overwritten."""
     if is_device_array(signals):
         return _project_on_device(signals, columns)

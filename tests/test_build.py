@@ -3,6 +3,7 @@
 import importlib.util
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ import pytest
 import mrf
 from mrf.core.arrays import Array
 from mrf.dictionaries import stream
-from mrf.dictionaries.build import memory_needed
+from mrf.dictionaries.foretell import memory_needed
+from mrf.dictionaries.parts import workshop
 from mrf.dictionaries.stream import Stream
 from mrf.dictionaries.subspace import modes, sample
 from mrf.simulation.epg import Player
@@ -181,6 +183,46 @@ def test_a_budget_is_kept_or_refused(short_fisp: mrf.Sequence, tmp_path: Path) -
         mrf.build(short_fisp, _grid(), rank=6, memory=1000, path=tmp_path / "d.h5")
 
 
+def test_the_budget_holds_for_the_rank_that_is_found(short_fisp: mrf.Sequence, tmp_path: Path) -> None:
+    """Enough for a low rank, not for the one that keeps the energy: refused before the work, and nothing stays."""
+    grid = mrf.Grid(t1=mrf.log_axis(0.2, 3.0, 200), t2=mrf.log_axis(0.02, 0.4, 200))
+    needed = memory_needed(short_fisp, grid, mrf.build(short_fisp, grid).rank)
+    for path in (None, tmp_path / "d.h5"):
+        budget = memory_needed(short_fisp, grid, 2, whole_dictionary=path is None)
+        with pytest.raises(mrf.InputError, match=r"too few for \d+ atoms of rank [3-9]"):
+            mrf.build(short_fisp, grid, memory=budget, path=path)
+    assert os.listdir(tmp_path) == []
+    assert mrf.build(short_fisp, grid, memory=needed).rank > 2
+
+
+def test_what_is_foretold_is_compared(
+    short_fisp: mrf.Sequence, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "d.h5")
+    first, last = (line for line in caplog.messages if "foretold" in line or "about" in line)
+    size = (tmp_path / "d.h5").stat().st_size
+    assert float(first.split("a file of ")[1].split()[0]) * 1e9 == pytest.approx(size, rel=0.3)
+    assert re.search(r"took \S+ s \(foretold \S+\); the peak of memory rose by \S+ GB \(foretold at most \S+\)", last)
+
+
+def test_two_builds_of_different_inputs_do_not_share_a_file(short_fisp: mrf.Sequence, tmp_path: Path) -> None:
+    with workshop(tmp_path / "d.h5", "0" * 64):
+        with pytest.raises(mrf.FileError, match=r"d\.h5: another process makes a dictionary of other inputs there"):
+            mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "d.h5")
+        assert mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "e.h5").rank == 6
+    assert mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "d.h5").rank == 6
+    assert sorted(os.listdir(tmp_path)) == ["d.h5", "e.h5"]
+
+
+def test_a_file_of_a_newer_version_is_not_replaced(short_fisp: mrf.Sequence, tmp_path: Path) -> None:
+    mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "d.h5")
+    with h5py.File(tmp_path / "d.h5", "r+") as file:
+        file.attrs["schema"] = 99
+    with pytest.raises(mrf.FileError, match="schema 99 of a newer mrf, this one reads 2; update mrf"):
+        mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "d.h5")
+
+
 class _OutOfOrder(Executor):
     """Runs what it is given only when its result is asked for."""
 
@@ -261,6 +303,10 @@ def test_interpolated_atoms_are_the_simulated_ones(
     assert np.prod(few.provenance["interpolation_nodes"]) < len(grid.axes["t1"]) * len(grid.axes["t2"]) / 4
     kept = 1 - _exact(s, grid, few.basis).mean()
     assert few.provenance["retained_energy"] == pytest.approx(kept, abs=0.1 * (1 - kept) + 1e-9)
+    worst, tissue = few.provenance["worst_lost"], few.provenance["worst_atom"]
+    one = mrf.Grid(**{name: [value] for name, value in tissue.items()})
+    assert worst == pytest.approx(_exact(s, one, few.basis)[0], rel=0.02, abs=1e-9)
+    assert few.provenance["judged_atoms"] == min(2048, len(grid))
 
 
 def test_an_interpolated_file_is_resumed(short_fisp: mrf.Sequence, tmp_path: Path, small_parts: None) -> None:

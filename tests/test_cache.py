@@ -69,6 +69,15 @@ def test_prune(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing to remove" in capsys.readouterr().out
 
 
+def test_prune_leaves_files_of_a_newer_version(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File(folder / "old.h5", "r+") as file:
+        file.attrs["schema"] = 99
+    assert main(["dictionary", "list", str(folder)]) == 0
+    assert "schema 99 of a newer mrf" in capsys.readouterr().out
+    assert folder / "old.h5" not in prune(folder)
+    assert folder / "old.h5" in prune(folder, everything=True)
+
+
 def test_prune_takes_nothing_that_is_not_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / ".mine.parts"
     close = tmp_path / ".d.h5.0123456789abcdef.parts"

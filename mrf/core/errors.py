@@ -13,5 +13,9 @@ class FileError(MrfError):
     """A file or folder that cannot be read, trusted or written; the message names it."""
 
 
+class NewerFileError(FileError):
+    """A file that a newer version wrote: nothing is wrong with it."""
+
+
 class UnsupportedError(MrfError):
     """A request that is understood but not handled; it is refused by name, never ignored."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, usable_cores
-from .errors import FileError
+from .errors import FileError, NewerFileError
 
 _BULK = 1 << 20  # bytes from which arrays are stored uncompressed
 _CHECKED = 1 << 20  # bytes of :class:`Rows` that share a checksum
@@ -208,6 +208,12 @@ def _read_rows(path: Path, file: h5py.File, name: str) -> Array:
     return values
 
 
+def _other_schema(path: Path, found: Any, expected: int) -> FileError:
+    if isinstance(found, int | np.integer) and found > expected:
+        return NewerFileError(f"{path}: schema {found} of a newer mrf, this one reads {expected}; update mrf")
+    return FileError(f"{path}: schema {found}, expected {expected}; make the file again")
+
+
 def read_hdf5(
     path: str | Path, kind: str, schema: int, names: Container[str] | None = None
 ) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -229,7 +235,7 @@ def read_hdf5(
                     f"{path}: not a {kind} file written by mrf (format {marks['format']}, kind {marks['kind']})"
                 )
             if marks["schema"] != schema:
-                raise FileError(f"{path}: schema {marks['schema']}, expected {schema}; make the file again")
+                raise _other_schema(path, marks["schema"], schema)
             if not marks["complete"]:
                 raise FileError(f"{path}: incomplete: its writer was interrupted; make the file again")
             arrays = {

@@ -1,0 +1,116 @@
+"""What a build will take, told before it starts and compared with what it took."""
+
+import logging
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+from ..core.arrays import usable_cores
+from ..core.errors import InputError
+from ..simulation.sequence import Sequence
+from . import stream as streams
+from .grid import Grid
+from .interpolate import NODES
+from .stream import block_size
+from .subspace import SAMPLE
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a build takes.
+
+    Attributes
+    ----------
+    atoms, frames, rank : int
+    seconds : float
+    memory, size : int
+        Bytes beyond what is taken before; of the file.
+    cure : str
+        What helps against too little memory.
+    started, peak : float
+        When (s of `time.perf_counter`), and the most memory until then (bytes).
+    """
+
+    atoms: int
+    frames: int
+    rank: int
+    seconds: float
+    memory: int
+    size: int
+    cure: str
+    started: float = field(default_factory=time.perf_counter)
+    peak: int = field(default_factory=lambda: peak_memory())
+
+    @classmethod
+    def of(
+        cls, sequence: Sequence, grid: Grid, rank: int, seconds: float, *, whole: bool, interpolated: bool
+    ) -> "Forecast":
+        """For a `whole` dictionary in memory, or one in a file."""
+        memory = memory_needed(sequence, grid, rank, whole_dictionary=whole, interpolated=interpolated)
+        cure = "or path= to make it in a file" if whole else "or build on a machine with more"
+        return cls(len(grid), sequence.n_frames, rank, seconds, memory, file_size(grid, rank), cure)
+
+    def tell(self) -> None:
+        """Say it before the work."""
+        log.info(
+            "dictionary: %d atoms of %d frames to rank %d: about %.2g s, %.2g GB of memory, a file of %.2g GB",
+            self.atoms, self.frames, self.rank, self.seconds, self.memory / 1e9, self.size / 1e9,
+        )  # fmt: skip
+
+    def compare(self) -> None:
+        """Say what it took."""
+        seconds, grown = time.perf_counter() - self.started, max(0, peak_memory() - self.peak)
+        log.info(
+            "dictionary: took %.2g s (foretold %.2g); the peak of memory rose by %.2g GB (foretold at most %.2g)",
+            seconds, self.seconds, grown / 1e9, self.memory / 1e9,
+        )  # fmt: skip
+
+
+def peak_memory() -> int:
+    """The most memory this process has had until now (bytes); 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+
+
+def check_budget(budget: int, forecast: Forecast) -> None:
+    """Refuse what does not fit.
+
+    Raises
+    ------
+    InputError
+        The budget is smaller than what is needed.
+    """
+    if forecast.memory > budget:
+        raise InputError(
+            f"memory: {budget} bytes are too few for {forecast.atoms} atoms of rank {forecast.rank}; "
+            f"give at least {forecast.memory} {forecast.cure}"
+        )
+
+
+def memory_needed(
+    sequence: Sequence, grid: Grid, rank: int, *, whole_dictionary: bool = True, interpolated: bool = False
+) -> int:
+    """Bytes that :func:`.build` takes, beyond what is taken before."""
+    atoms, frames, rank = len(grid), sequence.n_frames, min(rank, sequence.n_frames)
+    some, part = min(SAMPLE, atoms), min(streams.PART, atoms)
+    subspace = some * frames * 40 + 32 * min(some, frames) ** 2
+    blocks = usable_cores() * min(block_size(frames), -(-part // 32) * 32) * frames * 24
+    stretch = part * (200 + 8 * len(grid.axes) + 32 * rank)
+    result = atoms * (8 * rank + 4 + 8 * len(grid.axes)) if whole_dictionary else 0
+    if interpolated:
+        stretch += NODES[-1] ** 2 * (math.prod(grid.shape[2:]) * (100 + 32 * rank)) + NODES[-1] * some * 16 * rank
+    return max(subspace, blocks + stretch) + result
+
+
+def file_size(grid: Grid, rank: int) -> int:
+    """Bytes of a dictionary's file, to a few kB."""
+    return len(grid) * (8 * rank + 4 + 8 * len(grid.axes))
