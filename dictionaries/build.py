@@ -24,7 +24,7 @@ from ..simulation.epg import MODEL, TOLERANCE
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import Sequence
 from .dictionary import SCHEMA, Dictionary, is_dictionary, write_rows
-from .foretell import Forecast, check_budget
+from .foretell import Forecast, check_budget, peak_memory
 from .grid import Grid
 from .interpolate import Interpolated
 from .parts import basis_digest, part_path, read_basis, read_part, workshop, write_basis, write_part
@@ -319,13 +319,14 @@ class _Work:
 
     def _start(self) -> tuple[Stream, Modes, int, Forecast]:
         """The stream of signals, modes and rank, from a sample; and what all will take."""
+        before = peak_memory()
         stream, numbers = self._stream(), sample(len(self.grid))
         signals = stream.signals(numbers)
         refuse_silent(self.grid, numbers, np.linalg.norm(signals, axis=1))
         found = modes(signals)
         rank = self._rank(found, numbers)
         self.check_budget(rank)
-        forecast = self._forecast(rank, self._seconds(stream, found, rank))
+        forecast = replace(self._forecast(rank, self._seconds(stream, found, rank)), peak=before)
         forecast.tell()
         return stream, replace(found, rows=found.rows[: 2 * rank + 8]), rank, forecast
 

@@ -145,15 +145,8 @@ class Stream:
 
         def project(task: tuple[Player, Array]) -> None:
             player, block = task
-            try:
-                signals = player.play(work.table[block], work.orders[block], threads=1)
-                made[block], power[block], lost[block] = map(on_host, project_block(signals, columns))
-            except MemoryError:
-                if not device or len(block) <= _LANES:
-                    raise
-                log.info("dictionary: the GPU has no memory for %d atoms at once; halving them", len(block))
-                for half in np.array_split(block, 2):
-                    project((player, half))
+            for some, found in _of_any_size(player, work, block, columns):
+                made[some], power[some], lost[some] = found
 
         with threadpool_limits(1), ThreadPoolExecutor(1 if device else threads or usable_cores()) as pool:
             list(pool.map(project, blocks))
@@ -167,6 +160,19 @@ class _Work:
     table: Array
     orders: Array
     groups: list[tuple[Player, Array]]
+
+
+def _of_any_size(player: Player, work: _Work, block: Array, columns: Array) -> Iterator[tuple[Array, list[Array]]]:
+    """Atoms with their projections, powers and powers outside; a block that a GPU has no memory for is halved."""
+    try:
+        signals = player.play(work.table[block], work.orders[block], threads=1)
+        yield block, [on_host(found) for found in project_block(signals, columns)]
+    except MemoryError:
+        if player.device is None or len(block) <= _LANES:
+            raise
+        log.info("dictionary: the GPU has no memory for %d atoms at once; halving them", len(block))
+        for half in np.array_split(block, 2):
+            yield from _of_any_size(player, work, half, columns)
 
 
 def _inverting(sequence: Sequence, efficiency: float) -> Sequence:

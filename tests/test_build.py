@@ -1,5 +1,6 @@
 """Dictionaries made part by part: budgets, files, interruptions, several builders, other processes."""
 
+import gc
 import importlib.util
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +195,24 @@ def test_the_budget_holds_for_the_rank_that_is_found(short_fisp: mrf.Sequence, t
             mrf.build(short_fisp, grid, memory=budget, path=path)
     assert os.listdir(tmp_path) == []
     assert mrf.build(short_fisp, grid, memory=needed).rank > 2
+
+
+def test_a_part_that_was_made_leaves_nothing_behind(short_fisp: mrf.Sequence) -> None:
+    """Without waiting for the garbage collector: a cycle of references kept every part alive until it came."""
+    made = Stream.of(short_fisp, _grid(), None, 1, None)
+    found = modes(made.signals(sample(len(_grid()))))
+    made.make(range(2000), found, 6)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(4):
+            made.make(range(2000), found, 6)
+        assert tracemalloc.get_traced_memory()[0] - before < 2000 * 8
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_what_is_foretold_is_compared(
