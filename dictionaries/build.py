@@ -33,7 +33,7 @@ from .stream import PRECISION, Part, Stream, block_size, refuse_silent
 from .subspace import SAMPLE, Modes, checked_rank, modes, sample
 
 log = logging.getLogger(__name__)
-_INTERPOLATED = 1e-8  # seconds an atom and rank, roughly
+_INTERPOLATED = 0.1, 3e-8  # seconds to start, and an atom and rank, roughly
 _TIMED = 4  # blocks a core that are made to tell how long all will take
 _UNDER_WAY = 64  # parts that an executor has at a time
 
@@ -333,7 +333,7 @@ class _Work:
     def _seconds(self, stream: Stream, found: Modes, rank: int) -> float:
         """How long all atoms will take, from a few."""
         if self.options["interpolation"] is not None:
-            return _INTERPOLATED * len(self.grid) * rank
+            return _INTERPOLATED[0] + _INTERPOLATED[1] * len(self.grid) * rank
         some = range(min(len(stream.parts[0]), _TIMED * usable_cores() * block_size(self.sequence.n_frames)))
         start = time.perf_counter()
         stream.make(some, found, rank)

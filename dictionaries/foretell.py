@@ -21,6 +21,7 @@ from .stream import block_size
 from .subspace import SAMPLE
 
 log = logging.getLogger(__name__)
+_PROGRAM = 50 << 20  # bytes of compiled kernels and libraries that the first build of a process loads
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def memory_needed(
     result = atoms * (8 * rank + 4 + 8 * len(grid.axes)) if whole_dictionary else 0
     if interpolated:
         stretch += NODES[-1] ** 2 * (math.prod(grid.shape[2:]) * (100 + 32 * rank)) + NODES[-1] * some * 16 * rank
-    return max(subspace, blocks + stretch) + result
+    return _PROGRAM + max(subspace, blocks + stretch) + result
 
 
 def file_size(grid: Grid, rank: int) -> int:
