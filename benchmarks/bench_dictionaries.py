@@ -142,7 +142,7 @@ def memory(small: bool) -> Case:
         peak,
         lambda: subprocess.run([sys.executable, "-c", "import mrf.dictionaries.build"], check=True),
         lambda fast, _: fast / needed,
-        1.5 if small else 1.1,
+        1.1,
     )
 
 
