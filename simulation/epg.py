@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..core.arrays import Array, aligned_empty, broadcast_together, real, usable_cores, whole
 from ..core.errors import InputError
+from ..core.vectors import LANES
 from .device import Train, device_of, empty, on_host, play_on_device
 from .kernels import signals
 from .program import ROTATE, SHAPED, Program, compile_sequence
@@ -19,7 +20,6 @@ from .pulses import RfPulse, rotation_table
 from .sequence import EventKind, Sequence
 from .states import Certificate, certify
 from .timing import pulse_table
-from .vectors import LANES
 
 MODEL = 2  # of the signals: raised when they change by more than their tolerance, so that old dictionaries are not used
 TOLERANCE = {np.dtype(np.complex64): 1e-4, np.dtype(np.complex128): 1e-12}

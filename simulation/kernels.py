@@ -20,6 +20,24 @@ from typing import Any
 import numba
 
 from ..core.arrays import Array
+from ..core.vectors import (
+    COMPILE,
+    INLINE,
+    LANES,
+    TILE,
+    Memory,
+    cast,
+    empty,
+    exponentials,
+    fma,
+    larger,
+    largest,
+    load,
+    memory,
+    spread,
+    store,
+    store_rows,
+)  # fmt: skip
 from .operations import (
     B1,
     DECAY,
@@ -48,24 +66,6 @@ from .operations import (
     turn,
 )  # fmt: skip
 from .program import DIFFUSE, READOUT, ROTATE, SHAPED, SHIFT, VALUES
-from .vectors import (
-    COMPILE,
-    INLINE,
-    LANES,
-    TILE,
-    Memory,
-    cast,
-    empty,
-    exponentials,
-    fma,
-    larger,
-    largest,
-    load,
-    memory,
-    spread,
-    store,
-    store_rows,
-)  # fmt: skip
 
 _LARGE = 32 * 1024 * 1024  # bytes that no cache keeps
 

@@ -11,8 +11,7 @@ import numba
 import numpy as np
 
 from ..core.arrays import Array
-from .program import INVERT, LOCK, SETTLE
-from .vectors import (
+from ..core.vectors import (
     COMPILE,
     INLINE,
     LANES,
@@ -26,6 +25,7 @@ from .vectors import (
     store,
     whole,
 )  # fmt: skip
+from .program import INVERT, LOCK, SETTLE
 
 _WIDTH = np.uint64(LANES)
 SPARE = 64  # rows by which p and q can move before they are put back, all in the fastest cache

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from ..core.arrays import Array
+from ..core.vectors import COMPILE, INLINE, LANES, Memory, cast, empty, fma, load, memory, spread, store
 from .kernels import emit
 from .operations import (
     B1,
@@ -37,7 +38,6 @@ from .operations import (
     turn,
 )  # fmt: skip
 from .program import INVERT, READOUT, ROTATE, SETTLE, SHIFT, VALUES
-from .vectors import COMPILE, INLINE, LANES, Memory, cast, empty, fma, load, memory, spread, store
 
 _WIDTH = np.uint64(LANES)
 _TURN = 2 * np.pi

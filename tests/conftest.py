@@ -10,9 +10,10 @@ from mrf.core.arrays import Array
 
 def pytest_configure() -> None:
     """Compiled kernels that are older than a file they were inlined from go: numba looks only at the caller's file."""
-    folder = Path(__file__).parents[1] / "simulation"
-    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
-    for compiled in folder.glob("__pycache__/*.nb[ic]"):
+    top = Path(__file__).parents[1]
+    folders = [top / "simulation", top / "mrf" / "core", top / "mrf" / "matching"]
+    newest = max(source.stat().st_mtime for folder in folders for source in folder.glob("*.py"))
+    for compiled in (kept for folder in folders for kept in folder.glob("__pycache__/*.nb[ic]")):
         if compiled.stat().st_mtime < newest:
             compiled.unlink(missing_ok=True)
 

@@ -9,9 +9,9 @@ import pytest
 import mrf
 from mrf import Sequence
 from mrf.core.arrays import Array
+from mrf.core.vectors import LANES, cosine_sine, exponentials, load, memory, store
 from mrf.simulation.epg import Player, tissue_table
 from mrf.simulation.states import surviving_orders
-from mrf.simulation.vectors import LANES, cosine_sine, exponentials, load, memory, store
 
 
 @numba.njit

@@ -1,4 +1,4 @@
-"""Vectors of 32 numbers for numba kernels: one variable that holds the same quantity of 32 atoms.
+"""Vectors of 32 numbers for numba kernels: one variable that holds the same quantity of 32 atoms or tree nodes.
 
 ``load`` and ``store`` move 32 neighbours of a flat array; ``+ - *`` and the functions below act on all of
 them at once. LLVM turns each operation into the widest instructions of the machine (AVX-512, AVX2, NEON).
