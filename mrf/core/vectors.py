@@ -167,6 +167,58 @@ for _symbol, _emit in (
 ):
     _overload(_symbol, _binary(_emit))
 larger = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+smaller = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
+
+
+def _unary(name: str) -> Any:
+    """A function of LLVM's own, of each element."""
+
+    @intrinsic
+    def act(typing: Any, a: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            (x,) = values
+            own = f"llvm.{name}.v{x.type.count}{'f32' if a.scalar == types.float32 else 'f64'}"
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(x.type, [x.type]), own)
+            return builder.call(function, [x])
+
+        return a(a), generate
+
+    return act
+
+
+root, absolute = _unary("sqrt"), _unary("fabs")
+
+
+@intrinsic
+def choose(typing: Any, a: Any, b: Any, reached: Any, missed: Any) -> Any:
+    """Elements of `reached` where a >= b, of `missed` elsewhere."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        first, second, yes, no = values
+        return builder.select(builder.fcmp_ordered(">=", first, second), yes, no)
+
+    return a(a, b, reached, missed), generate
+
+
+@intrinsic
+def lanes_reaching(typing: Any, a: Any, b: Any) -> Any:
+    """Bit k is set where element k of a is >= that of b."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        bits = builder.bitcast(builder.fcmp_ordered(">=", *values), ir.IntType(LANES))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.uint64(a, b), generate
+
+
+@intrinsic
+def first_lane(typing: Any, bits: Any) -> Any:
+    """Number of the lowest bit that is set, of some that are."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.cttz(values[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
 
 
 @intrinsic
@@ -212,11 +264,15 @@ def largest(typing: Any, a: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         (x,) = values
-        best = builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
-        for lane in range(1, LANES):
-            other = builder.extract_element(x, ir.Constant(ir.IntType(32), lane))
-            best = builder.select(builder.fcmp_unordered(">", other, best), other, best)
-        return best
+        half = LANES // 2
+        while half:
+            kind = ir.VectorType(ir.IntType(32), half)
+            parts = [
+                builder.shuffle_vector(x, x, ir.Constant(kind, list(range(start, start + half)))) for start in (0, half)
+            ]
+            x = builder.select(builder.fcmp_unordered(">", *parts), *parts)
+            half //= 2
+        return builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
 
     return a.scalar(a), generate
 

@@ -1,0 +1,272 @@
+"""A tree over the atoms of a dictionary, whose search is exact and looks at a small part of them."""
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from ..core.arrays import Array, aligned_empty, usable_cores
+from ..core.vectors import COMPILE, LANES
+from .search import search
+
+_UNIT = 2.0**-24  # rounding of single precision
+_SAMPLE = 1024  # atoms that tell in which direction a group is widest
+_REAL = 1e-6  # largest imaginary part of an atom that counts as real
+_VOXELS = 1024  # of a task
+_GROUPED = 1 << 20  # numbers that are described together
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """Atoms in groups of 32, these in groups of 32 and so on, each with a cone and a box around what is below it.
+
+    Attributes
+    ----------
+    order : (slots,) int64
+        Atom numbers; the last one is repeated to fill the last group.
+    leaves : (groups, width, 32) float32
+        Components of the atoms: `rank` real ones, or real and then imaginary ones.
+    nodes : (nodes, rows, 32) float32
+        What bounds the scores below each child, level by level from the leaves' parents up: see `search.py`.
+    starts : (levels,) int64
+        First node of each level; the last level has one node.
+    directions : int
+        Of the span that a child's atoms lie close to.
+    phase : complex or None
+        Real atoms times this are the stored ones; None: they are complex.
+    margin : float
+        Relative rounding error of single-precision scores and bounds, at most.
+    """
+
+    order: Array
+    leaves: Array
+    nodes: Array
+    starts: Array
+    directions: int
+    phase: complex | None
+    margin: float
+
+    @classmethod
+    def of(cls, atoms: Array, numbers: Array | None = None, unknowns: int = 2) -> "Tree":
+        """The tree of (atoms, rank) complex64 atoms, or of those with these numbers.
+
+        `unknowns`: parameters that vary among them, the dimension of the surface on which they lie.
+        """
+        numbers = np.arange(len(atoms)) if numbers is None else numbers
+        phase, off = common_phase(atoms)
+        flat = _flat(atoms, numbers, phase)
+        order = np.arange(len(numbers))
+        _sort(flat, order, np.empty(len(flat), np.float32), flat.shape[1] // atoms.shape[1] == 2)
+        order = np.concatenate([order, np.full(-len(order) % LANES, order[-1])])
+        flat = flat[order]
+        leaves = aligned_empty((len(order) // LANES, flat.shape[1], LANES), np.float32)
+        leaves[:] = flat.reshape(len(leaves), LANES, -1).transpose(0, 2, 1)
+        directions = min(unknowns + 1, atoms.shape[1])
+        levels = _levels(flat, directions, phase is None)
+        nodes = aligned_empty((sum(map(len, levels)), *levels[0].shape[1:]), np.float32)
+        np.concatenate(levels, out=nodes)
+        starts = np.cumsum([0, *map(len, levels[:-1])])
+        return cls(numbers[order], leaves, nodes, starts, directions, phase, margin_of(flat.shape[1], off))
+
+    def best_atoms(self, signals: Array, atoms: Array, threads: int | None = None) -> tuple[Array, Array]:
+        """(voxels,) best atom of each of the (voxels, rank) complex128 signals; and nodes and leaves opened, in all."""
+        index, looked = np.empty(len(signals), np.int64), []
+        lowest = int(self.order.min())
+
+        def some(start: int) -> None:
+            part, seen = slice(start, start + _VOXELS), np.zeros(2, np.int64)
+            search(
+                signals[part], self.leaves, self.nodes, self.order, atoms, self.starts, self.directions, self.margin,
+                8 * self.margin / 6, lowest, self.phase, index[part], seen,
+            )  # fmt: skip
+            looked.append(seen)
+
+        with ThreadPoolExecutor(threads or usable_cores()) as pool:
+            list(pool.map(some, range(0, len(signals), _VOXELS)))
+        return index, np.sum(looked, axis=0)
+
+
+def common_phase(atoms: Array) -> tuple[complex | None, float]:
+    """The phase that makes all atoms real, if there is one, and the largest imaginary part that is left."""
+    top = atoms[0, np.abs(atoms[0]).argmax()]
+    phase = complex(top / abs(top))
+    turn = np.complex64(np.conj(phase))
+    off = max(float(np.abs((atoms[i : i + _SAMPLE] * turn).imag).max()) for i in range(0, len(atoms), _SAMPLE))
+    return (phase, off) if off < _REAL else (None, 0.0)
+
+
+def margin_of(products: int, off: float) -> float:
+    """What single-precision scores of so many products, and bounds of them, can be off by."""
+    return 6 * (products + 8) * _UNIT + 2 * math.sqrt(products) * off
+
+
+def _flat(atoms: Array, numbers: Array, phase: complex | None) -> Array:
+    """(atoms, width) float32: real components, or real and imaginary ones."""
+    made = np.empty((len(numbers), atoms.shape[1] * (1 if phase else 2)), np.float32)
+    for start in range(0, len(numbers), _GROUPED):
+        some = atoms[numbers[start : start + _GROUPED]]
+        turned = [(some * np.complex64(np.conj(phase))).real] if phase else [some.real, some.imag]
+        np.concatenate(turned, axis=1, out=made[start : start + _GROUPED])
+    return made
+
+
+@numba.njit(**COMPILE)
+def _split(keys: Array, order: Array, start: int, stop: int, place: int) -> None:
+    """Reorder a stretch so that the keys before `place` are no larger than those after it (quickselect)."""
+    low, high = start, stop - 1
+    while low < high:
+        pivot = keys[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while keys[i] < pivot:
+                i += 1
+            while keys[j] > pivot:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                order[i], order[j] = order[j], order[i]
+                i, j = i + 1, j - 1
+        if place <= j:
+            high = j
+        elif place >= i:
+            low = i
+        else:
+            break
+
+
+@numba.njit(**COMPILE)
+def _overlap(a: Array, b: Array, paired: bool) -> complex:
+    """<a, b> of flat real atoms, or of those with real and imaginary parts."""
+    rank = len(a) // 2 if paired else len(a)
+    re, im = 0.0, 0.0
+    for r in range(rank):
+        re += a[r] * b[r]
+        if paired:
+            re += a[rank + r] * b[rank + r]
+            im += a[r] * b[rank + r] - a[rank + r] * b[r]
+    return complex(re, im)
+
+
+@numba.njit(**COMPILE)
+def _turned(atom: Array, middle: Array, paired: bool, out: Array) -> None:
+    """The atom with the phase that brings it closest to another one: atoms that differ by a phase are the same."""
+    product = _overlap(middle, atom, paired)
+    size = abs(product)
+    c, s = (product.real / size, product.imag / size) if size > 0 else (1.0, 0.0)
+    rank = len(atom) // 2 if paired else len(atom)
+    for r in range(rank):
+        if paired:
+            out[r] = c * atom[r] + s * atom[rank + r]
+            out[rank + r] = c * atom[rank + r] - s * atom[r]
+        else:
+            out[r] = c * atom[r]
+
+
+@numba.njit(**COMPILE)
+def _widest(flat: Array, order: Array, start: int, stop: int, middle: Array, paired: bool) -> Array:
+    """Direction in which some of the atoms of a stretch vary most: the first principal component."""
+    width = flat.shape[1]
+    mean, spread, turned = np.zeros(width), np.zeros((width, width)), np.zeros(width)
+    count, step = 0, max(1, (stop - start) // _SAMPLE)
+    for i in range(start, stop, step):
+        _turned(flat[order[i]], middle, paired, turned)
+        count += 1
+        for r in range(width):
+            mean[r] += turned[r]
+            for q in range(r + 1):
+                spread[r, q] += turned[r] * turned[q]
+    for r in range(width):
+        for q in range(r + 1):
+            spread[r, q] = spread[r, q] / count - mean[r] * mean[q] / count**2
+            spread[q, r] = spread[r, q]
+    direction = spread[np.argmax(np.diag(spread))].copy()
+    for _ in range(10):
+        direction = direction / (np.sqrt((direction**2).sum()) + 1e-300)
+        again = np.zeros(width)
+        for r in range(width):
+            for q in range(width):
+                again[r] += spread[r, q] * direction[q]
+        direction = again
+    return direction
+
+
+@numba.njit(**COMPILE)
+def _sort(flat: Array, order: Array, keys: Array, paired: bool) -> None:
+    """Order atoms so that 32 neighbours, 32 groups of these and so on are close: halves across the widest direction."""
+    stack = [(np.int64(0), np.int64(len(order)))]
+    middle, turned = np.zeros(flat.shape[1]), np.zeros(flat.shape[1])
+    while len(stack):
+        start, stop = stack.pop()
+        child = np.int64(LANES)
+        while child * LANES < stop - start:
+            child *= LANES
+        children = -(-(stop - start) // child)
+        if children < 2:
+            continue
+        middle[:] = flat[order[(start + stop) // 2]]
+        direction = _widest(flat, order, start, stop, middle, paired)
+        for i in range(start, stop):
+            _turned(flat[order[i]], middle, paired, turned)
+            key = 0.0
+            for r in range(len(turned)):
+                key += direction[r] * turned[r]
+            keys[i] = key
+        place = start + (children // 2) * child
+        _split(keys, order, start, stop, place)
+        stack.append((start, place))
+        stack.append((place, stop))
+
+
+def _levels(flat: Array, directions: int, paired: bool) -> list[Array]:
+    """(nodes, rows, 32) of each level, from the leaves' parents to the root."""
+    levels, size = [], LANES
+    atoms = flat[:, : flat.shape[1] // 2] + 1j * flat[:, flat.shape[1] // 2 :] if paired else flat
+    while True:
+        count = -(-len(flat) // size)
+        together = max(1, _GROUPED // (size * flat.shape[1]))
+        parts = [(i, min(i + together, count)) for i in range(0, count, together)]
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            described = pool.map(lambda part: _described(atoms[part[0] * size : part[1] * size], size, directions), parts)
+            rows = np.concatenate(list(described))
+        nodes = np.zeros((-(-count // LANES) * LANES, rows.shape[1]), np.float32)
+        nodes[:count] = rows
+        levels.append(np.ascontiguousarray(nodes.reshape(-1, LANES, rows.shape[1]).transpose(0, 2, 1)))
+        if count <= LANES:
+            return levels
+        size *= LANES
+
+
+def _described(atoms: Array, size: int, directions: int) -> Array:
+    """(children, rows) of children of `size` atoms each, the last one perhaps of fewer: see `search._bounds`."""
+    count = -(-len(atoms) // size)
+    full = np.concatenate([atoms, np.repeat(atoms[-1:], count * size - len(atoms), axis=0)])
+    full = full.reshape(count, size, -1).astype(np.result_type(full, np.float64))
+    _, vectors = np.linalg.eigh(np.einsum("nsr,nsq->nrq", full, full.conj()))
+    spans = vectors[:, :, ::-1][:, :, :directions]  # (children, rank, directions)
+    inside = full @ spans.conj()
+    norms, norms_in = np.linalg.norm(full, axis=2), np.linalg.norm(inside, axis=2)
+    away = np.linalg.norm(full - inside @ spans.transpose(0, 2, 1), axis=2).max(axis=1)
+    first = inside[:, :, :1]
+    inside *= np.conj(first / np.where(first == 0, 1, np.abs(first)))  # atoms that differ by a phase are the same
+    middle = (_ends(inside, np.min) + _ends(inside, np.max)) / 2
+    half = np.abs(inside - middle[:, None]).max(axis=1)
+    size = np.linalg.norm(middle, axis=1)
+    turn = np.where(middle == 0, 1, middle / np.where(middle == 0, 1, np.abs(middle)))
+    inner = np.abs(inside @ (middle.conj() / np.where(size == 0, 1, size)[:, None])[:, :, None])[:, :, 0]
+    cosines = [(inner / norms).min(axis=1), (inner / np.maximum(norms_in, 1e-300)).min(axis=1)]
+    cones = [part for c in cosines for part in (c, np.sqrt(np.maximum(1 - c * c, 0)))]
+    inverse = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
+    rows = (spans * turn[:, None]).transpose(0, 2, 1)
+    rows = np.concatenate([rows.real, rows.imag], axis=2) if np.iscomplexobj(rows) else rows
+    boxes = np.stack([np.abs(middle), half], axis=2)
+    constants = np.stack([inverse, *cones, norms.max(axis=1), norms_in.max(axis=1), away], axis=1)
+    return np.concatenate([rows.reshape(count, -1), boxes.reshape(count, -1), constants], axis=1)
+
+
+def _ends(values: Array, least_or_most: Callable[..., Array]) -> Array:
+    """Over axis 1, of real and imaginary parts."""
+    real = least_or_most(values.real, axis=1)
+    return real + 1j * least_or_most(values.imag, axis=1) if np.iscomplexobj(values) else real
