@@ -1,12 +1,19 @@
 """The best atom by brute force, exactly, without ever holding voxels x atoms scores."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import Array, usable_cores
+from ..core.vectors import COMPILE, INLINE, LANES, Memory, fma, lanes_reaching, load, memory, spread
+from .packed import common_phase, filled, flat_atoms, in_groups, rounding
+from .search import TIE, at, prepare, rank_exactly, with_product, worth
 
-TIE = 1e-14  # scores closer than this (relative) are equal; the lowest index wins
-_MARGIN = 1e-5  # of |x|: far above the rounding error of single-precision scores for any usual rank
-_VOXELS, _ATOMS = 256, 1024  # scores of one tile: 1 MB, in cache
+VOXELS = 256  # of a task
+_BLOCK = 128  # groups of 32 atoms that stay in the cache while all voxels of a task meet them
+_TOGETHER = 4  # voxels that share what is read of an atom
+_FIRST = 32  # every so many groups are looked at first, for a best score to compare with
 
 
 def best_atoms_reference(signals: Array, atoms: Array) -> tuple[Array, Array]:
@@ -30,62 +37,90 @@ def best_atoms_reference(signals: Array, atoms: Array) -> tuple[Array, Array]:
     return index, products[np.arange(len(index)), index]
 
 
-def best_atoms(signals: Array, atoms: Array) -> tuple[Array, Array]:
-    """:func:`best_atoms_reference` in tiles that stay in cache.
+def best_atoms(signals: Array, atoms: Array, numbers: Array | None = None, threads: int | None = None) -> Array:
+    """(voxels,) best of all (atoms, rank) complex64 atoms, or of those with these numbers, for complex128 signals.
 
-    Single-precision scores find each tile's best value; tiles within a safe margin of a voxel's best,
-    usually one or two, are then scored again in double precision.
+    Single-precision scores of 4 voxels and 32 atoms stay in registers; an atom within their rounding error of the
+    best is scored again in double precision.
     """
-    index = np.empty(len(signals), np.int64)
-    correlation = np.empty(len(signals), np.complex128)
-    exact = atoms.astype(np.complex128).conj().T
-    single = _stacked(atoms)
-    for first in range(0, len(signals), _VOXELS):
-        voxels = slice(first, first + _VOXELS)
-        x = signals[voxels].astype(np.complex128)
-        x = x / np.linalg.norm(x, axis=1, keepdims=True)
-        highest = _tile_maxima(x, single)
-        close = highest >= highest.max(axis=1, keepdims=True) - _MARGIN
-        index[voxels] = _rank_exactly(x, exact, close)
-    correlation = np.einsum("vr,rv->v", signals.astype(np.complex128), exact[:, index])
-    return index, correlation
+    numbers = np.arange(len(atoms)) if numbers is None else numbers
+    order, (phase, off) = filled(numbers), common_phase(atoms)
+    groups = in_groups(flat_atoms(atoms, order, phase))
+    index = np.full(len(signals), numbers.min())
+    error = rounding(groups.shape[1], off)
 
+    def some(start: int) -> None:
+        part = slice(start, start + VOXELS)
+        own = signals[part]
+        single, norms = np.empty((len(own) + _TOGETHER, 2 * own.shape[1]), np.float32), np.ones(len(own) + _TOGETHER)
+        _scan(own, groups.reshape(-1), single.reshape(-1), norms, order, atoms, len(groups), error, phase, index[part])
 
-def _stacked(atoms: Array) -> Array:
-    """(k, atoms) float32: real over imaginary parts; only real ones for atoms that share one phase."""
-    largest = atoms.reshape(-1)[np.abs(atoms).argmax()]
-    turned = atoms.astype(np.complex128) * (abs(largest) / largest)
-    parts = [turned.real.T] if np.abs(turned.imag).max() < 1e-7 else [turned.real.T, turned.imag.T]
-    return np.ascontiguousarray(np.concatenate(parts), np.float32)
-
-
-def _tile_maxima(x: Array, single: Array) -> Array:
-    """(voxels, tiles) largest single-precision score of each tile."""
-    complex_atoms = len(single) > x.shape[1]
-    real = np.concatenate([x.real, x.imag], axis=1) if complex_atoms else x.real
-    imaginary = np.concatenate([x.imag, -x.real], axis=1) if complex_atoms else x.imag
-    both = np.concatenate([real, imaginary]).astype(np.float32)
-    starts = range(0, single.shape[1], _ATOMS)
-    highest = np.empty((len(x), len(starts)), np.float32)
-    for tile, start in enumerate(starts):
-        products = both @ single[:, start : start + _ATOMS]
-        np.square(products, out=products)
-        scores = products[: len(x)]
-        scores += products[len(x) :]
-        np.sqrt(scores.max(axis=1), out=highest[:, tile])
-    return highest
-
-
-def _rank_exactly(x: Array, exact: Array, close: Array) -> Array:
-    """(voxels,) best atom among the tiles marked in `close`, in double precision."""
-    best = np.full(len(x), -1.0)
-    index = np.zeros(len(x), np.int64)
-    for tile in np.flatnonzero(close.any(axis=0)):
-        rows = np.flatnonzero(close[:, tile])
-        scores = np.abs(x[rows] @ exact[:, tile * _ATOMS : (tile + 1) * _ATOMS])
-        highest = scores.max(axis=1)
-        winner = (scores >= highest[:, None] * (1 - TIE)).argmax(axis=1)
-        better = highest * (1 - TIE) > best[rows]
-        index[rows[better]] = tile * _ATOMS + winner[better]
-        best[rows[better]] = highest[better]
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
+        list(pool.map(some, range(0, len(signals), VOXELS)))
     return index
+
+
+@numba.njit(**COMPILE)
+def _scan(
+    signals: Array, groups: Array, single: Array, norms: Array, order: Array, atoms: Array, count: int, error: float,
+    phase: complex | None, index: Array,
+) -> None:  # fmt: skip
+    """Best atoms of some signals: a few groups of atoms first, then block by block."""
+    voxels, rank = signals.shape
+    single[:] = 0
+    for v in range(voxels):
+        norms[v] = prepare(signals[v], single[2 * rank * v : 2 * rank * (v + 1)], phase)[0]
+    best = np.zeros(voxels + _TOGETHER)
+    best[voxels:] = 2.0  # nothing reaches it
+    pointers = memory(groups, 0), memory(single, 0)
+    for v in range(0, voxels, _TOGETHER):
+        for group in range(0, count, _FIRST):
+            _meet(group, v, *pointers, signals, norms, order, atoms, error, phase, best, index)
+    for start in range(0, count, _BLOCK):
+        for v in range(0, voxels, _TOGETHER):
+            for group in range(start, min(start + _BLOCK, count)):
+                _meet(group, v, *pointers, signals, norms, order, atoms, error, phase, best, index)
+
+
+@numba.njit(**INLINE)
+def _meet(
+    group: int, v: int, groups: Memory, single: Memory, signals: Array, norms: Array, order: Array, atoms: Array,
+    error: float, phase: complex | None, best: Array, index: Array,
+) -> None:  # fmt: skip
+    """Scores of 4 voxels with 32 atoms; `best` is of unit signals."""
+    rank = signals.shape[1]
+    start = group * at(rank if phase is not None else 2 * rank)
+    zero = spread(0.0, groups)
+    re0, re1, re2, re3, im0, im1, im2, im3 = zero, zero, zero, zero, zero, zero, zero, zero
+    for r in range(rank):
+        d = load(groups, start + at(r))
+        a = 2 * rank * v + r
+        b, c, e = a + 2 * rank, a + 4 * rank, a + 6 * rank
+        re0, im0 = with_product(d, single[a], single[a + rank], re0, im0)
+        re1, im1 = with_product(d, single[b], single[b + rank], re1, im1)
+        re2, im2 = with_product(d, single[c], single[c + rank], re2, im2)
+        re3, im3 = with_product(d, single[e], single[e + rank], re3, im3)
+        if phase is None:
+            d = load(groups, start + at(rank + r))
+            re0, im0 = with_product(d, single[a + rank], -single[a], re0, im0)
+            re1, im1 = with_product(d, single[b + rank], -single[b], re1, im1)
+            re2, im2 = with_product(d, single[c + rank], -single[c], re2, im2)
+            re3, im3 = with_product(d, single[e + rank], -single[e], re3, im3)
+    _settle(group, v, fma(re0, re0, im0 * im0), groups, signals, norms, order, atoms, error, best, index)
+    _settle(group, v + 1, fma(re1, re1, im1 * im1), groups, signals, norms, order, atoms, error, best, index)
+    _settle(group, v + 2, fma(re2, re2, im2 * im2), groups, signals, norms, order, atoms, error, best, index)
+    _settle(group, v + 3, fma(re3, re3, im3 * im3), groups, signals, norms, order, atoms, error, best, index)
+
+
+@numba.njit(**INLINE)
+def _settle(
+    group: int, v: int, powers: object, like: Memory, signals: Array, norms: Array, order: Array, atoms: Array,
+    error: float, best: Array, index: Array,
+) -> None:  # fmt: skip
+    """Rank what reaches the best score known exactly."""
+    limit = max(best[v] - error, 0.0)
+    if lanes_reaching(powers, spread(np.float32(limit * limit * (1 - 1e-6)), like)):
+        bits = worth(powers, best[v], error, like)
+        if bits:
+            found, index[v] = rank_exactly(bits, group * LANES, order, atoms, signals[v], best[v] * norms[v], index[v])
+            best[v] = found / norms[v]

@@ -1,11 +1,10 @@
-"""Kernels that find a voxel's best atom: single-precision scores of 32 atoms at a time, double precision for the last word.
+"""Kernels that find a voxel's best atom: single-precision scores of 32 atoms, double precision for the last word.
 
 A signal x is scaled to norm 1. If one phase makes all atoms real, x is multiplied with the conjugate of that phase and
 with another one that puts as much of it as possible into its real part, so that its imaginary part is noise.
 
-Scores and bounds are single precision: with n products of each, their rounding errors are proven to be less than
-n + 8 times a few units of 2^-24. `margin` covers them, so no atom that could be the best is left out, and every
-atom within the margin of the best is scored again, as it is stored, in double precision.
+The rounding errors of single-precision scores and bounds have an upper limit each, `error` and `margin`. No atom
+within these of the best is left out, and all such atoms are scored again, as they are stored, in double precision.
 """
 
 import math
@@ -42,12 +41,13 @@ DEEPEST = 8  # levels of a tree: 32^9 atoms
 
 
 @numba.njit(**INLINE)
-def _at(row: int) -> Any:
+def at(row: int) -> Any:
+    """Where a row of vectors starts."""
     return row * LANES
 
 
 @numba.njit(**COMPILE)
-def _prepare(x: Array, single: Array, phase: Any) -> tuple[float, float, float]:
+def prepare(x: Array, single: Array, phase: Any) -> tuple[float, float, float]:
     """Write x, scaled to norm 1 and turned, as single precision: real parts, then imaginary ones.
 
     Returns the norm of x, and those of the real and the imaginary part after the turn.
@@ -76,32 +76,40 @@ def _prepare(x: Array, single: Array, phase: Any) -> tuple[float, float, float]:
 
 
 @numba.njit(**INLINE)
+def with_product(d: Any, x: float, y: float, re: Any, im: Any) -> tuple[Any, Any]:
+    """Real numbers of 32 atoms times those of a voxel's real and imaginary part, added to two sums."""
+    return fma(d, spread(x, d), re), fma(d, spread(y, d), im)
+
+
+@numba.njit(**INLINE)
 def _powers(atoms: Memory, start: int, single: Memory, rank: int, phase: Any) -> Any:
     """Squared scores of 32 atoms, whose components are rows from `start` on."""
     re, im = spread(0.0, atoms), spread(0.0, atoms)
     for r in range(rank):
-        d = load(atoms, start + _at(r))
-        x, y = spread(single[r], atoms), spread(single[rank + r], atoms)
-        re, im = fma(d, x, re), fma(d, y, im)
+        x, y = single[r], single[rank + r]
+        re, im = with_product(load(atoms, start + at(r)), x, y, re, im)
         if phase is None:
-            d = load(atoms, start + _at(rank + r))
-            re, im = fma(d, y, re), fma(-d, x, im)
+            re, im = with_product(load(atoms, start + at(rank + r)), y, -x, re, im)
     return fma(re, re, im * im)
 
 
 @numba.njit(**COMPILE)
-def _rank_exactly(
-    bits: int, first: int, order: Array, atoms: Array, x: Array, best: float, index: int
+def rank_exactly(
+    bits: Any, first: int, order: Array, atoms: Array, x: Array, best: float, index: int
 ) -> tuple[float, int]:
     """Double-precision scores of the atoms of some lanes against the best one until now."""
     while bits:
         lane = first_lane(bits)
-        bits &= bits - np.uint64(1)
+        bits = bits & (bits - np.uint64(1))
         atom = order[first + np.int64(lane)]
-        product = 0j
+        rr, ii, ri, ir = 0.0, 0.0, 0.0, 0.0  # four sums that do not wait for each other
         for r in range(len(x)):
-            product += np.conj(np.complex128(atoms[atom, r])) * x[r]
-        score = abs(product)
+            real, imaginary = np.float64(atoms[atom, r].real), np.float64(atoms[atom, r].imag)
+            rr += real * x[r].real
+            ii += imaginary * x[r].imag
+            ri += real * x[r].imag
+            ir += imaginary * x[r].real
+        score = math.sqrt((rr + ii) ** 2 + (ri - ir) ** 2)
         if score > best * (1 + TIE):
             best, index = score, atom
         elif score >= best * (1 - TIE):
@@ -110,9 +118,9 @@ def _rank_exactly(
 
 
 @numba.njit(**INLINE)
-def _worth(powers: Any, limit: float, margin: float, like: Memory) -> Any:
-    """Lanes whose atoms may be the best: not below the limit, nor by the margin below the best of these lanes."""
-    least = max(limit, math.sqrt(largest(powers)) - margin, 0.0)
+def worth(powers: Any, best: float, error: float, like: Memory) -> Any:
+    """Lanes whose atoms may be the best: not below the best one known, nor below the best of these lanes."""
+    least = max(best - error, math.sqrt(largest(powers)) - 2 * error, 0.0)
     return lanes_reaching(powers, spread(np.float32(least * least * (1 - 1e-6)), like))
 
 
@@ -136,13 +144,11 @@ def _bounds(
     for m in range(directions):
         re, im = zero, zero
         for r in range(rank):
-            d = load(nodes, start + _at(m * width + r))
-            x, y = spread(single[r], nodes), spread(single[rank + r], nodes)
-            re, im = fma(d, x, re), fma(d, y, im)
+            x, y = single[r], single[rank + r]
+            re, im = with_product(load(nodes, start + at(m * width + r)), x, y, re, im)
             if phase is None:
-                d = load(nodes, start + _at(m * width + rank + r))
-                re, im = fma(d, y, re), fma(-d, x, im)
-        row = start + _at(directions * width + 2 * m)
+                re, im = with_product(load(nodes, start + at(m * width + rank + r)), y, -x, re, im)
+        row = start + at(directions * width + 2 * m)
         middle, half = load(nodes, row), load(nodes, row + LANES)
         box, box_im = fma(re, middle, box), fma(im, middle, box_im)
         if phase is None:
@@ -151,12 +157,14 @@ def _bounds(
         else:
             within, reach = fma(re, re, within), fma(absolute(re), half, reach)
             reach_im = fma(absolute(im), half, reach_im)
-    row = start + _at(directions * (width + 2))
+    row = start + at(directions * (width + 2))
     box = root(fma(box, box, box_im * box_im)) if phase is None else absolute(box)
     inner = box * load(nodes, row)
     norm, more, far = spread(real, nodes), spread(slack, nodes), load(nodes, row + 7 * LANES)
     away = root(larger(norm * norm - within, zero) + more) * far
-    bound = _cone(norm, inner, load(nodes, row + LANES), load(nodes, row + 2 * LANES), more) * load(nodes, row + 5 * LANES)
+    bound = _cone(norm, inner, load(nodes, row + LANES), load(nodes, row + 2 * LANES), more) * load(
+        nodes, row + 5 * LANES
+    )
     near = _cone(root(within), inner, load(nodes, row + 3 * LANES), load(nodes, row + 4 * LANES), more)
     bound = smaller(bound, fma(near, load(nodes, row + 6 * LANES), away))
     bound = smaller(bound, box + reach + away)
@@ -177,7 +185,7 @@ def _cone(norm: Any, inner: Any, cosine: Any, sine: Any, slack: Any) -> Any:
 def _descend(
     leaves: Memory, nodes: Memory, single: Memory, bounds: Memory, open_: Array, path: Array, order: Array,
     atoms: Array, starts: Array, rows: int, directions: int, x: Array, norms: tuple[float, float, float],
-    margin: float, slack: float, index: int, phase: Any,
+    error: float, margin: float, index: int, phase: Any,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Best atom of one voxel, depth first, the most promising child first; how many nodes and leaves were opened."""
     rank, top = len(x), len(starts) - 1
@@ -185,11 +193,11 @@ def _descend(
     norm, real, imaginary = norms
     best, limit, opened, scored, level, node = 0.0, 0.0, 0, 0, top, starts[top]
     while True:
-        start = node * _at(rows)
-        store(bounds, _at(level), _bounds(nodes, start, single, rank, directions, real, imaginary, slack, phase))
+        start = node * at(rows)
+        store(bounds, at(level), _bounds(nodes, start, single, rank, directions, real, imaginary, 4 * margin, phase))
         opened += 1
         while True:
-            found = load(bounds, _at(level))
+            found = load(bounds, at(level))
             highest = largest(found)
             if highest <= limit * limit:
                 level += 1
@@ -197,15 +205,15 @@ def _descend(
                     return index, opened, scored
                 continue
             lane = np.int64(first_lane(lanes_reaching(found, spread(highest, bounds))))
-            open_[_at(level) + lane] = 0
+            open_[at(level) + lane] = 0
             child = path[level] * LANES + lane
             if level > 0:
                 break
-            powers = _powers(leaves, child * _at(width), single, rank, phase)
+            powers = _powers(leaves, child * at(width), single, rank, phase)
             scored += 1
-            bits = _worth(powers, limit, margin, leaves)
+            bits = worth(powers, best / norm, error, leaves)
             if bits:
-                best, index = _rank_exactly(bits, child * LANES, order, atoms, x, best, index)
+                best, index = rank_exactly(bits, child * LANES, order, atoms, x, best, index)
                 limit = max(best / norm - margin, 0.0)
         level -= 1
         path[level] = child
@@ -215,20 +223,21 @@ def _descend(
 @numba.njit(**COMPILE)
 def _search_one(
     leaves: Array, nodes: Array, single: Array, bounds: Array, path: Array, order: Array, atoms: Array, starts: Array,
-    rows: int, directions: int, x: Array, margin: float, slack: float, lowest: int, phase: Any,
+    rows: int, directions: int, x: Array, error: float, margin: float, lowest: int, phase: Any,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Hands pointers on: arrays would be counted, atomically, at every call."""
-    norms = _prepare(x, single, phase)
-    return _descend(
+    norms = prepare(x, single, phase)
+    found: tuple[int, int, int] = _descend(
         memory(leaves, 0), memory(nodes, 0), memory(single, 0), memory(bounds, 0), bounds, path, order, atoms, starts,
-        rows, directions, x, norms, margin, slack, lowest, phase,
+        rows, directions, x, norms, error, margin, lowest, phase,
     )  # fmt: skip
+    return found
 
 
 @numba.njit(**COMPILE)
 def search(
     signals: Array, leaves: Array, nodes: Array, order: Array, atoms: Array, starts: Array, directions: int,
-    margin: float, slack: float, lowest: int, phase: Any, index: Array, looked: Array,
+    error: float, margin: float, lowest: int, phase: Any, index: Array, looked: Array,
 ) -> None:  # fmt: skip
     """Best atom of each of the (voxels, rank) complex128 signals, by a tree; `looked`: nodes and leaves opened."""
     single, bounds = empty(2 * signals.shape[1], leaves), empty(DEEPEST * LANES, leaves)
@@ -236,8 +245,8 @@ def search(
     flat, rows = nodes.reshape(-1), nodes.shape[1]
     for v in range(len(signals)):
         index[v], opened, scored = _search_one(
-            leaves.reshape(-1), flat, single, bounds, path, order, atoms, starts, rows, directions, signals[v], margin,
-            slack, lowest, phase,
+            leaves.reshape(-1), flat, single, bounds, path, order, atoms, starts, rows, directions, signals[v], error,
+            margin, lowest, phase,
         )  # fmt: skip
         looked[0] += opened
         looked[1] += scored

@@ -4,17 +4,17 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import numba
 import numpy as np
 
 from ..core.arrays import Array, aligned_empty, usable_cores
 from ..core.vectors import COMPILE, LANES
+from .packed import UNIT, common_phase, filled, flat_atoms, in_groups, rounding
 from .search import search
 
-_UNIT = 2.0**-24  # rounding of single precision
 _SAMPLE = 1024  # atoms that tell in which direction a group is widest
-_REAL = 1e-6  # largest imaginary part of an atom that counts as real
 _VOXELS = 1024  # of a task
 _GROUPED = 1 << 20  # numbers that are described together
 
@@ -37,8 +37,8 @@ class Tree:
         Of the span that a child's atoms lie close to.
     phase : complex or None
         Real atoms times this are the stored ones; None: they are complex.
-    margin : float
-        Relative rounding error of single-precision scores and bounds, at most.
+    error, margin : float
+        Rounding errors of single-precision scores of a unit signal, and of their bounds, at most.
     """
 
     order: Array
@@ -47,6 +47,7 @@ class Tree:
     starts: Array
     directions: int
     phase: complex | None
+    error: float
     margin: float
 
     @classmethod
@@ -57,19 +58,20 @@ class Tree:
         """
         numbers = np.arange(len(atoms)) if numbers is None else numbers
         phase, off = common_phase(atoms)
-        flat = _flat(atoms, numbers, phase)
+        flat = flat_atoms(atoms, numbers, phase)
         order = np.arange(len(numbers))
         _sort(flat, order, np.empty(len(flat), np.float32), flat.shape[1] // atoms.shape[1] == 2)
-        order = np.concatenate([order, np.full(-len(order) % LANES, order[-1])])
+        order = filled(order)
         flat = flat[order]
-        leaves = aligned_empty((len(order) // LANES, flat.shape[1], LANES), np.float32)
-        leaves[:] = flat.reshape(len(leaves), LANES, -1).transpose(0, 2, 1)
+        leaves = in_groups(flat)
         directions = min(unknowns + 1, atoms.shape[1])
         levels = _levels(flat, directions, phase is None)
         nodes = aligned_empty((sum(map(len, levels)), *levels[0].shape[1:]), np.float32)
         np.concatenate(levels, out=nodes)
         starts = np.cumsum([0, *map(len, levels[:-1])])
-        return cls(numbers[order], leaves, nodes, starts, directions, phase, margin_of(flat.shape[1], off))
+        error = rounding(flat.shape[1], off)
+        margin = math.sqrt(directions) * error + 10 * UNIT
+        return cls(numbers[order], leaves, nodes, starts, directions, phase, error, margin)
 
     def best_atoms(self, signals: Array, atoms: Array, threads: int | None = None) -> tuple[Array, Array]:
         """(voxels,) best atom of each of the (voxels, rank) complex128 signals; and nodes and leaves opened, in all."""
@@ -79,38 +81,14 @@ class Tree:
         def some(start: int) -> None:
             part, seen = slice(start, start + _VOXELS), np.zeros(2, np.int64)
             search(
-                signals[part], self.leaves, self.nodes, self.order, atoms, self.starts, self.directions, self.margin,
-                8 * self.margin / 6, lowest, self.phase, index[part], seen,
+                signals[part], self.leaves, self.nodes, self.order, atoms, self.starts, self.directions, self.error,
+                self.margin, lowest, self.phase, index[part], seen,
             )  # fmt: skip
             looked.append(seen)
 
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
             list(pool.map(some, range(0, len(signals), _VOXELS)))
         return index, np.sum(looked, axis=0)
-
-
-def common_phase(atoms: Array) -> tuple[complex | None, float]:
-    """The phase that makes all atoms real, if there is one, and the largest imaginary part that is left."""
-    top = atoms[0, np.abs(atoms[0]).argmax()]
-    phase = complex(top / abs(top))
-    turn = np.complex64(np.conj(phase))
-    off = max(float(np.abs((atoms[i : i + _SAMPLE] * turn).imag).max()) for i in range(0, len(atoms), _SAMPLE))
-    return (phase, off) if off < _REAL else (None, 0.0)
-
-
-def margin_of(products: int, off: float) -> float:
-    """What single-precision scores of so many products, and bounds of them, can be off by."""
-    return 6 * (products + 8) * _UNIT + 2 * math.sqrt(products) * off
-
-
-def _flat(atoms: Array, numbers: Array, phase: complex | None) -> Array:
-    """(atoms, width) float32: real components, or real and imaginary ones."""
-    made = np.empty((len(numbers), atoms.shape[1] * (1 if phase else 2)), np.float32)
-    for start in range(0, len(numbers), _GROUPED):
-        some = atoms[numbers[start : start + _GROUPED]]
-        turned = [(some * np.complex64(np.conj(phase))).real] if phase else [some.real, some.imag]
-        np.concatenate(turned, axis=1, out=made[start : start + _GROUPED])
-    return made
 
 
 @numba.njit(**COMPILE)
@@ -182,7 +160,7 @@ def _widest(flat: Array, order: Array, start: int, stop: int, middle: Array, pai
         for q in range(r + 1):
             spread[r, q] = spread[r, q] / count - mean[r] * mean[q] / count**2
             spread[q, r] = spread[r, q]
-    direction = spread[np.argmax(np.diag(spread))].copy()
+    direction: Array = spread[np.argmax(np.diag(spread))].copy()
     for _ in range(10):
         direction = direction / (np.sqrt((direction**2).sum()) + 1e-300)
         again = np.zeros(width)
@@ -227,10 +205,9 @@ def _levels(flat: Array, directions: int, paired: bool) -> list[Array]:
     while True:
         count = -(-len(flat) // size)
         together = max(1, _GROUPED // (size * flat.shape[1]))
-        parts = [(i, min(i + together, count)) for i in range(0, count, together)]
+        stretches = [atoms[i * size : (i + together) * size] for i in range(0, count, together)]
         with ThreadPoolExecutor(usable_cores()) as pool:
-            described = pool.map(lambda part: _described(atoms[part[0] * size : part[1] * size], size, directions), parts)
-            rows = np.concatenate(list(described))
+            rows = np.concatenate(list(pool.map(_described, stretches, repeat(size), repeat(directions))))
         nodes = np.zeros((-(-count // LANES) * LANES, rows.shape[1]), np.float32)
         nodes[:count] = rows
         levels.append(np.ascontiguousarray(nodes.reshape(-1, LANES, rows.shape[1]).transpose(0, 2, 1)))
@@ -244,7 +221,7 @@ def _described(atoms: Array, size: int, directions: int) -> Array:
     count = -(-len(atoms) // size)
     full = np.concatenate([atoms, np.repeat(atoms[-1:], count * size - len(atoms), axis=0)])
     full = full.reshape(count, size, -1).astype(np.result_type(full, np.float64))
-    _, vectors = np.linalg.eigh(np.einsum("nsr,nsq->nrq", full, full.conj()))
+    _, vectors = np.linalg.eigh(full.transpose(0, 2, 1) @ full.conj())
     spans = vectors[:, :, ::-1][:, :, :directions]  # (children, rank, directions)
     inside = full @ spans.conj()
     norms, norms_in = np.linalg.norm(full, axis=2), np.linalg.norm(inside, axis=2)

@@ -1,0 +1,52 @@
+"""Atoms as kernels read them: components of 32 atoms side by side, only real ones where one phase makes all real."""
+
+import math
+
+import numpy as np
+
+from ..core.arrays import Array, aligned_empty
+from ..core.vectors import LANES
+
+UNIT = 2.0**-24  # rounding of single precision
+_REAL = 1e-6  # largest imaginary part of an atom that counts as real
+_STRETCH = 1 << 16  # atoms
+
+
+def common_phase(atoms: Array) -> tuple[complex | None, float]:
+    """The phase that makes all atoms real, if there is one, and the largest imaginary part that is left."""
+    top = atoms[0, np.abs(atoms[0]).argmax()]
+    phase = complex(top / abs(top))
+    turn = np.complex64(np.conj(phase))
+    off = max(float(np.abs((atoms[i : i + _STRETCH] * turn).imag).max()) for i in range(0, len(atoms), _STRETCH))
+    return (phase, off) if off < _REAL else (None, 0.0)
+
+
+def rounding(products: int, off: float) -> float:
+    """What scores of unit vectors, sums of so many products in single precision, can be off by.
+
+    Each product with its addition errs by at most one unit of the sum of their magnitudes, which is 1 at most; two for
+    rounding the signal, two for the square and its root. `off`: imaginary part that is left out of each component.
+    """
+    return (products + 4) * UNIT + math.sqrt(products) * off
+
+
+def flat_atoms(atoms: Array, numbers: Array, phase: complex | None) -> Array:
+    """(atoms, width) float32: real components, or real and imaginary ones."""
+    made = np.empty((len(numbers), atoms.shape[1] * (1 if phase else 2)), np.float32)
+    for start in range(0, len(numbers), _STRETCH):
+        some = atoms[numbers[start : start + _STRETCH]]
+        turned = [(some * np.complex64(np.conj(phase))).real] if phase else [some.real, some.imag]
+        np.concatenate(turned, axis=1, out=made[start : start + _STRETCH])
+    return made
+
+
+def filled(order: Array) -> Array:
+    """Atom numbers to the end of the last group of 32: the last one is repeated."""
+    return np.concatenate([order, np.full(-len(order) % LANES, order[-1])])
+
+
+def in_groups(flat: Array) -> Array:
+    """(groups, width, 32) of (atoms, width), whose number is a multiple of 32."""
+    made = aligned_empty((len(flat) // LANES, flat.shape[1], LANES), np.float32)
+    made[:] = flat.reshape(len(made), LANES, -1).transpose(0, 2, 1)
+    return made
