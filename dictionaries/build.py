@@ -183,7 +183,9 @@ def dictionary_inputs(
 def profile_inputs(slice_profile: npt.ArrayLike | RfPulse | None) -> Any:
     """A slice profile as a dictionary's provenance has it."""
     if isinstance(slice_profile, RfPulse):
-        return {"pulse": slice_profile.digest, "duration": slice_profile.duration, "bandwidth": slice_profile.bandwidth}
+        fields = ("duration", "bandwidth", "rephasing", "n_positions", "extent")
+        shape = slice_profile.shape
+        return {"pulse": [shape.real.tolist(), shape.imag.tolist()]} | {n: getattr(slice_profile, n) for n in fields}
     return None if slice_profile is None else np.asarray(slice_profile, np.float64).tolist()
 
 

@@ -14,7 +14,7 @@ from ..core.storage import UNREADABLE, Rows, read_hdf5, write_hdf5
 from ..simulation.sequence import Sequence
 from .grid import POSITIVE
 
-SCHEMA = 2
+SCHEMA = 3
 _CHECKED = 1 << 16  # atoms whose norms are looked at together
 
 

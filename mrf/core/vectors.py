@@ -258,23 +258,28 @@ def _power_of_two(typing: Any, a: Any) -> Any:
     return a(a), generate
 
 
-@intrinsic
-def largest(typing: Any, a: Any) -> Any:
-    """The largest of the vector's elements."""
+def _joined(join: Callable[[Any, Any, Any], Any]) -> Any:
+    """An intrinsic that joins a vector's elements to one: halves, quarters and so on."""
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        (x,) = values
-        half = LANES // 2
-        while half:
-            kind = ir.VectorType(ir.IntType(32), half)
-            parts = [
-                builder.shuffle_vector(x, x, ir.Constant(kind, list(range(start, start + half)))) for start in (0, half)
-            ]
-            x = builder.select(builder.fcmp_unordered(">", *parts), *parts)
-            half //= 2
-        return builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
+    @intrinsic
+    def act(typing: Any, a: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            (x,) = values
+            half = LANES // 2
+            while half:
+                kind = ir.VectorType(ir.IntType(32), half)
+                low, high = (ir.Constant(kind, list(range(start, start + half))) for start in (0, half))
+                x = join(builder, builder.shuffle_vector(x, x, low), builder.shuffle_vector(x, x, high))
+                half //= 2
+            return builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
 
-    return a.scalar(a), generate
+        return a.scalar(a), generate
+
+    return act
+
+
+largest = _joined(lambda builder, a, b: builder.select(builder.fcmp_unordered(">", a, b), a, b))
+total = _joined(lambda builder, a, b: builder.fadd(a, b))
 
 
 TILE = 8  # frames that are turned from lanes to rows together

@@ -1,0 +1,53 @@
+"""Signals of further tissues as those of a dictionary were made: the same sequence, physics and subspace."""
+
+from typing import Any
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.errors import UnsupportedError
+from ..simulation.epg import MODEL
+from ..simulation.pulses import RfPulse
+from .dictionary import Dictionary
+from .grid import KNOWN, Grid
+from .stream import Stream, columns_of
+from .subspace import Modes
+
+
+class Again:
+    """Simulates tissues within the axes of a dictionary and compresses them to its coefficients.
+
+    Raises
+    ------
+    UnsupportedError
+        The dictionary does not say how it was simulated, or another version of the signal model did it.
+    """
+
+    def __init__(self, dictionary: Dictionary, axes: dict[str, Array], phase: complex | None) -> None:
+        known = dictionary.provenance
+        if known.get("model") != MODEL or not set(axes) <= set(KNOWN):
+            raise UnsupportedError(
+                "dictionary: it does not say how its signals were simulated, or an older model did it; build it again"
+            )
+        most = float((dictionary.parameters["t2"] / dictionary.parameters["t1"]).max())
+        grid = Grid(**axes, t2_over_t1=(0.0, max(1.0, most)))  # type: ignore[arg-type]
+        profile = _profile(known["slice_profile"])
+        self._stream = Stream.of(dictionary.sequence, grid, profile, known["repetitions"], known["n_states"])
+        basis = dictionary.basis
+        self._phase = phase if np.isrealobj(basis) and phase is not None else None
+        rows = basis if self._phase else basis.astype(np.complex128)
+        self._columns = columns_of(Modes(rows, np.zeros(1), self._phase or 1.0), len(rows))
+
+    def coefficients(self, tissue: dict[str, Array]) -> Array:
+        """(tissues, rank) complex128: compressed signals, not normalized."""
+        made = self._stream.projected(tissue, self._columns)
+        return made * self._phase if self._phase else made.view(np.complex128)
+
+
+def _profile(told: Any) -> Any:
+    """The slice profile that :func:`.profile_inputs` describes."""
+    if not isinstance(told, dict):
+        return told
+    fields = dict(told)
+    real, imaginary = fields.pop("pulse")
+    return RfPulse(np.array(real) + 1j * np.array(imaginary), **fields)

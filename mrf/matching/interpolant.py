@@ -1,0 +1,192 @@
+"""The signals of a dictionary as a smooth function of tissue parameters."""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..core.arrays import Array, aligned_empty
+from ..core.errors import InputError, UnsupportedError
+from ..core.vectors import LANES
+from ..dictionaries.again import Again
+from ..dictionaries.dictionary import Dictionary
+from .newton import NODES
+from .packed import common_phase
+
+log = logging.getLogger(__name__)
+LOGARITHMIC = frozenset({"t1", "t2"})
+_STEP = 0.05  # of ln T1 and ln T2: finer grids are thinned out
+_MOST = 1 << 26  # cells
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolant:
+    """Compressed signals, not normalized, at the nodes of a rectangular grid; cubic polynomials between them.
+
+    Attributes
+    ----------
+    axes : {name: (nodes,) float64}
+        Values of each parameter: all of the dictionary's, or some where these are dense.
+    table : (cells, width) float32
+        C order over the axes; `rank` real components, or real and then imaginary ones, and zeros to the end.
+    phase : complex or None
+        Real components times this are the signals.
+    ratios : (low, high)
+        Limits of T2 / T1; 0 and infinity if there are none or no such axes.
+    simulated : bool
+        Nodes that are no atoms of the dictionary (T2 > T1) were simulated, else extrapolated.
+    """
+
+    axes: dict[str, Array]
+    table: Array
+    phase: complex | None
+    ratios: tuple[float, float]
+    simulated: bool
+    rank: int
+
+    @classmethod
+    def of(cls, dictionary: Dictionary) -> "Interpolant":
+        """From the atoms of a dictionary.
+
+        Raises
+        ------
+        InputError
+            The atoms are not those of a rectangular grid, but for limits of T2 / T1.
+        """
+        axes = {name: np.unique(values) for name, values in dictionary.parameters.items()}
+        number, ratios = _numbers(dictionary, axes)
+        some = {name: _thinned(name, axis) for name, axis in axes.items()}
+        number = number[np.ix_(*some.values())]
+        axes = {name: axis[some[name]] for name, axis in axes.items()}
+        phase, _ = common_phase(dictionary.coefficients)
+        made = np.zeros((*number.shape, dictionary.rank * (1 if phase else 2)))
+        there = number >= 0
+        made[there] = _rows(dictionary.coefficients[number[there]] * dictionary.norms[number[there], None], phase)
+        simulated = False
+        if not there.all():  # then the first two axes are T1 and T2
+            plane = there.reshape(*there.shape[:2], -1).all(axis=2)
+            missing = _needed(axes["t1"], axes["t2"], ratios) & ~plane
+            simulated = cls._simulate(dictionary, axes, phase, missing, made)
+            if not simulated:
+                _extrapolate(made, plane, missing, as_position("t1", axes["t1"]), as_position("t2", axes["t2"]))
+        return cls(axes, _padded(made.reshape(-1, made.shape[-1])), phase, ratios, simulated, dictionary.rank)
+
+    @staticmethod
+    def _simulate(
+        dictionary: Dictionary, axes: dict[str, Array], phase: complex | None, missing: Array, made: Array
+    ) -> bool:
+        try:
+            again = Again(dictionary, axes, phase)
+        except UnsupportedError as error:
+            log.info("%s; signals beyond the grid are extrapolated", error)
+            return False
+        everywhere = np.broadcast_to(missing.reshape(*missing.shape, *[1] * (len(axes) - 2)), made.shape[:-1])
+        places = np.nonzero(everywhere)
+        tissue = {name: axis[place] for (name, axis), place in zip(axes.items(), places, strict=True)}
+        made[everywhere] = _rows(again.coefficients(tissue), phase)
+        return True
+
+    @property
+    def positions(self) -> dict[str, Array]:
+        """Nodes as the kernels have them: logarithms of T1 and T2."""
+        return {name: as_position(name, axis) for name, axis in self.axes.items()}
+
+    def whitened(self, factor: Array) -> "Interpolant":
+        """For signals that were multiplied with the inverse of this (rank, rank) Cholesky factor of a noise covariance."""
+        real, half = self.phase is not None, self.rank
+        signals = self.table[:, :half] if real else self.table[:, :half] + 1j * self.table[:, half : 2 * half]
+        made = np.linalg.solve(factor, signals.T.astype(np.complex128)).T
+        phase = self.phase if real and np.isrealobj(factor) else None
+        made = made if self.phase is None else made * self.phase
+        return replace(self, table=_padded(_rows(made, phase)), phase=phase)
+
+
+def _padded(rows: Array) -> Array:
+    """(cells, width) float32 with whole vectors in a row."""
+    made = aligned_empty((len(rows), -(-rows.shape[1] // LANES) * LANES), np.float32)
+    made[:, : rows.shape[1]], made[:, rows.shape[1] :] = rows, 0
+    return made
+
+
+def as_position(name: str, values: Array) -> Array:
+    """Parameter values as coordinates of the polynomials."""
+    return np.log(values) if name in LOGARITHMIC else values
+
+
+def as_value(name: str, positions: Array) -> Array:
+    """Coordinates as parameter values."""
+    return np.exp(positions) if name in LOGARITHMIC else positions
+
+
+def _rows(signals: Array, phase: complex | None) -> Array:
+    """(n, width) of (n, rank) complex signals."""
+    if phase is not None:
+        return (signals * np.conj(phase)).real
+    return np.concatenate([signals.real, signals.imag], axis=1)
+
+
+def _numbers(dictionary: Dictionary, axes: dict[str, Array]) -> tuple[Array, tuple[float, float]]:
+    """(nodes of each axis) atom numbers, -1 where there is no atom; and the limits of T2 / T1."""
+    shape = tuple(map(len, axes.values()))
+    if np.prod(shape, dtype=np.float64) > max(_MOST, 4 * len(dictionary)):
+        raise InputError(
+            f"dictionary: its {len(dictionary)} atoms are not on a rectangular grid ({' x '.join(map(str, shape))} "
+            "different values); match with refine=False"
+        )
+    places = [np.searchsorted(axis, dictionary.parameters[name]) for name, axis in axes.items()]
+    number = np.full(shape, -1, np.int64)
+    number[tuple(places)] = np.arange(len(dictionary))
+    expected, ratios = np.ones(shape, bool), (0.0, np.inf)
+    if list(axes)[:2] == ["t1", "t2"]:
+        quotients = dictionary.parameters["t2"] / dictionary.parameters["t1"]
+        low, high = float(quotients.min()), float(quotients.max())
+        plane = axes["t2"] / axes["t1"][:, None]
+        expected[(plane < low) | (plane > high)] = False
+        ratios = (low if (plane < low).any() else 0.0, high if (plane > high).any() else np.inf)
+    if (number >= 0).sum() != len(dictionary) or not np.array_equal(number >= 0, expected):
+        raise InputError(
+            f"dictionary: its {len(dictionary)} atoms are not all those of a grid; match with refine=False"
+        )
+    return number, ratios
+
+
+def _thinned(name: str, axis: Array) -> Array:
+    """Indices of the nodes that are used."""
+    if name not in LOGARITHMIC or len(axis) <= NODES:
+        return np.arange(len(axis))
+    position = as_position(name, axis)
+    wanted = np.linspace(position[0], position[-1], int(np.ceil((position[-1] - position[0]) / _STEP)) + 1)
+    nearest = np.abs(np.searchsorted((position[1:] + position[:-1]) / 2, wanted))
+    return np.unique(nearest)
+
+
+def first_node(cell: int, count: int) -> int:
+    """First of the nodes from which signals between nodes `cell` and `cell` + 1 are interpolated."""
+    few = min(NODES, count)
+    return min(max(cell + 1 - few // 2, 0), count - few)
+
+
+def _needed(t1: Array, t2: Array, ratios: tuple[float, float]) -> Array:
+    """(t1, t2) nodes from which signals within the limits are interpolated."""
+    needed = np.zeros((len(t1), len(t2)), bool)
+    for i in range(max(len(t1) - 1, 1)):
+        for j in range(max(len(t2) - 1, 1)):
+            least, most = t2[j] / t1[min(i + 1, len(t1) - 1)], t2[min(j + 1, len(t2) - 1)] / t1[i]
+            if least <= ratios[1] and most >= ratios[0]:
+                row, column = first_node(i, len(t1)), first_node(j, len(t2))
+                needed[row : row + NODES, column : column + NODES] = True
+    return needed
+
+
+def _extrapolate(made: Array, plane: Array, missing: Array, t1: Array, t2: Array) -> None:
+    """Continue the signals of each T1 to the missing T2; where a T1 has no signals, those of each T2."""
+    known = plane.copy()
+    for values, place, wanted, nodes in ((made, known, missing, t2), (made.swapaxes(0, 1), known.T, missing.T, t1)):
+        for row, have, want in zip(values, place, wanted, strict=True):
+            there = np.flatnonzero(have)
+            for column in np.flatnonzero(want & ~have) if len(there) else ():
+                near = there[np.argsort(np.abs(there - column))[:NODES]]
+                distance = nodes[near][:, None] - nodes[near]
+                factors = np.where(distance == 0, 1, (nodes[column] - nodes[near]) / np.where(distance == 0, 1, distance))
+                row[column] = np.tensordot(factors.prod(axis=1), row[near], axes=1)
+                have[column] = True

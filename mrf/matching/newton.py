@@ -1,0 +1,401 @@
+"""Kernels of the refinement: signals between grid points, and Gauss-Newton steps with the complex scale eliminated.
+
+The signal s(p) at a position p on the axes is a product of cubic polynomials through the 4 nearest nodes of each axis.
+A voxel's x is fitted by rho s(p): for any p the best rho is <s, x> / <s, s> (variable projection, Golub & Pereyra 2003,
+doi:10.1088/0266-5611/19/2/201), so only the parameters are searched.
+
+Signals are rows of `width` float32, zero beyond their components: real ones, or real and then imaginary ones. A
+complex number times a row needs the row times -i too: of x it is kept as a second row; of s it is zero when s is real.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.vectors import COMPILE, INLINE, LANES, Memory, empty, fma, load, memory, spread, store, total
+
+NODES = 4  # of an axis that a signal is interpolated from
+MOST = 6  # axes
+_POINTS = NODES**MOST
+_STEPS = 30
+_SETTLED = 0.03  # standard deviations that the last step moves at most; the next would move a fraction of it
+_ROUNDING = 1e-13  # of the signal's energy: what single-precision signals leave
+_SQUARE = MOST * MOST
+SINGULAR = 1e8  # condition of the information from which it has no inverse
+
+
+class Space(NamedTuple):
+    """Where signals are known: pointers to float64 nodes (axes by `longest`), to their weights' denominators, to
+    each axis' number of nodes and of cells between neighbours, and to the float32 table of signals."""
+
+    nodes: Memory
+    denominators: Memory
+    counts: Memory
+    strides: Memory
+    table: Memory
+    axes: int
+    longest: int
+    width: int
+
+
+@numba.njit(**INLINE)
+def _weigh(space: Any, a: int, position: float, weights: Memory) -> int:
+    """Weights of the nearest nodes of an axis, then those of the derivative; returns the first node."""
+    count, base = space.counts[a], a * space.longest
+    few = min(NODES, count)
+    start, stop = space.nodes[base], space.nodes[base + count - 1]
+    low = int((position - start) / (stop - start) * (count - 1)) + 1 if count > 1 else 0  # nodes are about even
+    low = min(max(low, 0), count)
+    while low < count and space.nodes[base + low] <= position:
+        low += 1
+    while low > 0 and space.nodes[base + low - 1] > position:
+        low -= 1
+    first = min(max(low - few // 2, 0), count - few)
+    for i in range(few):
+        weight, slope = space.denominators[(base + first) * NODES + i], 0.0
+        for j in range(few):
+            if j != i:
+                away = position - space.nodes[base + first + j]
+                slope = slope * away + weight
+                weight *= away
+        weights[i], weights[NODES + i] = weight, slope
+    return first
+
+
+@numba.njit(**COMPILE)
+def _signal_at(
+    space: Any, position: Memory, unknowns: int, free: Memory, weights: Memory, products: Memory, cells: Memory,
+    out: Memory,
+) -> None:  # fmt: skip
+    """Write the signal at a position, and its derivatives along the free axes behind it."""
+    points = 1
+    cells[0] = 0
+    for k in range(unknowns + 1):
+        products[k * _POINTS] = np.float32(1.0)
+    for a in range(space.axes):
+        first, few, stride = _weigh(space, a, position[a], weights), min(NODES, space.counts[a]), space.strides[a]
+        for k in range(unknowns + 1):
+            own = k * _POINTS
+            which = NODES if k > 0 and free[k - 1] == a else 0
+            for q in range(points - 1, -1, -1):
+                before = products[own + q]
+                for i in range(few):
+                    products[own + q * few + i] = np.float32(before * weights[which + i])
+        for q in range(points - 1, -1, -1):
+            before = cells[q] + first * stride
+            for i in range(few):
+                cells[q * few + i] = before + i * stride
+        points *= few
+    for k in range(unknowns + 1):
+        for c in range(0, space.width, LANES):
+            sum_ = spread(0.0, space.table)
+            for q in range(points):
+                row = load(space.table, cells[q] * space.width + c)
+                sum_ = fma(row, spread(products[k * _POINTS + q], space.table), sum_)
+            store(out, k * space.width + c, sum_)
+
+
+@numba.njit(**INLINE)
+def _dot(a: Memory, i: int, b: Memory, j: int, width: int) -> float:
+    sum_ = load(a, i) * load(b, j)
+    for c in range(LANES, width, LANES):
+        sum_ = fma(load(a, i + c), load(b, j + c), sum_)
+    return np.float64(total(sum_))
+
+
+@numba.njit(**INLINE)
+def _turn(rows: Memory, rank: int, out: Memory) -> None:
+    """A complex row times -i."""
+    for r in range(rank):
+        out[r], out[rank + r] = rows[rank + r], -rows[r]
+
+
+@numba.njit(**COMPILE)
+def _residual(x: Memory, rows: Memory, turned: Memory, width: int, paired: bool, rank: int, left: Memory) -> Any:
+    """Scale rho and the energy it leaves; writes conj(rho) times what is left."""
+    if paired:
+        _turn(rows, rank, turned)
+    power = _dot(rows, 0, rows, 0, width)
+    real, imaginary = _dot(rows, 0, x, 0, width) / power, _dot(rows, 0, x, width, width) / power
+    energy = 0.0
+    for c in range(0, width, LANES):
+        s, t = load(rows, c), load(turned, c)
+        re, im = spread(-real, s), spread(-imaginary, s)
+        first, second = fma(re, s, load(x, c)), fma(im, s, load(x, width + c))
+        if paired:
+            first, second = fma(-im, t, first), fma(re, t, second)
+        energy += np.float64(total(fma(first, first, second * second)))
+        store(left, c, -(re * first + im * second))
+    return real, imaginary, energy / 2 if paired else energy
+
+
+@numba.njit(**COMPILE)
+def _equations(
+    rows: Memory, turned: Memory, left: Memory, size: float, width: int, unknowns: int, paired: bool,
+    information: Memory, gradient: Memory, along: Memory,
+) -> None:  # fmt: skip
+    """Information of the parameters for unit noise and the direction of descent; `size` is the scale's square."""
+    power = _dot(rows, 0, rows, 0, width)
+    for k in range(unknowns):
+        own = (k + 1) * width
+        gradient[k] = _dot(rows, own, left, 0, width)
+        along[k] = _dot(rows, own, rows, 0, width)
+        along[MOST + k] = _dot(rows, own, turned, 0, width) if paired else 0.0
+        for j in range(k + 1):
+            value = _dot(rows, own, rows, (j + 1) * width, width)
+            value -= (along[k] * along[j] + along[MOST + k] * along[MOST + j]) / power
+            information[k * MOST + j] = information[j * MOST + k] = size * value
+
+
+@numba.njit(**COMPILE)
+def _factor(matrix: Memory, size: int) -> bool:
+    """Cholesky factor in the lower half; whether the matrix is positive definite."""
+    for i in range(size):
+        for j in range(i + 1):
+            value, own = matrix[i * MOST + j], matrix[i * MOST + i]
+            for k in range(j):
+                value -= matrix[i * MOST + k] * matrix[j * MOST + k]
+            if i == j:
+                if not value > 1e-13 * own:
+                    return False
+                matrix[i * MOST + i] = np.sqrt(value)
+            else:
+                matrix[i * MOST + j] = value / matrix[j * MOST + j]
+    return True
+
+
+@numba.njit(**COMPILE)
+def _solve(factor: Memory, size: int, x: Memory) -> None:
+    """Overwrite the right-hand side by the solution."""
+    for i in range(size):
+        for k in range(i):
+            x[i] -= factor[i * MOST + k] * x[k]
+        x[i] /= factor[i * MOST + i]
+    for i in range(size - 1, -1, -1):
+        for k in range(i + 1, size):
+            x[i] -= factor[k * MOST + i] * x[k]
+        x[i] /= factor[i * MOST + i]
+
+
+@numba.njit(**COMPILE)
+def _step(
+    information: Memory, gradient: Memory, damping: float, limits: Memory, position: Memory, unknowns: int,
+    free: Memory, held: Memory, matrix: Memory, step: Memory, kept: Memory,
+) -> bool:  # fmt: skip
+    """The damped step within the axes: where it would leave one it ends there, and the others are solved again."""
+    for k in range(unknowns):
+        held[k] = 0
+    for _ in range(unknowns + 1):
+        for i in range(unknowns):
+            step[i] = gradient[i]
+            for j in range(unknowns):
+                value = information[i * MOST + j]
+                if held[j]:
+                    step[i] -= value * kept[j]
+                matrix[i * MOST + j] = 0.0 if held[i] or held[j] else (value * (1 + damping) if i == j else value)
+            if held[i]:
+                step[i], matrix[i * MOST + i] = kept[i], 1.0
+        if not _factor(matrix, unknowns):
+            return False
+        _solve(matrix, unknowns, step)
+        stopped = False
+        for k in range(unknowns):
+            a = free[k]
+            inside = min(max(step[k], limits[a] - position[a]), limits[MOST + a] - position[a])
+            if not held[k] and inside != step[k] and not stopped:
+                held[k], kept[k], stopped = 1, inside, True
+        if not stopped:
+            return True
+    return True
+
+
+@numba.njit(**COMPILE)
+def _shorten(step: Memory, position: Memory, unknowns: int, free: Memory, limits: Memory) -> None:
+    """Keep to a few intervals of each axis, and log T2 - log T1 (axes 1 and 0) within their limits."""
+    part, opening = 1.0, 0.0
+    for k in range(unknowns):
+        a = free[k]
+        if abs(step[k]) * part > limits[2 * MOST + a]:
+            part = limits[2 * MOST + a] / abs(step[k])
+        opening += step[k] if a == 1 else (-step[k] if a == 0 else 0.0)
+    low, high = limits[3 * MOST], limits[3 * MOST + 1]
+    if low > -np.inf and opening < 0:
+        part = min(part, min(low - (position[1] - position[0]), 0.0) / opening)
+    if high < np.inf and opening > 0:
+        part = min(part, max(high - (position[1] - position[0]), 0.0) / opening)
+    for k in range(unknowns):
+        step[k] *= part
+
+
+@numba.njit(**COMPILE)
+def _refine_one(
+    space: Any, x: Memory, energy: float, rank: int, paired: bool, position: Memory, moves: bool, unknowns: int,
+    free: Memory, limits: Memory, work: Any,
+) -> Any:  # fmt: skip
+    """Move the position to the least residual (Levenberg-Marquardt).
+
+    Returns whether it settled, rho and the energy left. The signal with its derivatives is in ``work.rows`` in the end.
+    """
+    width, damping, current, other = space.width, 0.0, work.rows, work.trial
+    _signal_at(space, position, unknowns, free, work.weights, work.products, work.cells, current)
+    real, imaginary, left = _residual(x, current, work.turned, width, paired, rank, work.left)
+    settled = not moves or unknowns == 0
+    freedom, tries, fresh = max(2 * rank - 2 - unknowns, 1), 0, True
+    while not settled and tries < _STEPS and damping < 1e6:
+        tries += 1
+        if fresh:
+            size = real * real + imaginary * imaginary
+            _equations(current, work.turned, work.left, size, width, unknowns, paired, work.information, work.gradient, work.along)
+        if not _step(work.information, work.gradient, damping, limits, position, unknowns, free, work.held, work.matrix, work.step, work.kept):
+            damping, fresh = max(10 * damping, 1e-6), False
+            continue
+        _shorten(work.step, position, unknowns, free, limits)
+        gain = 0.0
+        for a in range(space.axes):
+            work.there[a] = position[a]
+        for k in range(unknowns):
+            a = free[k]
+            work.there[a] = min(max(position[a] + work.step[k], limits[a]), limits[MOST + a])
+            for j in range(unknowns):
+                gain += work.step[k] * work.information[k * MOST + j] * work.step[j]
+        small = gain <= _SETTLED * _SETTLED * left / freedom + _ROUNDING * energy
+        _signal_at(space, work.there, unknowns, free, work.weights, work.products, work.cells, other)
+        again = _residual(x, other, work.turned, width, paired, rank, work.left)
+        fresh = again[2] <= left
+        if fresh:
+            for k in range(unknowns):
+                position[free[k]] = work.there[free[k]]
+            real, imaginary, left = again
+            current, other = other, current
+            damping = damping / 10 if damping > 1e-6 else 0.0
+        else:
+            damping = max(10 * damping, 1e-3)
+        settled = small
+    return settled, real, imaginary, left, current
+
+
+@numba.njit(**COMPILE)
+def _deviations(
+    rows: Memory, width: int, rank: int, paired: bool, size: float, unknowns: int, gram: Memory, matrix: Memory,
+    right: Memory, out: Memory,
+) -> None:  # fmt: skip
+    """SDs for unit noise of the free positions and of the scale's magnitude, in double precision; infinite if singular."""
+    parts, half = 2 * rank if paired else rank, rank
+    power = 0.0
+    for r in range(parts):
+        power += np.float64(rows[r]) ** 2
+    for k in range(unknowns):
+        own, real, imaginary = (k + 1) * width, 0.0, 0.0
+        for r in range(parts):
+            real += np.float64(rows[own + r]) * rows[r]
+        if paired:
+            for r in range(half):
+                imaginary += np.float64(rows[own + half + r]) * rows[r] - np.float64(rows[own + r]) * rows[half + r]
+        gram[k], gram[MOST + k] = real, imaginary
+    trace, other, own = 0.0, 0.0, 1 / power
+    for k in range(unknowns):
+        for j in range(k + 1):
+            value = 0.0
+            for r in range(parts):
+                value += np.float64(rows[(k + 1) * width + r]) * rows[(j + 1) * width + r]
+            matrix[k * MOST + j] = value - (gram[k] * gram[j] + gram[MOST + k] * gram[MOST + j]) / power
+        trace += matrix[k * MOST + k]
+    regular = _factor(matrix, unknowns) and size > 0
+    if regular:
+        for k in range(unknowns):
+            for j in range(unknowns):
+                right[j] = 1.0 if j == k else 0.0
+            _solve(matrix, unknowns, right)
+            out[k] = np.sqrt(right[k] / size)
+            other += right[k]
+            for j in range(unknowns):
+                own += gram[k] * gram[j] / power**2 * right[j]
+        regular = unknowns == 0 or trace * other <= SINGULAR
+    out[unknowns] = np.sqrt(own)
+    if not regular:
+        for k in range(unknowns + 1):
+            out[k] = np.inf
+
+
+class _Work(NamedTuple):
+    """Pointers to what one voxel needs."""
+
+    rows: Memory
+    trial: Memory
+    turned: Memory
+    left: Memory
+    weights: Memory
+    products: Memory
+    information: Memory
+    gradient: Memory
+    along: Memory
+    matrix: Memory
+    step: Memory
+    kept: Memory
+    there: Memory
+    cells: Memory
+    held: Memory
+
+
+@numba.njit(**COMPILE)
+def _refine_each(
+    signals: Array, turn: complex, single: Array, rows: Array, room: Array, numbers: Array, nodes: Array,
+    denominators: Array, counts: Array, strides: Array, table: Array, width: int, paired: bool, positions: Array,
+    moves: bool, free: Array, limits: Array, scale: Array, residual: Array, settled: Array, deviations: Array,
+) -> None:  # fmt: skip
+    """Refine voxel by voxel; hands pointers on, since arrays would be counted at every call."""
+    voxels, rank = signals.shape
+    unknowns, axes = len(free), len(counts)
+    space = Space(
+        memory(nodes, 0), memory(denominators, 0), memory(counts, 0), memory(strides, 0), memory(table, 0), axes,
+        len(nodes) // axes, width,
+    )  # fmt: skip
+    each, own = (unknowns + 1) * width, 2 * NODES + _SQUARE
+    work = _Work(
+        memory(rows, 0), memory(rows, each), memory(rows, 2 * each), memory(rows, 2 * each + width), memory(room, 0),
+        memory(rows, 2 * each + 2 * width), memory(room, 2 * NODES), memory(room, own), memory(room, own + MOST),
+        memory(room, own + 3 * MOST), memory(room, own + 3 * MOST + _SQUARE), memory(room, own + 4 * MOST + _SQUARE),
+        memory(room, own + 5 * MOST + _SQUARE), memory(numbers, MOST), memory(numbers, 0),
+    )  # fmt: skip
+    x, ends, places = memory(single, 0), memory(limits, 0), memory(free, 0)
+    for v in range(voxels):
+        energy = 0.0
+        for r in range(rank):
+            value = signals[v, r] * turn
+            energy += value.real**2 + value.imag**2
+            x[r], x[width + r] = np.float32(value.real), np.float32(value.imag)
+            if paired:
+                x[rank + r], x[width + rank + r] = np.float32(value.imag), np.float32(-value.real)
+        at = memory(positions, v * axes)
+        settled[v], real, imaginary, residual[v], found = _refine_one(
+            space, x, energy, rank, paired, at, moves, unknowns, places, ends, work
+        )
+        scale[v] = complex(real, imaginary)
+        _deviations(
+            found, width, rank, paired, real * real + imaginary * imaginary, unknowns, work.along, work.matrix, work.step,
+            memory(deviations, v * (unknowns + 1)),
+        )  # fmt: skip
+
+
+@numba.njit(**COMPILE)
+def refine_all(
+    signals: Array, turn: complex, positions: Array, moves: bool, free: Array, nodes: Array, denominators: Array,
+    counts: Array, strides: Array, table: Array, width: int, paired: bool, limits: Array, scale: Array,
+    residual: Array, settled: Array, deviations: Array,
+) -> None:  # fmt: skip
+    """Refine (voxels, rank) signals, times `turn`, from their positions, or only say how precise these are.
+
+    Writes positions, the complex scales, energies of the residuals, whether they settled, and (voxels, unknowns + 1)
+    standard deviations for unit noise of the free positions and of the scale's magnitude.
+    """
+    each = (len(free) + 1) * width
+    single, rows = empty(2 * width, table), empty(2 * each + 2 * width + _POINTS * (len(free) + 1), table)
+    single[:], rows[:] = 0, 0
+    room = np.zeros(2 * NODES + 2 * _SQUARE + 6 * MOST)
+    numbers = np.zeros(MOST + _POINTS, np.int64)
+    _refine_each(
+        signals, turn, single, rows, room, numbers, nodes, denominators, counts, strides, table, width, paired, positions,
+        moves, free, limits, scale, residual, settled, deviations,
+    )  # fmt: skip
