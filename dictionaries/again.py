@@ -30,7 +30,7 @@ class Again:
                 "dictionary: it does not say how its signals were simulated, or an older model did it; build it again"
             )
         most = float((dictionary.parameters["t2"] / dictionary.parameters["t1"]).max())
-        grid = Grid(**axes, t2_over_t1=(0.0, max(1.0, most)))  # type: ignore[arg-type]
+        grid = Grid(**axes, t2_over_t1=(0.0, max(1.0, most)))
         profile = _profile(known["slice_profile"])
         self._stream = Stream.of(dictionary.sequence, grid, profile, known["repetitions"], known["n_states"])
         basis = dictionary.basis

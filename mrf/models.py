@@ -108,7 +108,7 @@ def fit(
     _check_protocol(model, make, protocol)
     whole = make(**protocol)
     dictionary = replace(whole, parameters={name: whole.parameters[name] for name in wanted})
-    maps = match(dictionary.compress(as_host("data", data)), dictionary, mask=mask)
+    maps = match(dictionary.compress(as_host("data", data)), dictionary, refine=False, mask=mask)
     folded = maps.b1 == 1.0  # a mirror, not an end: flagged only where T2 lies at one
     within = (maps.t2 > dictionary.parameters["t2"].min()) & (maps.t2 < dictionary.parameters["t2"].max())
     flags = np.where(folded & within, maps.flags & ~np.uint8(Flag.GRID_EDGE), maps.flags)

@@ -49,3 +49,12 @@ def small_dictionary(short_fisp: mrf.Sequence) -> mrf.Dictionary:
 def relative(a: Array, b: Array) -> float:
     """Relative L2 distance of a from b."""
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def noisy(d: mrf.Dictionary, voxels: int, snr: float, seed: int = 0) -> tuple[Array, Array]:
+    """(voxels, rank) atoms in any phase with white noise, and their numbers; SNR: norms of signal over noise."""
+    rng = np.random.default_rng(seed)
+    pick = rng.integers(0, len(d), voxels)
+    noise = rng.standard_normal((voxels, d.rank)) + 1j * rng.standard_normal((voxels, d.rank))
+    signals = d.coefficients[pick] + noise / (snr * np.sqrt(2 * d.rank))
+    return (signals * np.exp(2j * np.pi * rng.random(voxels))[:, None]).astype(np.complex128), pick

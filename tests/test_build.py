@@ -239,7 +239,7 @@ def test_a_file_of_a_newer_version_is_not_replaced(short_fisp: mrf.Sequence, tmp
     mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "d.h5")
     with h5py.File(tmp_path / "d.h5", "r+") as file:
         file.attrs["schema"] = 99
-    with pytest.raises(mrf.FileError, match="schema 99 of a newer mrf, this one reads 2; update mrf"):
+    with pytest.raises(mrf.FileError, match="schema 99 of a newer mrf, this one reads 3; update mrf"):
         mrf.build(short_fisp, _grid(), rank=6, path=tmp_path / "d.h5")
 
 

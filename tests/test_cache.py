@@ -36,7 +36,7 @@ def test_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in told] == ["flipped.h5", "old.h5", "whole.h5"]
     assert "462 atoms, rank 6, fisp" in told[2]
-    assert "schema 1, expected 2" in told[1]
+    assert "schema 1, expected 3" in told[1]
     assert main(["dictionary", "list", str(folder / "nowhere")]) == 1
     assert "no such folder" in capsys.readouterr().err
 
@@ -89,7 +89,7 @@ def test_prune_takes_nothing_that_is_not_its_own(tmp_path: Path, capsys: pytest.
     with h5py.File(tmp_path / "odd.h5", "w") as file:
         file.attrs["format"] = ["a", "b"]
     with h5py.File(tmp_path / "group.h5", "w") as file:
-        file.attrs.update({"format": "mrf", "kind": "dictionary", "schema": 2, "complete": True})
+        file.attrs.update({"format": "mrf", "kind": "dictionary", "schema": 3, "complete": True})
         file.create_group("norms")
         file["metadata"] = np.frombuffer(b"[1]", np.uint8)
     before = sorted(os.listdir(tmp_path))

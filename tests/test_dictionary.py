@@ -176,7 +176,7 @@ def test_damaged_files_are_refused(small_dictionary: mrf.Dictionary, tmp_path: P
     path.write_bytes(whole)
     with h5py.File(path, "r+") as file:
         file.attrs["schema"] = 99
-    with pytest.raises(mrf.FileError, match="schema 99 of a newer mrf, this one reads 2"):
+    with pytest.raises(mrf.FileError, match="schema 99 of a newer mrf, this one reads 3"):
         mrf.Dictionary.load(path)
     with h5py.File(path, "r+") as file:
         file.attrs.update({"schema": 2, "complete": False})

@@ -4,40 +4,8 @@ import numpy as np
 import pytest
 
 import mrf
-from mrf.core.arrays import Array
-from mrf.matching.brute import best_atoms, best_atoms_reference
+from mrf.matching.brute import best_atoms_reference
 from mrf.matching.mask import signal_mask
-
-
-def random_atoms(rng: np.random.Generator, n: int, rank: int, kind: str) -> Array:
-    atoms = rng.standard_normal((n, rank)) + (1j * rng.standard_normal((n, rank)) if kind == "complex" else 0)
-    atoms = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
-    return np.asarray(atoms * (np.exp(0.7j) if kind == "one phase" else 1), np.complex64)
-
-
-@pytest.mark.parametrize("kind", ["complex", "one phase", "real"])
-@pytest.mark.parametrize("rank", [1, 2, 10])
-def test_tiles_equal_the_reference(kind: str, rank: int) -> None:
-    rng = np.random.default_rng(rank)
-    atoms = random_atoms(rng, 3000, rank, kind)
-    atoms[11] = atoms[2900]  # a tie: the lower index wins
-    signals = (atoms[rng.integers(0, 3000, 700)] * 3e-5j).astype(np.complex64)
-    noise = rng.standard_normal((700, rank)) + 1j * rng.standard_normal((700, rank))
-    signals = signals + (noise * np.geomspace(1e-9, 1e-4, 700)[:, None]).astype(np.complex64)
-    signals[5] = atoms[2900] * 1e12
-    index, correlation = best_atoms(signals, atoms)
-    expected, expected_correlation = best_atoms_reference(signals, atoms)
-    assert np.array_equal(index, expected)
-    assert np.allclose(correlation, expected_correlation, rtol=1e-12, atol=0)
-
-
-def test_near_ties_are_decided_in_double_precision() -> None:
-    rng = np.random.default_rng(0)
-    centre = rng.standard_normal(8)
-    atoms = centre + 1e-4 * rng.standard_normal((5000, 8))
-    atoms = (atoms / np.linalg.norm(atoms, axis=1, keepdims=True)).astype(np.complex64)
-    signals = (centre + 1e-4 * rng.standard_normal((300, 8))).astype(np.complex64)
-    assert np.array_equal(best_atoms(signals, atoms)[0], best_atoms_reference(signals, atoms)[0])
 
 
 def test_match_ranks_the_signals_as_they_are_given(short_fisp: mrf.Sequence) -> None:
@@ -50,7 +18,7 @@ def test_match_ranks_the_signals_as_they_are_given(short_fisp: mrf.Sequence) -> 
         np.complex64
     )
     expected, correlation = best_atoms_reference(x, d.coefficients)
-    maps = mrf.match(x.T, d)
+    maps = mrf.match(x.T, d, refine=False)
     assert np.array_equal(maps.index, expected)
     assert np.allclose(maps.pd, correlation / d.norms[expected], rtol=1e-12)
 
@@ -59,7 +27,7 @@ def test_maps_of_exact_signals(small_dictionary: mrf.Dictionary) -> None:
     d = small_dictionary
     pick = np.array([[3, 140, 277], [5, 60, 190]])
     x = np.moveaxis((d.coefficients * d.norms[:, None])[pick], -1, 0) * (2 - 1j)
-    maps = mrf.match(x, d)
+    maps = mrf.match(x, d, refine=False)
     assert np.array_equal(maps.index, pick)
     for name in ("t1", "t2"):
         assert np.array_equal(getattr(maps, name), d.parameters[name][pick])
@@ -114,7 +82,19 @@ def test_noise_has_a_low_score(small_dictionary: mrf.Dictionary) -> None:
         ({"mask": np.zeros(2, bool)}, "with 0 voxels"),
         ({"mask": np.array([1.0, np.nan])}, "mask: got float64 values"),
         ({"low_score": np.nan}, "low_score: got nan"),
-        ({"memory": "1MB"}, "less than the 8 MB"),
+        ({"memory": "1MB"}, r"memory: 1 MB are too few .* give at least \d+ MB"),
+        ({"noise_std": 0.0}, "noise_std: got float64 values that are not all positive"),
+        ({"noise_std": np.array([1.0, np.nan])}, "not all positive"),
+        ({"noise_std": np.ones(3)}, r"noise_std: got shape \(3,\)"),
+        ({"noise_std": -np.eye(6)}, "covariance is not positive definite"),
+        ({"noise_std": np.triu(np.ones((6, 6)))}, "not Hermitian"),
+        ({"known": {"b1": np.ones(2)}}, "dictionary has no b1 axis, only t1, t2"),
+        ({"known": {"t2": np.ones(3)}}, r"known: t2 is float64 of shape \(3,\), expected real numbers \(2,\)"),
+        (
+            {"known": {"t2": np.array([80.0, 90.0])}},
+            r"known: t2 is 80 to 90 in the mask, nowhere within .* 0\.02 to 0\.4",
+        ),
+        ({"known": {"t2": np.array([np.nan, np.nan])}}, "known: t2 is not finite in the mask"),
         ({"memory": "plenty"}, "memory: got 'plenty'"),
     ],
 )
@@ -127,10 +107,17 @@ def test_bad_arguments_are_refused(
         mrf.match(np.ones((5, 2)), small_dictionary)
 
 
-@pytest.mark.parametrize("option", [{"refine": True}, {"known": {"b1": np.ones(2)}}, {"noise_std": 0.1}])
-def test_what_is_not_handled_is_refused(small_dictionary: mrf.Dictionary, option: dict[str, object]) -> None:
-    with pytest.raises(mrf.UnsupportedError, match=next(iter(option))):
-        mrf.match(np.ones((6, 2)), small_dictionary, **option)
+def test_a_square_map_is_not_taken_for_a_covariance(small_dictionary: mrf.Dictionary) -> None:
+    with pytest.raises(mrf.InputError, match="the shape of a map here and of a covariance"):
+        mrf.match(np.ones((6, 6, 6)), small_dictionary, noise_std=np.ones((6, 6)))
+    maps = mrf.match(np.ones((6, 1, 6, 6)), small_dictionary, noise_std=np.ones((1, 6, 6)))
+    assert maps.shape == (1, 6, 6)
+
+
+def test_memory_and_time_are_foretold(small_dictionary: mrf.Dictionary, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        mrf.match(np.ones((6, 2)), small_dictionary)
+    assert "match: 2 voxels with 462 atoms, every atom scored: about" in caplog.text
 
 
 def test_signal_mask() -> None:

@@ -1,6 +1,7 @@
 """The best atom by brute force, exactly, without ever holding voxels x atoms scores."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 import numba
 import numpy as np
@@ -11,6 +12,7 @@ from .packed import common_phase, filled, flat_atoms, in_groups, rounding
 from .search import TIE, at, prepare, rank_exactly, with_product, worth
 
 VOXELS = 256  # of a task
+STRETCH = 1 << 16  # atoms that are packed together
 _BLOCK = 128  # groups of 32 atoms that stay in the cache while all voxels of a task meet them
 _TOGETHER = 4  # voxels that share what is read of an atom
 _FIRST = 32  # every so many groups are looked at first, for a best score to compare with
@@ -41,37 +43,44 @@ def best_atoms(signals: Array, atoms: Array, numbers: Array | None = None, threa
     """(voxels,) best of all (atoms, rank) complex64 atoms, or of those with these numbers, for complex128 signals.
 
     Single-precision scores of 4 voxels and 32 atoms stay in registers; an atom within their rounding error of the
-    best is scored again in double precision.
+    best is scored again in double precision. A stretch of the atoms is packed at a time.
     """
     numbers = np.arange(len(atoms)) if numbers is None else numbers
-    order, (phase, off) = filled(numbers), common_phase(atoms)
-    groups = in_groups(flat_atoms(atoms, order, phase))
-    index = np.full(len(signals), numbers.min())
-    error = rounding(groups.shape[1], off)
+    phase, off = common_phase(atoms)
+    index, best = np.full(len(signals), numbers.min()), np.zeros(len(signals))
+    rank = atoms.shape[1]
 
-    def some(start: int) -> None:
-        part = slice(start, start + VOXELS)
-        own = signals[part]
-        single, norms = np.empty((len(own) + _TOGETHER, 2 * own.shape[1]), np.float32), np.ones(len(own) + _TOGETHER)
-        _scan(own, groups.reshape(-1), single.reshape(-1), norms, order, atoms, len(groups), error, phase, index[part])
+    def some(first: int, order: Array, groups: Array) -> None:
+        part = slice(first, first + VOXELS)
+        single = np.empty((min(VOXELS, len(signals) - first) + _TOGETHER) * 2 * rank, np.float32)
+        error = rounding(groups.shape[1], off)
+        _scan(
+            signals[part], groups.reshape(-1), single, order, atoms, len(groups), error, phase, best[part], index[part]
+        )
 
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
-        list(pool.map(some, range(0, len(signals), VOXELS)))
+        for start in range(0, len(numbers), STRETCH):
+            order = filled(numbers[start : start + STRETCH])
+            groups = in_groups(flat_atoms(atoms, order, phase))
+            list(pool.map(some, range(0, len(signals), VOXELS), repeat(order), repeat(groups)))
     return index
 
 
 @numba.njit(**COMPILE)
 def _scan(
-    signals: Array, groups: Array, single: Array, norms: Array, order: Array, atoms: Array, count: int, error: float,
-    phase: complex | None, index: Array,
+    signals: Array, groups: Array, single: Array, order: Array, atoms: Array, count: int, error: float,
+    phase: complex | None, known: Array, index: Array,
 ) -> None:  # fmt: skip
-    """Best atoms of some signals: a few groups of atoms first, then block by block."""
+    """Best atoms of some signals: a few groups of atoms first, then block by block.
+
+    `known`: the best scores until now, which are replaced.
+    """
     voxels, rank = signals.shape
     single[:] = 0
+    norms, best = np.ones(voxels + _TOGETHER), np.full(voxels + _TOGETHER, 2.0)  # nothing reaches 2
     for v in range(voxels):
         norms[v] = prepare(signals[v], single[2 * rank * v : 2 * rank * (v + 1)], phase)[0]
-    best = np.zeros(voxels + _TOGETHER)
-    best[voxels:] = 2.0  # nothing reaches it
+        best[v] = known[v] / norms[v]
     pointers = memory(groups, 0), memory(single, 0)
     for v in range(0, voxels, _TOGETHER):
         for group in range(0, count, _FIRST):
@@ -80,6 +89,8 @@ def _scan(
         for v in range(0, voxels, _TOGETHER):
             for group in range(start, min(start + _BLOCK, count)):
                 _meet(group, v, *pointers, signals, norms, order, atoms, error, phase, best, index)
+    for v in range(voxels):
+        known[v] = best[v] * norms[v]
 
 
 @numba.njit(**INLINE)

@@ -1,7 +1,11 @@
 """The signals of a dictionary as a smooth function of tissue parameters."""
 
 import logging
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +14,15 @@ from ..core.errors import InputError, UnsupportedError
 from ..core.vectors import LANES
 from ..dictionaries.again import Again
 from ..dictionaries.dictionary import Dictionary
-from .newton import NODES
 from .packed import common_phase
+from .polynomials import NODES, denominators_of, signals_at
 
 log = logging.getLogger(__name__)
 LOGARITHMIC = frozenset({"t1", "t2"})
 _STEP = 0.05  # of ln T1 and ln T2: finer grids are thinned out
-_MOST = 1 << 26  # cells
+_MOST_CELLS = 1 << 26
+_SAME = 1e-9  # quotients of T2 and T1 that differ by less are equal
+_JUDGED = 512  # tissues that tell the error
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +39,20 @@ class Interpolant:
         Real components times this are the signals.
     ratios : (low, high)
         Limits of T2 / T1; 0 and infinity if there are none or no such axes.
-    simulated : bool
-        Nodes that are no atoms of the dictionary (T2 > T1) were simulated, else extrapolated.
+    rank : int
+    again : Again, optional
+        Simulates further tissues.
+    error : float
+        The largest relative L2 distance of signals between nodes from simulated ones; NaN if nothing can be simulated.
     """
 
     axes: dict[str, Array]
     table: Array
     phase: complex | None
     ratios: tuple[float, float]
-    simulated: bool
     rank: int
+    error: float = math.nan
+    again: Again | None = None
 
     @classmethod
     def of(cls, dictionary: Dictionary) -> "Interpolant":
@@ -62,29 +72,53 @@ class Interpolant:
         made = np.zeros((*number.shape, dictionary.rank * (1 if phase else 2)))
         there = number >= 0
         made[there] = _rows(dictionary.coefficients[number[there]] * dictionary.norms[number[there], None], phase)
-        simulated = False
+        again = _again(dictionary, axes, phase)
         if not there.all():  # then the first two axes are T1 and T2
-            plane = there.reshape(*there.shape[:2], -1).all(axis=2)
-            missing = _needed(axes["t1"], axes["t2"], ratios) & ~plane
-            simulated = cls._simulate(dictionary, axes, phase, missing, made)
-            if not simulated:
+            plane: Array = np.asarray(there.reshape(*there.shape[:2], -1).all(axis=2))
+            missing: Array = np.asarray(_needed(axes["t1"], axes["t2"], ratios) & ~plane)
+            if again is None:
                 _extrapolate(made, plane, missing, as_position("t1", axes["t1"]), as_position("t2", axes["t2"]))
-        return cls(axes, _padded(made.reshape(-1, made.shape[-1])), phase, ratios, simulated, dictionary.rank)
+            else:
+                everywhere = np.broadcast_to(missing.reshape(*missing.shape, *[1] * (len(axes) - 2)), there.shape)
+                tissue = {name: axis[at] for (name, axis), at in zip(axes.items(), np.nonzero(everywhere), strict=True)}
+                made[everywhere] = _rows(again.coefficients(tissue), phase)
+        found = cls(axes, _padded(made.reshape(-1, made.shape[-1])), phase, ratios, dictionary.rank)
+        return found if again is None else replace(found, again=again, error=found._measured(again))
 
-    @staticmethod
-    def _simulate(
-        dictionary: Dictionary, axes: dict[str, Array], phase: complex | None, missing: Array, made: Array
-    ) -> bool:
-        try:
-            again = Again(dictionary, axes, phase)
-        except UnsupportedError as error:
-            log.info("%s; signals beyond the grid are extrapolated", error)
-            return False
-        everywhere = np.broadcast_to(missing.reshape(*missing.shape, *[1] * (len(axes) - 2)), made.shape[:-1])
-        places = np.nonzero(everywhere)
-        tissue = {name: axis[place] for (name, axis), place in zip(axes.items(), places, strict=True)}
-        made[everywhere] = _rows(again.coefficients(tissue), phase)
-        return True
+    def _measured(self, again: Again) -> float:
+        """The error at random places between nodes."""
+        rng = np.random.default_rng(0)
+        tissue = {}
+        for name, axis in self.positions.items():
+            tissue[name] = as_value(name, rng.uniform(float(axis[0]), float(axis[-1]), _JUDGED))
+        if {"t1", "t2"} <= set(tissue):
+            quotient = tissue["t2"] / tissue["t1"]
+            within = (quotient >= self.ratios[0]) & (quotient <= self.ratios[1])
+            tissue = {name: values[within] for name, values in tissue.items()}
+        exact = again.coefficients(tissue)
+        off = np.linalg.norm(self.signals(tissue) - exact, axis=1) / np.linalg.norm(exact, axis=1)
+        return float(off.max(initial=0.0))
+
+    @cached_property
+    def arrays(self) -> tuple[Any, ...]:
+        """Nodes, denominators, counts, strides, table and width, as the kernels take them."""
+        axes = list(self.positions.values())
+        counts = np.array([len(axis) for axis in axes])
+        nodes = np.zeros((len(axes), counts.max()))
+        for row, axis in zip(nodes, axes, strict=True):
+            row[: len(axis)] = axis
+        strides = np.array([int(np.prod(counts[a + 1 :])) for a in range(len(axes))])
+        flat = nodes.reshape(-1)
+        return flat, denominators_of(nodes, counts), counts, strides, self.table.reshape(-1), self.table.shape[1]
+
+    def signals(self, values: Mapping[str, Array]) -> Array:
+        """(voxels, rank) complex128 signals of tissues within the axes."""
+        positions = np.stack([as_position(name, values[name]) for name in self.axes], axis=1)
+        rows = np.empty((len(positions), self.table.shape[1]), np.float32)
+        signals_at(positions.reshape(-1), *self.arrays, rows.reshape(-1))
+        if self.phase is not None:
+            return rows[:, : self.rank] * np.complex128(self.phase)
+        return rows[:, : self.rank] + 1j * rows[:, self.rank : 2 * self.rank].astype(np.float64)
 
     @property
     def positions(self) -> dict[str, Array]:
@@ -92,10 +126,10 @@ class Interpolant:
         return {name: as_position(name, axis) for name, axis in self.axes.items()}
 
     def whitened(self, factor: Array) -> "Interpolant":
-        """For signals that were multiplied with the inverse of this (rank, rank) Cholesky factor of a noise covariance."""
+        """For signals multiplied with the inverse of this (rank, rank) Cholesky factor of a noise covariance."""
         real, half = self.phase is not None, self.rank
-        signals = self.table[:, :half] if real else self.table[:, :half] + 1j * self.table[:, half : 2 * half]
-        made = np.linalg.solve(factor, signals.T.astype(np.complex128)).T
+        signals: Array = self.table[:, :half] if real else self.table[:, :half] + 1j * self.table[:, half : 2 * half]
+        made: Array = np.linalg.solve(factor, signals.T.astype(np.complex128)).T
         phase = self.phase if real and np.isrealobj(factor) else None
         made = made if self.phase is None else made * self.phase
         return replace(self, table=_padded(_rows(made, phase)), phase=phase)
@@ -106,6 +140,15 @@ def _padded(rows: Array) -> Array:
     made = aligned_empty((len(rows), -(-rows.shape[1] // LANES) * LANES), np.float32)
     made[:, : rows.shape[1]], made[:, rows.shape[1] :] = rows, 0
     return made
+
+
+def _again(dictionary: Dictionary, axes: dict[str, Array], phase: complex | None) -> Again | None:
+    """What simulates more tissues, where the dictionary says how."""
+    try:
+        return Again(dictionary, axes, phase)
+    except UnsupportedError as error:
+        log.info("%s; signals beyond the grid are extrapolated", error)
+        return None
 
 
 def as_position(name: str, values: Array) -> Array:
@@ -121,14 +164,14 @@ def as_value(name: str, positions: Array) -> Array:
 def _rows(signals: Array, phase: complex | None) -> Array:
     """(n, width) of (n, rank) complex signals."""
     if phase is not None:
-        return (signals * np.conj(phase)).real
+        return np.real(signals * np.conj(phase))
     return np.concatenate([signals.real, signals.imag], axis=1)
 
 
 def _numbers(dictionary: Dictionary, axes: dict[str, Array]) -> tuple[Array, tuple[float, float]]:
     """(nodes of each axis) atom numbers, -1 where there is no atom; and the limits of T2 / T1."""
     shape = tuple(map(len, axes.values()))
-    if np.prod(shape, dtype=np.float64) > max(_MOST, 4 * len(dictionary)):
+    if np.prod(shape, dtype=np.float64) > max(_MOST_CELLS, 4 * len(dictionary)):
         raise InputError(
             f"dictionary: its {len(dictionary)} atoms are not on a rectangular grid ({' x '.join(map(str, shape))} "
             "different values); match with refine=False"
@@ -136,14 +179,14 @@ def _numbers(dictionary: Dictionary, axes: dict[str, Array]) -> tuple[Array, tup
     places = [np.searchsorted(axis, dictionary.parameters[name]) for name, axis in axes.items()]
     number = np.full(shape, -1, np.int64)
     number[tuple(places)] = np.arange(len(dictionary))
-    expected, ratios = np.ones(shape, bool), (0.0, np.inf)
+    wrong, ratios = number < 0, (0.0, np.inf)
     if list(axes)[:2] == ["t1", "t2"]:
         quotients = dictionary.parameters["t2"] / dictionary.parameters["t1"]
         low, high = float(quotients.min()), float(quotients.max())
         plane = axes["t2"] / axes["t1"][:, None]
-        expected[(plane < low) | (plane > high)] = False
+        wrong[(plane < low * (1 + _SAME)) | (plane > high * (1 - _SAME))] = False  # they may be left out
         ratios = (low if (plane < low).any() else 0.0, high if (plane > high).any() else np.inf)
-    if (number >= 0).sum() != len(dictionary) or not np.array_equal(number >= 0, expected):
+    if (number >= 0).sum() != len(dictionary) or wrong.any():
         raise InputError(
             f"dictionary: its {len(dictionary)} atoms are not all those of a grid; match with refine=False"
         )
@@ -187,6 +230,8 @@ def _extrapolate(made: Array, plane: Array, missing: Array, t1: Array, t2: Array
             for column in np.flatnonzero(want & ~have) if len(there) else ():
                 near = there[np.argsort(np.abs(there - column))[:NODES]]
                 distance = nodes[near][:, None] - nodes[near]
-                factors = np.where(distance == 0, 1, (nodes[column] - nodes[near]) / np.where(distance == 0, 1, distance))
+                factors = np.where(
+                    distance == 0, 1, (nodes[column] - nodes[near]) / np.where(distance == 0, 1, distance)
+                )
                 row[column] = np.tensordot(factors.prod(axis=1), row[near], axes=1)
                 have[column] = True

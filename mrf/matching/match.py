@@ -1,56 +1,77 @@
 """`match`: coefficient images to parameter maps."""
 
+import logging
+import threading
+import weakref
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ..core.arrays import Array, as_host, memory_budget
-from ..core.errors import InputError, UnsupportedError
+from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
-from .brute import best_atoms
+from .interpolant import Interpolant
+from .known import known_values
+from .nearest import best_atoms, foretell
+from .noise import Noise
+from .refine import Refined, polish, refine
 
-_SCRATCH = 8 * 2**20  # bytes of one block of scores with everything around it
+log = logging.getLogger(__name__)
+_TOGETHER = 1 << 16  # voxels that are worked on at a time
+_VOXEL = 60  # times rank: bytes that one of them takes
+_INTERPOLATED = 1e-4  # relative error of interpolated signals from which estimates are polished with simulated ones
+_ASKED = 2000  # voxels that tell what leaving a known parameter free would cost
+_lock = threading.Lock()
+_spaces: weakref.WeakKeyDictionary[Dictionary, Interpolant] = weakref.WeakKeyDictionary()
 
 
 def match(
     coefficients: Array,
     dictionary: Dictionary,
     *,
-    refine: bool = False,
-    known: Mapping[str, Array] | None = None,
-    noise_std: float | Array | None = None,
+    refine: bool = True,
+    known: Mapping[str, Any] | None = None,
+    noise_std: Any = None,
     mask: Array | None = None,
     memory: int | float | str | None = None,
     low_score: float = 0.5,
+    threads: int | None = None,
+    progress: bool = False,
 ) -> Maps:
-    """The dictionary atom that each voxel's signal correlates with best.
-
-    Scores within 1e-14 (relative) of the best are tied, and the lowest index wins.
+    """Tissue parameters of each voxel: the dictionary atom that correlates best, then what lies between atoms.
 
     Parameters
     ----------
     coefficients : (rank, *matrix) complex array
         From :func:`mrf.reconstruct` or ``dictionary.compress(series)``.
-    dictionary : Dictionary
-    refine, known, noise_std
-        Only False, None and None are handled yet.
+    refine : bool
+        True: least squares from the best atom on, with interpolated or, where that is too far off, simulated signals.
+        False: the best atom, exactly that of double precision; of scores within 1e-14 the lowest index wins.
+    known : {name: (*matrix) array or number}, optional
+        Parameters measured otherwise ("b1", "off_resonance" in Hz, ...): held fixed in each voxel; the best atom is
+        then one with the nearest value of the axis. Voxels outside the axis are flagged as invalid.
+    noise_std : float, (*matrix) or (rank, rank) array, optional
+        SD of the real (= imaginary) part of each coefficient, or their covariance. None: from what the fit leaves.
     mask : (*matrix) bool array, optional
         Where to match.
     memory : int or str, optional
-        Budget; less than 8 MB and three copies of the atoms is refused.
-    low_score : float
-        Voxels that correlate less than this are flagged.
+        Budget in bytes or as "2GB"; None = half of what is free. A search tree is built where it fits.
+    low_score, threads, progress
+        Correlation below which voxels are flagged. None = one a core; results do not depend on it. A progress bar.
 
     Returns
     -------
     Maps
-        NaN, infinite or zero voxels get NaN, index -1 and flag 1.
+        `std` are Cramer-Rao bounds at the estimate (an estimated noise is widened by Student's t), "pd" for its
+        magnitude. NaN, infinite or zero voxels get NaN, index -1 and flag 1.
 
     Raises
     ------
     InputError
-        Rank or mask that do not fit, no voxel in the mask.
+        Arrays that do not fit, no voxel in the mask, atoms that make no grid (unless `refine` is False), no memory.
 
     References
     ----------
@@ -59,48 +80,186 @@ def match(
     Examples
     --------
     >>> import mrf
-    >>> d = mrf.build(mrf.multi_spin_echo(8, 0.01), mrf.Grid(t1=[1.0], t2=[0.03, 0.1, 0.3]), rank=3)
-    >>> match(2 * (d.coefficients * d.norms[:, None]).T, d).t2
-    array([0.03, 0.1 , 0.3 ])
+    >>> d = mrf.build(mrf.multi_spin_echo(8, 0.01), mrf.Grid(t1=[1.0], t2=[0.03, 0.05, 0.1, 0.2, 0.3]), rank=4)
+    >>> x = d.compress(mrf.simulate(d.sequence, t1=1.0, t2=0.07))
+    >>> float(match(x, d, refine=False).t2), round(float(match(x, d).t2), 3)
+    (0.05, 0.07)
     """
-    for name, value in (("refine", refine or None), ("known", known), ("noise_std", noise_std)):
-        if value is not None:
-            raise UnsupportedError(f"{name}: not handled yet; leave it out to get the best atom of the grid")
-    needed = _SCRATCH + 24 * dictionary.coefficients.size
-    if memory_budget(memory) < needed:
-        raise InputError(f"memory: {memory} is less than the {needed / 1e6:.0f} MB that scores and atoms need")
-    if not 0 <= low_score <= 1:
-        raise InputError(f"low_score: got {low_score}, expected a correlation in [0, 1]")
     images, where = _checked(coefficients, dictionary, mask)
-    return _match(images, dictionary, where, low_score)
+    return _Work(dictionary, images, where, refine, known, noise_std, memory, low_score, threads).maps(progress)
 
 
-def _match(images: Array, dictionary: Dictionary, where: Array, low_score: float) -> Maps:
-    voxels = images.reshape(len(images), -1).T
-    valid = np.isfinite(voxels).all(axis=1) & voxels.any(axis=1)
-    used = np.flatnonzero(where.reshape(-1) & valid)
-    signals = voxels[used].astype(np.complex128)
-    peak = np.ldexp(1.0, np.frexp(np.abs(signals).max(axis=1))[1])  # a power of two: dividing by it rounds nothing
-    signals /= peak[:, None]  # so that no scale overflows or underflows
-    index, correlation = best_atoms(signals, dictionary.coefficients)
-    score = (np.abs(correlation) / np.linalg.norm(signals, axis=1)).clip(max=1)
-    flags = np.where(_on_edge(dictionary)[index], Flag.GRID_EDGE, 0) | np.where(score < low_score, Flag.LOW_SCORE, 0)
-    invalid = np.where(where & ~valid.reshape(where.shape), Flag.INVALID, 0)
+class _Work:
+    """One call of `match`."""
 
-    def spread(values: Array, outside: complex) -> Array:
-        out = np.full(len(voxels), outside, values.dtype)
-        out[used] = values
-        return out.reshape(where.shape)
+    def __init__(
+        self, dictionary: Dictionary, images: Array, where: Array, refine_: bool, known: Mapping[str, Any] | None,
+        noise_std: Any, memory: int | float | str | None, low_score: float, threads: int | None,
+    ) -> None:  # fmt: skip
+        if not 0 <= low_score <= 1:
+            raise InputError(f"low_score: got {low_score}, expected a correlation in [0, 1]")
+        self.dictionary, self.where, self.refine, self.low_score = dictionary, where, refine_, low_score
+        self.threads = threads
+        self.noise = Noise.of(noise_std, dictionary.rank, where)
+        self.known, outside = known_values(known, dictionary, where)
+        self.voxels = images.reshape(len(images), -1)
+        valid = np.isfinite(self.voxels).all(axis=0) & self.voxels.any(axis=0) & ~outside
+        asked = where.reshape(-1)
+        self.used, self.invalid = np.flatnonzero(asked & valid), asked & ~valid
+        self.space = interpolant_of(dictionary) if refine_ or noise_std is not None else None
+        self.white = self.space
+        if self.space is not None and self.noise.factor is not None:
+            self.white = self.space.whitened(self.noise.factor)
+        together = min(_TOGETHER, max(len(self.used), 1)) * _VOXEL * dictionary.rank
+        self.room = memory_budget(memory) - together
+        foretell(len(self.used), dictionary, tuple(self.known), self.room, together)
 
-    return Maps(
-        parameters={name: spread(values[index], np.nan) for name, values in dictionary.parameters.items()},
-        pd=spread(correlation * peak / dictionary.norms[index], complex(np.nan, np.nan)),
-        score=spread(score, np.nan),
-        index=spread(index, -1),
-        flags=(spread(flags, 0) | invalid).astype(np.uint8),
-        mask=where,
-        provenance={"dictionary": dictionary.digest, "method": "best atom"},
-    )
+    def maps(self, progress: bool) -> Maps:
+        """Work on some voxels at a time, and lay out the results."""
+        starts = range(0, len(self.used), _TOGETHER)
+        bar = tqdm(starts, "match", disable=None if progress else True)
+        pieces = [self._some(self.used[i : i + _TOGETHER]) for i in bar]
+        names = [*self._names(), "pd", "score", "index", "flags"]
+        spread = {name: self._spread([piece[name] for piece in pieces], name) for name in names}
+        spread["flags"] |= np.where(self.invalid.reshape(self.where.shape), Flag.INVALID, 0).astype(np.uint8)
+        std = {name.removeprefix("std."): spread[name] for name in names if name.startswith("std.")}
+        return Maps(
+            parameters={name: spread[name] for name in self.dictionary.parameters},
+            std=std,
+            mask=self.where,
+            provenance=self._provenance(pieces),
+            **{name: spread[name] for name in ("pd", "score", "index", "flags")},
+        )
+
+    def _names(self) -> list[str]:
+        return [*self.dictionary.parameters, *(f"std.{name}" for name in self._uncertain())]
+
+    def _uncertain(self) -> list[str]:
+        """What has error bars."""
+        if self.space is None or (self.noise.std is None and self._freedom() < 1):
+            return []
+        return [*self._free(), "pd"]
+
+    def _free(self) -> list[str]:
+        assert self.space is not None
+        return [name for name, axis in self.space.axes.items() if len(axis) > 1 and name not in self.known]
+
+    def _freedom(self) -> int:
+        """Degrees of freedom that the fit leaves."""
+        return 2 * self.dictionary.rank - 2 - len(self._free())
+
+    def _spread(self, pieces: list[Array], name: str) -> Array:
+        outside: Any = {"index": -1, "flags": 0, "pd": complex(np.nan, np.nan)}.get(name, np.nan)
+        kind = {"index": np.int64, "flags": np.uint8, "pd": np.complex128}.get(name, np.float64)
+        out: Array = np.full(self.voxels.shape[1], outside, kind)
+        if pieces:
+            out[self.used] = np.concatenate(pieces)
+        return out.reshape(self.where.shape)
+
+    def _some(self, used: Array) -> dict[str, Array]:
+        """Results of some voxels."""
+        signals = np.ascontiguousarray(self.voxels[:, used].T, np.complex128)
+        peak = np.ldexp(1.0, np.frexp(np.abs(signals).max(axis=1))[1])  # a power of two: dividing by it rounds nothing
+        signals /= peak[:, None]  # so that no scale overflows or underflows
+        known = {name: values[used] for name, values in self.known.items()}
+        index = best_atoms(signals, self.dictionary, known, self.room, self.threads)
+        atoms = {name: values[index] for name, values in self.dictionary.parameters.items()}
+        flags = np.zeros(len(used), np.uint8)
+        made: dict[str, Array] = {"index": index, "flags": flags}
+        if self.refine:
+            made |= self._refined(used, signals, peak, atoms | known, flags)
+        else:
+            made |= atoms
+            made |= self._of_atoms(used, signals, peak, index, atoms)
+            flags |= np.where(_on_edge(self.dictionary, index, set(known)), Flag.GRID_EDGE, 0).astype(np.uint8)
+        flags |= np.where(made["score"] < self.low_score, Flag.LOW_SCORE, 0).astype(np.uint8)
+        for name in self._uncertain():
+            flags |= np.where(np.isinf(made[f"std.{name}"]), Flag.SINGULAR, 0).astype(np.uint8)
+        return made
+
+    def _refined(
+        self, used: Array, signals: Array, peak: Array, start: dict[str, Array], flags: Array
+    ) -> dict[str, Array]:
+        assert self.white is not None
+        assert self.space is not None
+        fixed = frozenset(self.known)
+        whitened = self.noise.whiten(signals)
+        found = refine(self.white, whitened, start, fixed, threads=self.threads)
+        if self.space.error > _INTERPOLATED:
+            found = polish(self.white, self.noise.whiten, whitened, found, fixed, self.threads)
+        plain = found
+        if self.noise.factor is not None:  # the score is that of the signal as it is given
+            plain = refine(self.space, signals, found.values, fixed, moves=False, threads=self.threads)
+        std = self._std(used, found, peak)
+        deviation = self._deviation(used, found, peak)
+        lost = ~found.settled | self.noise.unexplained(deviation, found.residual, self._freedom())
+        flags |= np.where(lost, Flag.REFINEMENT_FAILED, 0).astype(np.uint8)
+        flags |= np.where(found.at_end, Flag.GRID_EDGE, 0).astype(np.uint8)
+        return found.values | {"pd": found.scale * peak, "score": _score(signals, plain.residual)} | std
+
+    def _of_atoms(
+        self, used: Array, signals: Array, peak: Array, index: Array, atoms: dict[str, Array]
+    ) -> dict[str, Array]:
+        d = self.dictionary
+        stored = d.coefficients[index].astype(np.complex128)
+        correlation = np.einsum("vr,vr->v", stored.conj(), signals)
+        score = (np.abs(correlation) / np.linalg.norm(signals, axis=1)).clip(max=1)
+        made = {"pd": correlation * peak / d.norms[index], "score": score}
+        if self.white is None:
+            return made
+        white = self.noise.whiten(signals)
+        at = refine(self.white, white, atoms, frozenset(self.known), moves=False, threads=self.threads)
+        return made | self._std(used, at, peak)
+
+    def _deviation(self, used: Array, found: Refined, peak: Array) -> Array | None:
+        return self.noise.deviation(used, found.residual, self._freedom(), peak)
+
+    def _std(self, used: Array, found: Refined, peak: Array) -> dict[str, Array]:
+        deviation = self._deviation(used, found, peak)
+        if deviation is None:
+            return {}
+        spread = {name: values * deviation for name, values in found.deviations.items()}
+        spread["pd"] = spread["pd"] * peak
+        return {f"std.{name}": values for name, values in spread.items()}
+
+    def _provenance(self, pieces: list[dict[str, Array]]) -> dict[str, Any]:
+        method = "refined" if self.refine else "best atom"
+        told: dict[str, Any] = {"dictionary": self.dictionary.digest, "method": method}
+        if self.known:
+            told["known"] = sorted(self.known)
+        if self._uncertain():
+            kind = "each voxel's residual" if self.noise.std is None else "given"
+            told["noise"] = "given covariance" if self.noise.factor is not None else kind
+        if self.known and self._uncertain() and pieces:
+            told["cost_of_leaving_free"] = self._cost(pieces)
+        return told
+
+    def _cost(self, pieces: list[dict[str, Array]]) -> dict[str, float]:
+        """Median factor by which error bars would grow if what is known were left free."""
+        assert self.white is not None
+        some = slice(None, None, max(1, len(pieces[0]["index"]) // _ASKED))
+        place = self.used[: len(pieces[0]["index"])][some]
+        signals = self.noise.whiten(np.ascontiguousarray(self.voxels[:, place].T, np.complex128))
+        values = {name: pieces[0][name][some] for name in self.dictionary.parameters}
+        held, free = (
+            refine(self.white, signals, values, fixed, moves=False).deviations
+            for fixed in (frozenset(self.known), frozenset[str]())
+        )
+        return {name: float(np.median(free[name] / held[name])) for name in self._free()}
+
+
+def interpolant_of(dictionary: Dictionary) -> Interpolant:
+    """The dictionary's interpolant, made at its first use."""
+    with _lock:
+        if dictionary not in _spaces:
+            _spaces[dictionary] = Interpolant.of(dictionary)
+        return _spaces[dictionary]
+
+
+def _score(signals: Array, residual: Array) -> Array:
+    """Correlation of a fit that leaves the energy `residual`."""
+    score: Array = np.sqrt((1 - residual / np.einsum("vr,vr->v", signals, signals.conj()).real).clip(0, 1))
+    return score
 
 
 def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) -> tuple[Array, Array]:
@@ -123,10 +282,11 @@ def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) ->
     return images, where
 
 
-def _on_edge(dictionary: Dictionary) -> Array:
-    """(atoms,) whether an atom lies on an end of an axis that has more than one value."""
-    edge = np.zeros(len(dictionary), bool)
-    for values in dictionary.parameters.values():
-        if values.min() < values.max():
-            edge |= (values == values.min()) | (values == values.max())
+def _on_edge(dictionary: Dictionary, index: Array, known: set[str]) -> Array:
+    """(voxels,) whether an atom lies on an end of an axis that has more than one value and is not known."""
+    edge = np.zeros(len(index), bool)
+    for name, values in dictionary.parameters.items():
+        low, high = values.min(), values.max()
+        if low < high and name not in known:
+            edge |= (values[index] == low) | (values[index] == high)
     return edge

@@ -1,8 +1,7 @@
-"""Kernels of the refinement: signals between grid points, and Gauss-Newton steps with the complex scale eliminated.
+"""Kernels of the refinement: Gauss-Newton steps with the complex scale eliminated.
 
-The signal s(p) at a position p on the axes is a product of cubic polynomials through the 4 nearest nodes of each axis.
-A voxel's x is fitted by rho s(p): for any p the best rho is <s, x> / <s, s> (variable projection, Golub & Pereyra 2003,
-doi:10.1088/0266-5611/19/2/201), so only the parameters are searched.
+A voxel's x is fitted by rho s(p), s the signal at a position on the axes: for any p the best rho is <s, x> / <s, s>
+(variable projection, Golub & Pereyra 2003, doi:10.1088/0266-5611/19/2/201), so only the parameters are searched.
 
 Signals are rows of `width` float32, zero beyond their components: real ones, or real and then imaginary ones. A
 complex number times a row needs the row times -i too: of x it is kept as a second row; of s it is zero when s is real.
@@ -15,86 +14,13 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.vectors import COMPILE, INLINE, LANES, Memory, empty, fma, load, memory, spread, store, total
+from .polynomials import MOST, NODES, POINTS, signal_at, space_of
 
-NODES = 4  # of an axis that a signal is interpolated from
-MOST = 6  # axes
-_POINTS = NODES**MOST
 _STEPS = 30
 _SETTLED = 0.03  # standard deviations that the last step moves at most; the next would move a fraction of it
 _ROUNDING = 1e-13  # of the signal's energy: what single-precision signals leave
 _SQUARE = MOST * MOST
 SINGULAR = 1e8  # condition of the information from which it has no inverse
-
-
-class Space(NamedTuple):
-    """Where signals are known: pointers to float64 nodes (axes by `longest`), to their weights' denominators, to
-    each axis' number of nodes and of cells between neighbours, and to the float32 table of signals."""
-
-    nodes: Memory
-    denominators: Memory
-    counts: Memory
-    strides: Memory
-    table: Memory
-    axes: int
-    longest: int
-    width: int
-
-
-@numba.njit(**INLINE)
-def _weigh(space: Any, a: int, position: float, weights: Memory) -> int:
-    """Weights of the nearest nodes of an axis, then those of the derivative; returns the first node."""
-    count, base = space.counts[a], a * space.longest
-    few = min(NODES, count)
-    start, stop = space.nodes[base], space.nodes[base + count - 1]
-    low = int((position - start) / (stop - start) * (count - 1)) + 1 if count > 1 else 0  # nodes are about even
-    low = min(max(low, 0), count)
-    while low < count and space.nodes[base + low] <= position:
-        low += 1
-    while low > 0 and space.nodes[base + low - 1] > position:
-        low -= 1
-    first = min(max(low - few // 2, 0), count - few)
-    for i in range(few):
-        weight, slope = space.denominators[(base + first) * NODES + i], 0.0
-        for j in range(few):
-            if j != i:
-                away = position - space.nodes[base + first + j]
-                slope = slope * away + weight
-                weight *= away
-        weights[i], weights[NODES + i] = weight, slope
-    return first
-
-
-@numba.njit(**COMPILE)
-def _signal_at(
-    space: Any, position: Memory, unknowns: int, free: Memory, weights: Memory, products: Memory, cells: Memory,
-    out: Memory,
-) -> None:  # fmt: skip
-    """Write the signal at a position, and its derivatives along the free axes behind it."""
-    points = 1
-    cells[0] = 0
-    for k in range(unknowns + 1):
-        products[k * _POINTS] = np.float32(1.0)
-    for a in range(space.axes):
-        first, few, stride = _weigh(space, a, position[a], weights), min(NODES, space.counts[a]), space.strides[a]
-        for k in range(unknowns + 1):
-            own = k * _POINTS
-            which = NODES if k > 0 and free[k - 1] == a else 0
-            for q in range(points - 1, -1, -1):
-                before = products[own + q]
-                for i in range(few):
-                    products[own + q * few + i] = np.float32(before * weights[which + i])
-        for q in range(points - 1, -1, -1):
-            before = cells[q] + first * stride
-            for i in range(few):
-                cells[q * few + i] = before + i * stride
-        points *= few
-    for k in range(unknowns + 1):
-        for c in range(0, space.width, LANES):
-            sum_ = spread(0.0, space.table)
-            for q in range(points):
-                row = load(space.table, cells[q] * space.width + c)
-                sum_ = fma(row, spread(products[k * _POINTS + q], space.table), sum_)
-            store(out, k * space.width + c, sum_)
 
 
 @numba.njit(**INLINE)
@@ -230,16 +156,31 @@ def _shorten(step: Memory, position: Memory, unknowns: int, free: Memory, limits
 
 
 @numba.njit(**COMPILE)
+def _move(axes: int, position: Memory, unknowns: int, free: Memory, limits: Memory, work: Any) -> float:
+    """Write where the step leads to; returns how much the residual's energy should fall."""
+    _shorten(work.step, position, unknowns, free, limits)
+    gain = 0.0
+    for a in range(axes):
+        work.there[a] = position[a]
+    for k in range(unknowns):
+        a = free[k]
+        work.there[a] = min(max(position[a] + work.step[k], limits[a]), limits[MOST + a])
+        for j in range(unknowns):
+            gain += work.step[k] * work.information[k * MOST + j] * work.step[j]
+    return gain
+
+
+@numba.njit(**COMPILE)
 def _refine_one(
     space: Any, x: Memory, energy: float, rank: int, paired: bool, position: Memory, moves: bool, unknowns: int,
     free: Memory, limits: Memory, work: Any,
 ) -> Any:  # fmt: skip
     """Move the position to the least residual (Levenberg-Marquardt).
 
-    Returns whether it settled, rho and the energy left. The signal with its derivatives is in ``work.rows`` in the end.
+    Returns whether it settled, rho, the energy left, and where the signal with its derivatives is.
     """
     width, damping, current, other = space.width, 0.0, work.rows, work.trial
-    _signal_at(space, position, unknowns, free, work.weights, work.products, work.cells, current)
+    signal_at(space, position, unknowns, free, work.weights, work.products, work.cells, current)
     real, imaginary, left = _residual(x, current, work.turned, width, paired, rank, work.left)
     settled = not moves or unknowns == 0
     freedom, tries, fresh = max(2 * rank - 2 - unknowns, 1), 0, True
@@ -247,22 +188,21 @@ def _refine_one(
         tries += 1
         if fresh:
             size = real * real + imaginary * imaginary
-            _equations(current, work.turned, work.left, size, width, unknowns, paired, work.information, work.gradient, work.along)
-        if not _step(work.information, work.gradient, damping, limits, position, unknowns, free, work.held, work.matrix, work.step, work.kept):
+            _equations(
+                current, work.turned, work.left, size, width, unknowns, paired, work.information, work.gradient,
+                work.along,
+            )  # fmt: skip
+        possible = _step(
+            work.information, work.gradient, damping, limits, position, unknowns, free, work.held, work.matrix,
+            work.step, work.kept,
+        )  # fmt: skip
+        if not possible:
             damping, fresh = max(10 * damping, 1e-6), False
             continue
-        _shorten(work.step, position, unknowns, free, limits)
-        gain = 0.0
-        for a in range(space.axes):
-            work.there[a] = position[a]
-        for k in range(unknowns):
-            a = free[k]
-            work.there[a] = min(max(position[a] + work.step[k], limits[a]), limits[MOST + a])
-            for j in range(unknowns):
-                gain += work.step[k] * work.information[k * MOST + j] * work.step[j]
-        small = gain <= _SETTLED * _SETTLED * left / freedom + _ROUNDING * energy
-        _signal_at(space, work.there, unknowns, free, work.weights, work.products, work.cells, other)
+        gain = _move(space.axes, position, unknowns, free, limits, work)
+        signal_at(space, work.there, unknowns, free, work.weights, work.products, work.cells, other)
         again = _residual(x, other, work.turned, width, paired, rank, work.left)
+        settled = gain <= _SETTLED * _SETTLED * left / freedom + _ROUNDING * energy
         fresh = again[2] <= left
         if fresh:
             for k in range(unknowns):
@@ -272,7 +212,6 @@ def _refine_one(
             damping = damping / 10 if damping > 1e-6 else 0.0
         else:
             damping = max(10 * damping, 1e-3)
-        settled = small
     return settled, real, imaginary, left, current
 
 
@@ -281,9 +220,8 @@ def _deviations(
     rows: Memory, width: int, rank: int, paired: bool, size: float, unknowns: int, gram: Memory, matrix: Memory,
     right: Memory, out: Memory,
 ) -> None:  # fmt: skip
-    """SDs for unit noise of the free positions and of the scale's magnitude, in double precision; infinite if singular."""
-    parts, half = 2 * rank if paired else rank, rank
-    power = 0.0
+    """SDs for unit noise of free positions and of the scale's magnitude, in double precision; infinite if singular."""
+    parts, half, power = 2 * rank if paired else rank, rank, 0.0
     for r in range(parts):
         power += np.float64(rows[r]) ** 2
     for k in range(unknowns):
@@ -294,7 +232,7 @@ def _deviations(
             for r in range(half):
                 imaginary += np.float64(rows[own + half + r]) * rows[r] - np.float64(rows[own + r]) * rows[half + r]
         gram[k], gram[MOST + k] = real, imaginary
-    trace, other, own = 0.0, 0.0, 1 / power
+    trace, other, total_ = 0.0, 0.0, 1 / power
     for k in range(unknowns):
         for j in range(k + 1):
             value = 0.0
@@ -311,9 +249,9 @@ def _deviations(
             out[k] = np.sqrt(right[k] / size)
             other += right[k]
             for j in range(unknowns):
-                own += gram[k] * gram[j] / power**2 * right[j]
+                total_ += gram[k] * gram[j] / power**2 * right[j]
         regular = unknowns == 0 or trace * other <= SINGULAR
-    out[unknowns] = np.sqrt(own)
+    out[unknowns] = np.sqrt(total_)
     if not regular:
         for k in range(unknowns + 1):
             out[k] = np.inf
@@ -348,10 +286,7 @@ def _refine_each(
     """Refine voxel by voxel; hands pointers on, since arrays would be counted at every call."""
     voxels, rank = signals.shape
     unknowns, axes = len(free), len(counts)
-    space = Space(
-        memory(nodes, 0), memory(denominators, 0), memory(counts, 0), memory(strides, 0), memory(table, 0), axes,
-        len(nodes) // axes, width,
-    )  # fmt: skip
+    space = space_of(nodes, denominators, counts, strides, table, width)
     each, own = (unknowns + 1) * width, 2 * NODES + _SQUARE
     work = _Work(
         memory(rows, 0), memory(rows, each), memory(rows, 2 * each), memory(rows, 2 * each + width), memory(room, 0),
@@ -374,8 +309,8 @@ def _refine_each(
         )
         scale[v] = complex(real, imaginary)
         _deviations(
-            found, width, rank, paired, real * real + imaginary * imaginary, unknowns, work.along, work.matrix, work.step,
-            memory(deviations, v * (unknowns + 1)),
+            found, width, rank, paired, real * real + imaginary * imaginary, unknowns, work.along, work.matrix,
+            work.step, memory(deviations, v * (unknowns + 1)),
         )  # fmt: skip
 
 
@@ -391,11 +326,11 @@ def refine_all(
     standard deviations for unit noise of the free positions and of the scale's magnitude.
     """
     each = (len(free) + 1) * width
-    single, rows = empty(2 * width, table), empty(2 * each + 2 * width + _POINTS * (len(free) + 1), table)
+    single, rows = empty(2 * width, table), empty(2 * each + 2 * width + POINTS * (len(free) + 1), table)
     single[:], rows[:] = 0, 0
     room = np.zeros(2 * NODES + 2 * _SQUARE + 6 * MOST)
-    numbers = np.zeros(MOST + _POINTS, np.int64)
+    numbers = np.zeros(MOST + POINTS, np.int64)
     _refine_each(
-        signals, turn, single, rows, room, numbers, nodes, denominators, counts, strides, table, width, paired, positions,
-        moves, free, limits, scale, residual, settled, deviations,
+        signals, turn, single, rows, room, numbers, nodes, denominators, counts, strides, table, width, paired,
+        positions, moves, free, limits, scale, residual, settled, deviations,
     )  # fmt: skip

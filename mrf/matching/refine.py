@@ -1,5 +1,6 @@
 """Parameters between the grid's values, with their precision."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -7,11 +8,13 @@ import numpy as np
 
 from ..core.arrays import Array, usable_cores
 from .interpolant import LOGARITHMIC, Interpolant, as_position, as_value
-from .newton import MOST, NODES, refine_all
+from .newton import refine_all
+from .polynomials import MOST
 
 _VOXELS = 1024  # of a task
 _TRUST = 2.0  # intervals of an axis that one step may cross
 _AT_END = 1e-6  # of an axis
+_POLISHED = 2  # times
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +52,12 @@ def refine(
     `moves` False: stay at the start, and say only how precise it is.
     """
     axes = interpolant.positions
-    names, counts = list(axes), np.array([len(axis) for axis in axes.values()])
-    nodes = np.zeros((len(names), counts.max()))
-    for row, axis in zip(nodes, axes.values(), strict=True):
-        row[: len(axis)] = axis
-    strides = np.array([int(np.prod(counts[a + 1 :])) for a in range(len(names))])
+    names, counts = list(axes), interpolant.arrays[2]
     free = np.array([a for a, name in enumerate(names) if name not in fixed and counts[a] > 1], np.int64)
-    limits = np.zeros((4, MOST))
-    low, high = nodes[:, 0], np.array([axis[-1] for axis in axes.values()])
+    low, high = (np.array([axis[end] for axis in axes.values()]) for end in (0, -1))
     with np.errstate(divide="ignore"):
         ratios = np.log(np.array(interpolant.ratios))
+    limits = np.zeros((4, MOST))
     limits[:3, : len(names)] = low, high, _TRUST * (high - low) / np.maximum(counts - 1, 1)
     limits[3, :2] = ratios
     positions = np.stack([as_position(name, start[name]) for name in names], axis=1)
@@ -66,14 +65,12 @@ def refine(
     turn = complex(1.0 if interpolant.phase is None else np.conj(interpolant.phase))
     scale, residual, settled = np.empty(voxels, np.complex128), np.empty(voxels), np.empty(voxels, np.bool_)
     deviations = np.empty((voxels, unknowns + 1))
-    width, denominators = interpolant.table.shape[1], _denominators(nodes, counts)
 
     def some(first: int) -> None:
         part = slice(first, first + _VOXELS)
         refine_all(
-            signals[part], turn, positions[part].reshape(-1), moves, free, nodes.reshape(-1), denominators, counts,
-            strides, interpolant.table.reshape(-1), width, paired, limits.reshape(-1), scale[part], residual[part],
-            settled[part], deviations[part].reshape(-1),
+            signals[part], turn, positions[part].reshape(-1), moves, free, *interpolant.arrays, paired,
+            limits.reshape(-1), scale[part], residual[part], settled[part], deviations[part].reshape(-1),
         )  # fmt: skip
 
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
@@ -89,13 +86,18 @@ def refine(
     return Refined(values, scale, residual, settled, at_end, spread | {"pd": deviations[:, -1]})
 
 
-def _denominators(nodes: Array, counts: Array) -> Array:
-    """(axes * nodes * 4,) factors of the weights of the nodes from each first one on."""
-    made = np.ones((*nodes.shape, NODES))
-    for axis, count, row in zip(nodes, counts, made, strict=True):
-        few = min(NODES, count)
-        for first in range(count - few + 1):
-            near = axis[first : first + few]
-            distance = near[:, None] - near + np.eye(few)
-            row[first, :few] = 1 / distance.prod(axis=1)
-    return made.reshape(-1)
+def polish(
+    interpolant: Interpolant, white: Callable[[Array], Array], signals: Array, found: Refined, fixed: frozenset[str],
+    threads: int | None = None,
+) -> Refined:  # fmt: skip
+    """The estimates with simulated signals in place of interpolated ones.
+
+    At an estimate the two differ by e; the signal less rho e is refined with the interpolant, whose slopes are good
+    enough, and so on: what stays in place is the estimate of the simulated signal. `white`: what was done to `signals`.
+    """
+    assert interpolant.again is not None
+    for _ in range(_POLISHED):
+        exact = white(interpolant.again.coefficients(found.values))
+        off = exact - interpolant.signals(found.values)
+        found = refine(interpolant, signals - found.scale[:, None] * off, found.values, fixed, threads=threads)
+    return found

@@ -50,7 +50,8 @@ def at(row: int) -> Any:
 def prepare(x: Array, single: Array, phase: Any) -> tuple[float, float, float]:
     """Write x, scaled to norm 1 and turned, as single precision: real parts, then imaginary ones.
 
-    Returns the norm of x, and those of the real and the imaginary part after the turn.
+    Returns the norm of x, and those of the real and the imaginary part after the turn; of both together if atoms are
+    complex.
     """
     rank, total, square = len(x), 0.0, 0j
     for r in range(rank):
@@ -72,6 +73,8 @@ def prepare(x: Array, single: Array, phase: Any) -> tuple[float, float, float]:
         single[r], single[rank + r] = value.real, value.imag
         real += value.real * value.real
         imaginary += value.imag * value.imag
+    if phase is None:
+        return norm, math.sqrt(real + imaginary), 0.0
     return norm, math.sqrt(real), math.sqrt(imaginary)
 
 

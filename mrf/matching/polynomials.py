@@ -1,0 +1,128 @@
+"""Kernels that interpolate signals: a product of cubic polynomials through the 4 nearest nodes of each axis."""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.vectors import COMPILE, INLINE, LANES, Memory, empty, fma, load, memory, spread, store
+
+NODES = 4  # of an axis that a signal is interpolated from
+MOST = 6  # axes
+POINTS = NODES**MOST
+
+
+class Space(NamedTuple):
+    """Where signals are known: pointers to float64 nodes (axes by `longest`), to their weights' denominators, to
+    each axis' number of nodes and of cells between neighbours, and to the float32 table of signals."""
+
+    nodes: Memory
+    denominators: Memory
+    counts: Memory
+    strides: Memory
+    table: Memory
+    axes: int
+    longest: int
+    width: int
+
+
+@numba.njit(**INLINE)
+def _weigh(space: Any, a: int, position: float, weights: Memory) -> Any:
+    """Weights of the nearest nodes of an axis, then those of the derivative; returns the first node."""
+    count, base = space.counts[a], a * space.longest
+    few = min(NODES, count)
+    start, stop = space.nodes[base], space.nodes[base + count - 1]
+    low = int((position - start) / (stop - start) * (count - 1)) + 1 if count > 1 else 0  # nodes are about even
+    low = min(max(low, 0), count)
+    while low < count and space.nodes[base + low] <= position:
+        low += 1
+    while low > 0 and space.nodes[base + low - 1] > position:
+        low -= 1
+    first = min(max(low - few // 2, 0), count - few)
+    for i in range(few):
+        weight, slope = space.denominators[(base + first) * NODES + i], 0.0
+        for j in range(few):
+            if j != i:
+                away = position - space.nodes[base + first + j]
+                slope = slope * away + weight
+                weight *= away
+        weights[i], weights[NODES + i] = weight, slope
+    return first
+
+
+@numba.njit(**COMPILE)
+def signal_at(
+    space: Any, position: Memory, unknowns: int, free: Memory, weights: Memory, products: Memory, cells: Memory,
+    out: Memory,
+) -> None:  # fmt: skip
+    """Write the signal at a position, and its derivatives along the free axes behind it."""
+    points = 1
+    cells[0] = 0
+    for k in range(unknowns + 1):
+        products[k * POINTS] = np.float32(1.0)
+    for a in range(space.axes):
+        first, few, stride = _weigh(space, a, position[a], weights), min(NODES, space.counts[a]), space.strides[a]
+        for k in range(unknowns + 1):
+            own = k * POINTS
+            which = NODES if k > 0 and free[k - 1] == a else 0
+            for q in range(points - 1, -1, -1):
+                before = products[own + q]
+                for i in range(few):
+                    products[own + q * few + i] = np.float32(before * weights[which + i])
+        for q in range(points - 1, -1, -1):
+            before = cells[q] + first * stride
+            for i in range(few):
+                cells[q * few + i] = before + i * stride
+        points *= few
+    for k in range(unknowns + 1):
+        for c in range(0, space.width, LANES):
+            sum_ = spread(0.0, space.table)
+            for q in range(points):
+                row = load(space.table, cells[q] * space.width + c)
+                sum_ = fma(row, spread(products[k * POINTS + q], space.table), sum_)
+            store(out, k * space.width + c, sum_)
+
+
+@numba.njit(**INLINE)
+def space_of(nodes: Array, denominators: Array, counts: Array, strides: Array, table: Array, width: int) -> Space:
+    """Pointers to the arrays of a space."""
+    axes = len(counts)
+    return Space(
+        memory(nodes, 0), memory(denominators, 0), memory(counts, 0), memory(strides, 0), memory(table, 0), axes,
+        len(nodes) // axes, width,
+    )  # fmt: skip
+
+
+@numba.njit(**COMPILE)
+def _signals_each(
+    positions: Array, nodes: Array, denominators: Array, counts: Array, strides: Array, table: Array, width: int,
+    room: Array, products: Array, numbers: Array, out: Array,
+) -> None:  # fmt: skip
+    axes = len(counts)
+    space = space_of(nodes, denominators, counts, strides, table, width)
+    weights, ones, cells, none = memory(room, 0), memory(products, 0), memory(numbers, 0), memory(numbers, POINTS)
+    for v in range(len(positions) // axes):
+        at, row = memory(positions, v * axes), memory(out, v * width)
+        signal_at(space, at, 0, none, weights, ones, cells, row)
+
+
+@numba.njit(**COMPILE)
+def signals_at(
+    positions: Array, nodes: Array, denominators: Array, counts: Array, strides: Array, table: Array, width: int,
+    out: Array,
+) -> None:  # fmt: skip
+    """Write the signals at (positions * axes,) positions to (positions * width,) rows."""
+    room, products, numbers = np.zeros(2 * NODES), empty(POINTS, table), np.zeros(POINTS + 1, np.int64)
+    _signals_each(positions, nodes, denominators, counts, strides, table, width, room, products, numbers, out)
+
+
+def denominators_of(nodes: Array, counts: Array) -> Array:
+    """(axes * nodes * 4,) factors of the weights of the nodes from each first one on."""
+    made = np.ones((*nodes.shape, NODES))
+    for axis, count, row in zip(nodes, counts, made, strict=True):
+        few = min(NODES, count)
+        for first in range(count - few + 1):
+            near = axis[first : first + few]
+            row[first, :few] = 1 / (near[:, None] - near + np.eye(few)).prod(axis=1)
+    return made.reshape(-1)
