@@ -1,10 +1,11 @@
 """Raw scan to maps: the one place where reconstruction meets matching."""
 
 import logging
+import math
 import platform
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -33,6 +34,8 @@ from .simulation.pulses import RfPulse
 from .simulation.sequence import EventKind, Sequence
 
 log = logging.getLogger(__name__)
+_B1 = (0.5, 1.5, 21)
+_MOST_STEPS = 500  # of an off-resonance axis
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,13 @@ class Recipe:
     slice_profile : str
         Of a dictionary that is built: "none", or a pulse as in :func:`.load_pulse`, e.g. "hann_sinc:4". Empty:
         none, with a warning for 2-D scans.
+    b1, off_resonance : (start, stop, n), optional
+        Further axes, evenly spaced, of a dictionary that is built. With a known map and no axis: 0.5 to 1.5 in 21
+        steps; what the map has, finely enough for the sequence.
     repetitions : int or "steady"
         How often the sequence was played before and with the scan, for a dictionary that is built.
+    refine : bool
+        What lies between the atoms of the grid, or the best atom.
     mask_threshold : float
         Voxels with less signal than this fraction of the 99th percentile are left out; 0 keeps all.
 
@@ -66,10 +74,13 @@ class Recipe:
     method: str = "least_squares"
     iterations: int = 20
     rank: int = 6
-    t1: tuple[float, float, int] = (0.05, 5.0, 230)
-    t2: tuple[float, float, int] = (0.005, 3.0, 320)
+    t1: tuple[float, float, int] = (0.05, 5.0, 100)
+    t2: tuple[float, float, int] = (0.005, 3.0, 120)
+    b1: tuple[float, float, int] | tuple[()] = ()
+    off_resonance: tuple[float, float, int] | tuple[()] = ()
     slice_profile: str = ""
     repetitions: int | str = 1
+    refine: bool = True
     mask_threshold: float = 0.05
 
     def __post_init__(self) -> None:
@@ -82,12 +93,16 @@ class Recipe:
                 raise InputError(f"recipe: {name} is {value!r}, expected a whole number >= 1")
         if not (isinstance(self.mask_threshold, int | float) and 0 <= self.mask_threshold < 1):
             raise InputError(f"recipe: mask_threshold is {self.mask_threshold!r}, expected a fraction in [0, 1)")
-        for name in ("t1", "t2"):
+        for name in ("t1", "t2", "b1", "off_resonance"):
             axis = getattr(self, name)
+            if axis == () and name not in ("t1", "t2"):
+                continue
             if not (isinstance(axis, tuple) and len(axis) == 3 and all(isinstance(x, int | float) for x in axis)):
-                raise InputError(f"recipe: {name} is {axis!r}, expected [start, stop, number of values] in s")
-            if axis[1] > 100:
+                raise InputError(f"recipe: {name} is {axis!r}, expected [start, stop, number of values]")
+            if name in ("t1", "t2") and axis[1] > 100:
                 raise InputError(f"recipe: {name} reaches {axis[1]:g} s; give it in seconds")
+        if not isinstance(self.refine, bool):
+            raise InputError(f"recipe: refine is {self.refine!r}, expected true or false")
         times = self.repetitions
         if times != "steady" and not (isinstance(times, int) and not isinstance(times, bool) and times >= 1):
             raise InputError(f'recipe: repetitions is {times!r}, expected a whole number >= 1 or "steady"')
@@ -102,7 +117,17 @@ class Recipe:
 
     def grid(self) -> Grid:
         """The dictionary's grid."""
-        return Grid(t1=log_axis(*self.t1), t2=log_axis(*self.t2))
+        b1, off = _even_axis("b1", self.b1), _even_axis("off_resonance", self.off_resonance)
+        return Grid(t1=log_axis(*self.t1), t2=log_axis(*self.t2), b1=b1, off_resonance=off)
+
+    def with_axes_for(self, known: Mapping[str, Array], sequence: Sequence) -> "Recipe":
+        """With an axis for each known map that has none."""
+        b1, off = self.b1, self.off_resonance
+        if "b1" in known and not b1:
+            b1 = _B1
+        if "off_resonance" in known and not off:
+            off = _off_resonance_axis(known["off_resonance"], sequence)
+        return replace(self, b1=b1, off_resonance=off)
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
@@ -130,6 +155,30 @@ class Recipe:
             return cls(**given)
         except (InputError, TypeError) as error:
             raise FileError(f"{path}: {error}") from error
+
+
+def _even_axis(name: str, axis: tuple[float, float, int] | tuple[()]) -> Array | None:
+    if not axis:
+        return None
+    start, stop, n = axis
+    if not (start < stop and isinstance(n, int) and 2 <= n <= 10**5):
+        raise InputError(f"recipe: {name} is {list(axis)}, expected [start, stop, number of values] with start < stop")
+    return np.linspace(start, stop, n)
+
+
+def _off_resonance_axis(field: Array, sequence: Sequence) -> tuple[float, float, int]:
+    """What a field map has, in steps of a turn in 24 repetition times."""
+    known = field[np.isfinite(field)]
+    if not len(known):
+        raise InputError("known: off_resonance has no finite value in the scan's voxels; check the map")
+    low, high = math.floor(known.min()) - 1.0, math.ceil(known.max()) + 1.0
+    steps = math.ceil((high - low) * 24 * sequence.duration / max(sequence.n_frames, 1))
+    if steps > _MOST_STEPS:
+        raise InputError(
+            f"known: off_resonance of {low:g} to {high:g} Hz would need {steps} values on the dictionary's axis; check "
+            "its unit (Hz), or name an axis in the recipe"
+        )
+    return low, high, max(steps, 4)
 
 
 def cached_dictionary(
@@ -185,9 +234,15 @@ def check_dictionary(dictionary: Dictionary, sequence: Sequence, origin: str) ->
 
 
 def reconstruct_scan(
-    scan: Scan, dictionary: Dictionary, recipe: Recipe, *, executor: Executor | None = None, progress: bool = False
+    scan: Scan,
+    dictionary: Dictionary,
+    recipe: Recipe,
+    *,
+    known: Mapping[str, Array] | None = None,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> Maps:
-    """Reconstruct every slice, here or by an executor, and match it.
+    """Reconstruct every slice, here or by an executor, and match it; `known`: as in :func:`mrf.match`.
 
     Returns
     -------
@@ -219,8 +274,35 @@ def reconstruct_scan(
         except InputError as error:
             raise InputError(f"{scan.name}: slice {number}: {error}") from error
     coefficients = slices[0] if len(slices) == 1 else np.stack(slices, axis=1)
-    maps = match(coefficients, dictionary, mask=signal_mask(coefficients, recipe.mask_threshold))
+    mask = signal_mask(coefficients, recipe.mask_threshold)
+    maps = match(coefficients, dictionary, refine=recipe.refine, known=known, mask=mask, progress=progress)
     return replace(maps, affine=scan.affine)
+
+
+def scan_shape(scan: Scan) -> tuple[int, ...]:
+    """Of the scan's maps: (y, x), or (z, y, x) for several slices or a volume."""
+    matrix = scan.slices[0][1].matrix
+    return matrix if len(scan.slices) == 1 else (len(scan.slices), *matrix)
+
+
+def refuse_magnitudes(series: Array, dictionary: Dictionary) -> None:
+    """Refuse images without sign where fingerprints change theirs.
+
+    Raises
+    ------
+    InputError
+        The series is real and nowhere negative, but the dictionary's signals are not.
+    """
+    if np.iscomplexobj(series) or np.nanmin(series) < 0:
+        return
+    some = dictionary.coefficients[:: max(1, len(dictionary) // 100)]
+    signals = some @ dictionary.basis
+    turned = (signals * np.exp(-1j * np.angle(signals[:, :1]))).real
+    folded = np.linalg.norm(signals - np.abs(turned) * np.exp(1j * np.angle(signals[:, :1])), axis=1)
+    if (folded > 0.05 * np.linalg.norm(signals, axis=1)).any():
+        raise InputError(
+            "series: magnitude images, but the sequence's signals change their sign or phase; give complex images"
+        )
 
 
 def warn_of_profile(scan: Scan, dictionary: Dictionary, recipe: Recipe) -> None:

@@ -62,7 +62,7 @@ def relaxometry_norm(upper: float) -> Any:
 
 
 def write_report(maps: Maps, path: str | Path, *, title: str = "") -> Path:
-    """Draw `report.png`: the middle slice of each map above its histogram over all slices.
+    """Draw `report.png`: the middle slice of each map above its histogram over all slices, and relative error bars.
 
     Raises
     ------
@@ -76,11 +76,16 @@ def write_report(maps: Maps, path: str | Path, *, title: str = "") -> Path:
         raise InputError(f"report: maps of shape {maps.shape} are no (y, x) or (z, y, x) image")
     values = {name: array for name, array in maps.parameters.items() if name in _PANELS}
     values |= {"pd": np.abs(maps.pd), "score": maps.score}
-    figure = Figure(figsize=(3.6 * len(values), 6.6), layout="constrained")
+    rows = 3 if maps.std else 2
+    figure = Figure(figsize=(3.6 * len(values), 6.6 + 3.6 * (rows - 2)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(values), height_ratios=(3, 1.5), squeeze=False)
+    axes = figure.subplots(rows, len(values), height_ratios=(3, 1.5, 3)[:rows], squeeze=False)
     for column, (name, array) in enumerate(values.items()):
         _draw(axes[0, column], axes[1, column], _PANELS[name], array)
+        if name in maps.std:
+            _draw_deviation(axes[2, column], _PANELS[name], maps.std[name], array)
+        elif rows == 3:
+            axes[2, column].set_axis_off()
     title = title.encode(errors="replace").decode()
     figure.suptitle(f"{title}\n{_summary(maps)}" if title else _summary(maps), fontsize=11, parse_math=False)
     return _save(figure, path)
@@ -157,6 +162,31 @@ def _draw(picture: Any, histogram: Any, panel: _Panel, array: Array) -> None:
     histogram.spines[["top", "right"]].set_visible(False)
 
 
+def _draw_deviation(picture: Any, panel: _Panel, deviation: Array, value: Array) -> None:
+    """Standard deviation, relative where the value is a ratio scale."""
+    relative = panel.lower == 0 or panel.title == "B1"
+    shown = 100 * deviation / np.where(value == 0, np.nan, value) if relative else deviation * panel.scale
+    finite = shown[np.isfinite(shown)]
+    upper = float(np.percentile(finite, 95)) if finite.size else 1.0
+    plane = shown if shown.ndim == 2 else shown[shown.shape[0] // 2]
+    image = picture.imshow(np.where(np.isfinite(plane), plane, np.nan), cmap="magma", vmin=0, vmax=upper)
+    picture.set_title(f"SD of {panel.title} ({'%' if relative else panel.unit})")
+    picture.set_xticks([])
+    picture.set_yticks([])
+    picture.set_facecolor("#202020")
+    picture.figure.colorbar(image, ax=picture, orientation="horizontal", shrink=0.9, pad=0.02, extend="max")
+
+
+def _cost(maps: Maps) -> str:
+    """What leaving a known parameter free would have cost."""
+    cost = maps.provenance.get("cost_of_leaving_free")
+    if not cost:
+        return ""
+    known = " and ".join(_PANELS[name].title if name in _PANELS else name for name in maps.provenance["known"])
+    wider = ", ".join(f"{_PANELS[name].title if name in _PANELS else name} {times:.1f}" for name, times in cost.items())
+    return f"\n{known} known; left free, the SDs would be wider by factors of {wider}"
+
+
 def _summary(maps: Maps) -> str:
     matched = int((maps.index >= 0).sum())
 
@@ -165,5 +195,6 @@ def _summary(maps: Maps) -> str:
 
     return (
         f"{matched} voxels matched, at a grid edge {share(Flag.GRID_EDGE)}, low score {share(Flag.LOW_SCORE)}, "
-        f"invalid {np.count_nonzero(maps.flags & Flag.INVALID)}"
+        f"not refined {share(Flag.REFINEMENT_FAILED)}, invalid {np.count_nonzero(maps.flags & Flag.INVALID)}"
+        f"{_cost(maps)}"
     )

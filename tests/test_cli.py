@@ -329,7 +329,7 @@ def test_recipes(tmp_path: Path) -> None:
         ({"t1": 5}, "t1 is 5, expected"),
         ({"t1": (50, 5000, 10)}, "reaches 5000 s; give it in seconds"),
         ({"rank": True}, "rank is True"),
-        ({"t1": (0.05, 5.0, "x")}, "expected .start, stop, number of values. in s"),
+        ({"t1": (0.05, 5.0, "x")}, "expected .start, stop, number of values."),
         ({"t2": (0.05, float("nan"), 5)}, "axis: got"),
     ]
     for wrong, message in cases:

@@ -1,6 +1,8 @@
 """Argument types that several verbs share."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +34,22 @@ def repetitions(text: str) -> int | str:
     if text != "steady" and not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number >= 1 or steady")
     return text if text == "steady" else int(text)
+
+
+def add_known_maps(verb: Any) -> None:
+    """Maps of other scans that are held fixed."""
+    verb.add_argument(
+        "--b1-map", type=Path, metavar="F.nii.gz", help="relative transmit field (1 = nominal), held fixed"
+    )
+    verb.add_argument("--field-map", type=Path, metavar="F.nii.gz", help="off-resonance (Hz), held fixed")
+
+
+def known_maps(told: argparse.Namespace, affine: Array, shape: tuple[int, ...]) -> dict[str, Array]:
+    """The maps that were given, on the voxels of `shape`."""
+    from ..io.images import read_map
+
+    given = {"b1": told.b1_map, "off_resonance": told.field_map}
+    return {name: read_map(path, affine, shape) for name, path in given.items() if path}
 
 
 def _axis(text: str, *, positive: bool) -> Array:

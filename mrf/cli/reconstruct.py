@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import repetitions
+from .arguments import add_known_maps, known_maps, repetitions
 
 if TYPE_CHECKING:
     from ..dictionaries.dictionary import Dictionary
@@ -19,6 +19,8 @@ _OF_DICTIONARY = (
     "rank",
     "t1",
     "t2",
+    "b1",
+    "off_resonance",
     "slice_profile",
     "repetitions",
 )  # fields of a recipe that a given dictionary replaces
@@ -38,6 +40,8 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--repetitions", type=repetitions, metavar="N|steady", help="how often the train had been played (overrides)"
     )
+    add_known_maps(verb)
+    verb.add_argument("--no-refine", action="store_true", help="the best atom of the grid; overrides the recipe")
     verb.add_argument("--frame-counter", metavar="NAME", help="MRD counter that numbers the frames")
     verb.add_argument(
         "--trajectory-units",
@@ -64,16 +68,19 @@ def _reconstruct(told: argparse.Namespace) -> None:
     from ..dictionaries.dictionary import Dictionary
     from ..distributed import executor
     from ..io.mrd import read_mrd
-    from ..pipeline import Recipe, cached_dictionary, check_dictionary, provenance, reconstruct_scan
+    from ..pipeline import Recipe, cached_dictionary, check_dictionary, provenance, reconstruct_scan, scan_shape
     from .output import write_outputs
 
     recipe = Recipe.load(told.recipe) if told.recipe else Recipe()
     recipe = replace(recipe, method=told.method) if told.method else recipe
     recipe = replace(recipe, slice_profile=told.slice_profile) if told.slice_profile else recipe
     recipe = replace(recipe, repetitions=told.repetitions) if told.repetitions else recipe
+    recipe = replace(recipe, refine=False) if told.no_refine else recipe
     given = Dictionary.load(told.dictionary) if told.dictionary else None
     scan = read_mrd(told.scan, frame_counter=told.frame_counter, trajectory_units=told.trajectory_units)
     sequence = _sequence(told, scan, given)
+    known = known_maps(told, scan.affine, scan_shape(scan))
+    recipe = recipe.with_axes_for(known, sequence) if given is None else recipe
     if given is not None:
         check_dictionary(given, sequence, str(told.dictionary))
         _refuse_other_physics(told, given)
@@ -87,8 +94,8 @@ def _reconstruct(told: argparse.Namespace) -> None:
         progress=not told.quiet,
     )
     with executor(told.scheduler) if told.scheduler else nullcontext() as workers:
-        maps = reconstruct_scan(scan, dictionary, recipe, executor=workers, progress=not told.quiet)
-    sources = [told.scan, *([told.dictionary] if told.dictionary else [])]
+        maps = reconstruct_scan(scan, dictionary, recipe, known=known, executor=workers, progress=not told.quiet)
+    sources = [told.scan, *(path for path in (told.dictionary, told.b1_map, told.field_map) if path)]
     origin = provenance(sources, recipe, scan.notes) | {"sequence": sequence.digest} | dict(maps.provenance)
     if given is not None:
         origin["recipe"] = {name: value for name, value in origin["recipe"].items() if name not in _OF_DICTIONARY}

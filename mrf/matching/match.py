@@ -83,7 +83,7 @@ def match(
     >>> d = mrf.build(mrf.multi_spin_echo(8, 0.01), mrf.Grid(t1=[1.0], t2=[0.03, 0.05, 0.1, 0.2, 0.3]), rank=4)
     >>> x = d.compress(mrf.simulate(d.sequence, t1=1.0, t2=0.07))
     >>> float(match(x, d, refine=False).t2), round(float(match(x, d).t2), 3)
-    (0.05, 0.07)
+    (0.1, 0.07)
     """
     images, where = _checked(coefficients, dictionary, mask)
     return _Work(dictionary, images, where, refine, known, noise_std, memory, low_score, threads).maps(progress)

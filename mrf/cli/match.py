@@ -1,0 +1,70 @@
+"""``mrf match``: an image series that was reconstructed elsewhere to maps."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .arguments import add_known_maps, known_maps
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser("match", help="image series reconstructed elsewhere to maps")
+    verb.add_argument("series", type=Path, metavar="SERIES", help="HDF5 with /series (frames, z, y, x), or 4-D NIfTI")
+    verb.add_argument("--dictionary", type=Path, required=True, metavar="D.h5")
+    verb.add_argument("--mask", type=Path, metavar="F.nii.gz", help="match where it is not 0")
+    verb.add_argument(
+        "--mask-threshold",
+        type=float,
+        default=0.05,
+        metavar="FRACTION",
+        help="without --mask: leave out voxels below this fraction of the 99th percentile (default 0.05, 0 = none)",
+    )
+    add_known_maps(verb)
+    verb.add_argument("--noise-std", type=float, metavar="SD", help="of each frame's real part (default: estimated)")
+    verb.add_argument("--no-refine", action="store_true", help="the best atom of the grid, not what lies between atoms")
+    verb.add_argument("--memory", help="budget, e.g. 2GB (default: half of what is free)")
+    verb.add_argument("--subject", default="01", help="BIDS label in the file names (default 01)")
+    verb.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder")
+    verb.set_defaults(run=run)
+
+
+def run(told: argparse.Namespace) -> None:
+    """Check everything that can be wrong first, then work, then write."""
+    from ..io.nifti import check_subject
+    from .output import results_folder
+
+    check_subject(told.subject)
+    with results_folder(told.output):
+        _match(told)
+
+
+def _match(told: argparse.Namespace) -> None:
+    from ..core.errors import InputError
+    from ..dictionaries.dictionary import Dictionary
+    from ..io.images import read_map, read_series
+    from ..matching.mask import signal_mask
+    from ..matching.match import match
+    from ..pipeline import provenance, refuse_magnitudes
+    from .output import write_outputs
+
+    dictionary, series = Dictionary.load(told.dictionary), read_series(told.series)
+    try:
+        refuse_magnitudes(series.data, dictionary)
+        coefficients = dictionary.compress(series.data)
+        shape = coefficients.shape[1:]
+        if told.mask:
+            mask = read_map(told.mask, series.affine, shape, nearest=True) != 0
+        else:
+            mask = signal_mask(coefficients, told.mask_threshold)
+        maps = match(
+            coefficients, dictionary, refine=not told.no_refine, known=known_maps(told, series.affine, shape),
+            noise_std=told.noise_std, mask=mask, memory=told.memory, progress=not told.quiet,
+        )  # fmt: skip
+    except InputError as error:
+        raise InputError(f"{told.series}: {error}") from error
+    sources = [told.series, told.dictionary, *(path for path in (told.mask, told.b1_map, told.field_map) if path)]
+    origin = provenance(sources) | dict(maps.provenance)
+    maps = replace(maps, affine=series.affine, provenance=origin)
+    write_outputs(maps, told.output, subject=told.subject, title=told.series.name)

@@ -1,0 +1,128 @@
+"""Images in: maps of other scans on any grid, and image series reconstructed elsewhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel
+import numpy as np
+import scipy.ndimage
+from nibabel.filebasedimages import ImageFileError
+
+from ..core.arrays import Array
+from ..core.errors import FileError
+from ..core.storage import UNREADABLE
+
+_HDF5 = frozenset({".h5", ".hdf5"})
+_AROUND = 0.5  # voxels beyond the centre of the outermost ones that still belong to them
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSeries:
+    """A series of images.
+
+    Attributes
+    ----------
+    data : (frames, z, y, x) array
+    affine : (4, 4) float64
+        RAS+ mm affine of the transposed images (x, y, z).
+    """
+
+    data: Array
+    affine: Array
+
+
+def read_series(path: str | Path) -> ImageSeries:
+    """An image series from HDF5 (``/series``, (frames, z, y, x), beside it perhaps ``/affine``) or 4-D NIfTI.
+
+    Raises
+    ------
+    FileError
+        Not there, not readable, or not a series of images.
+    """
+    path = Path(path)
+    data, affine = _read_hdf5(path) if path.suffix in _HDF5 else _read_nifti(path)
+    if data.ndim != 4 or data.size == 0 or data.dtype.kind not in "fciu":
+        wanted = "(frames, z, y, x)" if path.suffix in _HDF5 else "4 dimensions (x, y, z, frames)"
+        raise FileError(f"{path}: its series is {data.dtype} of shape {data.shape}, expected numbers, {wanted}")
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise FileError(f"{path}: its affine has shape {affine.shape}, expected (4, 4) finite numbers")
+    return ImageSeries(data if path.suffix in _HDF5 else np.ascontiguousarray(data.T), affine)
+
+
+def _read_hdf5(path: Path) -> tuple[Array, Array]:
+    if not path.is_file():
+        raise FileError(f"{path}: no such file; give an HDF5 file with a dataset /series or a 4-D NIfTI file")
+    try:
+        with h5py.File(path, "r") as file:
+            if "series" not in file:
+                held = ", ".join(file) or "nothing"
+                raise FileError(f"{path}: has no dataset /series (frames, z, y, x), only {held}")
+            affine = np.asarray(file["affine"], np.float64) if "affine" in file else np.eye(4)
+            return np.asarray(file["series"]), affine
+    except UNREADABLE as error:
+        raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
+
+
+def _read_nifti(path: Path) -> tuple[Array, Array]:
+    """Scaled values (x, y, z[, frames]) and affine."""
+    if not path.is_file():
+        raise FileError(f"{path}: no such file; give a NIfTI file")
+    try:
+        image: Any = nibabel.load(path)
+        return np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64)
+    except (ImageFileError, OSError, EOFError, ValueError, KeyError) as error:
+        raise FileError(f"{path}: not a readable NIfTI file ({error})") from error
+
+
+def read_map(path: str | Path, affine: Array, shape: tuple[int, ...], *, nearest: bool = False) -> Array:
+    """A map of another scan on the voxels of this one: linear between the map's voxel centres.
+
+    Parameters
+    ----------
+    path : path
+        3-D NIfTI file.
+    affine : (4, 4) float array
+        RAS+ mm affine of the transposed result (x, y, z).
+    shape : (y, x) or (z, y, x)
+        Of the result.
+    nearest : bool
+        Take the nearest voxel's value, as for labels and masks.
+
+    Returns
+    -------
+    array of `shape`
+        NaN (nearest: 0) outside the map's voxels.
+
+    Raises
+    ------
+    FileError
+        Not readable, not 3-D, or nowhere near the voxels asked for.
+    """
+    path = Path(path)
+    values, own = _read_nifti(path)
+    values = values[..., 0] if values.ndim == 4 and values.shape[3] == 1 else values
+    values = values[..., None] if values.ndim == 2 else values
+    if values.ndim != 3 or values.size == 0 or values.dtype.kind not in "fiu":
+        raise FileError(f"{path}: its image is {values.dtype} of shape {values.shape}, expected one 3-D map of numbers")
+    whole = (1,) * (3 - len(shape)) + shape
+    places = np.indices(whole[::-1]).reshape(3, -1)
+    try:
+        turn = np.linalg.inv(own) @ affine
+    except np.linalg.LinAlgError as error:
+        raise FileError(f"{path}: its affine is singular, so its voxels have no place") from error
+    at = turn[:3, :3] @ places + turn[:3, 3:]
+    last = np.array(values.shape)[:, None] - 1
+    inside = ((at >= -_AROUND) & (at <= last + _AROUND)).all(axis=0)
+    if not inside.any():
+        raise FileError(f"{path}: none of the scan's voxels lie within it; check that both are of the same session")
+    found = scipy.ndimage.map_coordinates(
+        values if nearest else values.astype(np.float64),
+        np.clip(at, 0, last),
+        order=0 if nearest else 1,
+        mode="nearest",
+    )
+    found = np.where(inside, found, 0 if nearest else np.nan)
+    made: Array = found.reshape(whole[::-1]).T.reshape(shape)
+    return made
