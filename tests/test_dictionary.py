@@ -179,7 +179,7 @@ def test_damaged_files_are_refused(small_dictionary: mrf.Dictionary, tmp_path: P
     with pytest.raises(mrf.FileError, match="schema 99 of a newer mrf, this one reads 3"):
         mrf.Dictionary.load(path)
     with h5py.File(path, "r+") as file:
-        file.attrs.update({"schema": 2, "complete": False})
+        file.attrs.update({"schema": 3, "complete": False})
     with pytest.raises(mrf.FileError, match="incomplete"):
         mrf.Dictionary.load(path)
 
