@@ -5,11 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import bench_core, bench_dictionaries, bench_simulation
+from benchmarks import bench_core, bench_dictionaries, bench_matching, bench_simulation
 from benchmarks.runner import Result, as_json, run
 
-CASES = bench_simulation.CASES | bench_dictionaries.CASES | bench_core.CASES
-PEERS = bench_simulation.PEERS
+CASES = bench_simulation.CASES | bench_dictionaries.CASES | bench_matching.CASES | bench_core.CASES
+PEERS = bench_simulation.PEERS | bench_matching.PEERS
 
 
 def main() -> int:
@@ -46,6 +46,7 @@ def _line(result: Result) -> str:
     return (
         f"{result.name:26s} {result.seconds:9.4f} s {rate} {result.ratio:7.2f} x {result.baseline:30s} "
         f"error {result.error:.1e} of {result.tolerance:.0e}: {'right' if result.right else 'WRONG'}"
+        + (f" ({result.detail})" if result.detail else "")
     )
 
 

@@ -1,4 +1,4 @@
-"""Matching, subspace operator and MRD reading, each against the plain way of doing it."""
+"""Subspace operator and MRD reading, each against the plain way of doing it."""
 
 import tempfile
 from pathlib import Path
@@ -9,33 +9,12 @@ import numpy as np
 import mrf
 from benchmarks.runner import Case
 from mrf.core.arrays import Array
-from mrf.matching.brute import best_atoms
 from mrf.phantom import spiral
 from mrf.recon.subspace import SubspaceModel
 
 
 def _relative(a: Array, b: Array) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
-
-
-def match(small: bool) -> Case:
-    """Tiles against blocks of 512 voxels of the plain complex64 product."""
-    atoms, voxels = (10_000, 2_000) if small else (100_000, 8_000)
-    rng = np.random.default_rng(0)
-    d = rng.standard_normal((atoms, 10)).astype(np.complex64)
-    d /= np.linalg.norm(d, axis=1, keepdims=True)
-    x = d[rng.integers(0, atoms, voxels)] + (0.05 * rng.standard_normal((voxels, 10))).astype(np.complex64)
-
-    def plain() -> Array:
-        blocks = [np.abs(x[i : i + 512] @ d.conj().T).argmax(axis=1) for i in range(0, voxels, 512)]
-        return np.concatenate(blocks)
-
-    def worse(fast: Array, slow: Array) -> float:
-        """How much lower the correlation is than the baseline's, at worst."""
-        score = [np.abs(np.sum(d[index].conj() * x, axis=1)) for index in (fast, slow)]
-        return float(np.max(1 - score[0] / score[1]))
-
-    return Case("match", "complex64 blocks of 512 voxels", lambda: best_atoms(x, d)[0], plain, worse, 1e-6)
 
 
 def subspace(small: bool) -> Case:
@@ -75,4 +54,4 @@ def read(small: bool) -> Case:
     return Case("read_mrd", "read_acquisition", lambda: mrf.read_mrd(path).kspace, one_by_one, _relative, 0.0)
 
 
-CASES = {"match": match, "subspace": subspace, "read": read}
+CASES = {"subspace": subspace, "read": read}

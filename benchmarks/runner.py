@@ -29,6 +29,10 @@ class Case:
         Of both results: a number that must not exceed `tolerance`.
     work : int
         Operations of one run, for a rate; 0 = none is given.
+    share : float
+        Part of the work that the baseline does; its time is divided by it.
+    detail : str
+        What else is known.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Case:
     error: Callable[[Any, Any], float]
     tolerance: float
     work: int = 0
+    share: float = 1.0
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Result:
     tolerance: float
     right: bool
     rate: float
+    detail: str
 
 
 def run(case: Case) -> Result:
@@ -62,7 +69,7 @@ def run(case: Case) -> Result:
     fast, slow = [], []
     for _ in range(REPEATS):
         fast.append(_seconds(case.fast))
-        slow.append(_seconds(case.slow))
+        slow.append(_seconds(case.slow) / case.share)
     median = statistics.median(fast)
     return Result(
         name=case.name,
@@ -75,6 +82,7 @@ def run(case: Case) -> Result:
         tolerance=case.tolerance,
         right=bool(error <= case.tolerance),
         rate=case.work / median,
+        detail=case.detail,
     )
 
 

@@ -238,15 +238,32 @@ def _search_one(
 
 
 @numba.njit(**COMPILE)
+def likeness(signals: Array, keys: Array) -> None:
+    """Write uint16 numbers that are close for signals whose second and third coefficients are, next to the first."""
+    voxels, rank = signals.shape
+    for v in range(voxels):
+        total, first = 0.0, signals[v, 0]
+        for r in range(rank):
+            total += signals[v, r].real ** 2 + signals[v, r].imag ** 2
+        size = math.sqrt(total) * abs(first)
+        strip, along = 64, 256
+        if size > 0 and rank > 1:
+            strip = int((1 + (np.conj(first) * signals[v, 1]).real / size) * 63.99)
+        if size > 0 and rank > 2:
+            along = int((1 + (np.conj(first) * signals[v, 2]).real / size) * 255.99)
+        keys[v] = 512 * strip + along
+
+
+@numba.njit(**COMPILE)
 def search(
-    signals: Array, leaves: Array, nodes: Array, order: Array, atoms: Array, starts: Array, directions: int,
+    signals: Array, turn: Array, leaves: Array, nodes: Array, order: Array, atoms: Array, starts: Array, directions: int,
     error: float, margin: float, lowest: int, phase: Any, index: Array, looked: Array,
 ) -> None:  # fmt: skip
-    """Best atom of each of the (voxels, rank) complex128 signals, by a tree; `looked`: nodes and leaves opened."""
+    """Best atoms of the (voxels, rank) complex128 signals whose turn it is; `looked`: nodes and leaves opened."""
     single, bounds = empty(2 * signals.shape[1], leaves), empty(DEEPEST * LANES, leaves)
     path = np.zeros(DEEPEST, np.int64)
     flat, rows = nodes.reshape(-1), nodes.shape[1]
-    for v in range(len(signals)):
+    for v in turn:
         index[v], opened, scored = _search_one(
             leaves.reshape(-1), flat, single, bounds, path, order, atoms, starts, rows, directions, signals[v], error,
             margin, lowest, phase,

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.arrays import Array, aligned_empty, usable_cores
 from ..core.vectors import COMPILE, LANES
 from .packed import UNIT, common_phase, filled, flat_atoms, in_groups, rounding
-from .search import search
+from .search import likeness, search
 
 _SAMPLE = 1024  # atoms that tell in which direction a group is widest
 _VOXELS = 1024  # of a task
@@ -76,13 +76,15 @@ class Tree:
     def best_atoms(self, signals: Array, atoms: Array, threads: int | None = None) -> tuple[Array, Array]:
         """(voxels,) best atom of each of the (voxels, rank) complex128 signals; and nodes and leaves opened, in all."""
         index, looked = np.empty(len(signals), np.int64), []
-        lowest = int(self.order.min())
+        keys, lowest = np.empty(len(signals), np.uint16), int(self.order.min())
+        likeness(signals, keys)
+        turns = np.argsort(keys, kind="stable")  # voxels that open the same nodes follow each other
 
         def some(start: int) -> None:
-            part, seen = slice(start, start + _VOXELS), np.zeros(2, np.int64)
+            seen = np.zeros(2, np.int64)
             search(
-                signals[part], self.leaves, self.nodes, self.order, atoms, self.starts, self.directions, self.error,
-                self.margin, lowest, self.phase, index[part], seen,
+                signals, turns[start : start + _VOXELS], self.leaves, self.nodes, self.order, atoms, self.starts,
+                self.directions, self.error, self.margin, lowest, self.phase, index, seen,
             )  # fmt: skip
             looked.append(seen)
 
