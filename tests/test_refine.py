@@ -294,3 +294,14 @@ def test_limits_of_t2_over_t1(short_fisp: mrf.Sequence) -> None:
     assert np.allclose(maps.t1[:2], truth["t1"][:2], rtol=1e-3)
     assert maps.t2[2] / maps.t1[2] <= 0.5 * (1 + 1e-9)
     assert (maps.flags & 2).tolist() == [0, 0, 2]
+
+
+def test_one_parameter(short_fisp: mrf.Sequence) -> None:
+    """A dictionary of one axis only, of somebody's own making."""
+    t2 = mrf.log_axis(0.02, 0.4, 40)
+    whole = mrf.build(short_fisp, mrf.Grid(t1=[1.0], t2=t2), rank=3)
+    d = replace(whole, parameters={"t2": t2}, provenance={})
+    x = compressed(d, {"t1": np.ones(5), "t2": np.linspace(0.05, 0.3, 5)}).T
+    maps = mrf.match(x, d, noise_std=1e-3)
+    assert np.allclose(maps.t2, np.linspace(0.05, 0.3, 5), rtol=1e-4)
+    assert set(maps.std) == {"t2", "pd"}

@@ -89,8 +89,9 @@ class Interpolant:
         """The error at random places between nodes."""
         rng = np.random.default_rng(0)
         tissue = {}
-        for name, axis in self.positions.items():
-            tissue[name] = as_value(name, rng.uniform(float(axis[0]), float(axis[-1]), _JUDGED))
+        for name, axis in self.axes.items():
+            low, high = as_position(name, axis[[0, -1]])
+            tissue[name] = as_value(name, rng.uniform(float(low), float(high), _JUDGED))
         if {"t1", "t2"} <= set(tissue):
             quotient = tissue["t2"] / tissue["t1"]
             within = (quotient >= self.ratios[0]) & (quotient <= self.ratios[1])
@@ -113,7 +114,7 @@ class Interpolant:
 
     def signals(self, values: Mapping[str, Array]) -> Array:
         """(voxels, rank) complex128 signals of tissues within the axes."""
-        positions = np.stack([as_position(name, values[name]) for name in self.axes], axis=1)
+        positions = self.placed(values)
         rows = np.empty((len(positions), self.table.shape[1]), np.float32)
         signals_at(positions.reshape(-1), *self.arrays, rows.reshape(-1))
         if self.phase is not None:
@@ -122,8 +123,15 @@ class Interpolant:
 
     @property
     def positions(self) -> dict[str, Array]:
-        """Nodes as the kernels have them: logarithms of T1 and T2."""
-        return {name: as_position(name, axis) for name, axis in self.axes.items()}
+        """Nodes as the kernels have them: logarithms of T1 and T2; a single axis gets company, they need two."""
+        alone = {"": np.zeros(1)} if len(self.axes) == 1 else {}
+        return alone | {name: as_position(name, axis) for name, axis in self.axes.items()}
+
+    def placed(self, values: Mapping[str, Array]) -> Array:
+        """(voxels, axes) positions of parameter values."""
+        voxels = len(next(iter(values.values())))
+        given = [as_position(name, values[name]) if name else np.zeros(voxels) for name in self.positions]
+        return np.stack(given, axis=1)
 
     def whitened(self, factor: Array) -> "Interpolant":
         """For signals multiplied with the inverse of this (rank, rank) Cholesky factor of a noise covariance."""

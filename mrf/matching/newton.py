@@ -287,10 +287,10 @@ def _refine_each(
     voxels, rank = signals.shape
     unknowns, axes = len(free), len(counts)
     space = space_of(nodes, denominators, counts, strides, table, width)
-    each, own = (unknowns + 1) * width, 2 * NODES + _SQUARE
+    each, own = (unknowns + 1) * width, 4 * NODES + _SQUARE
     work = _Work(
         memory(rows, 0), memory(rows, each), memory(rows, 2 * each), memory(rows, 2 * each + width), memory(room, 0),
-        memory(rows, 2 * each + 2 * width), memory(room, 2 * NODES), memory(room, own), memory(room, own + MOST),
+        memory(rows, 2 * each + 2 * width), memory(room, 4 * NODES), memory(room, own), memory(room, own + MOST),
         memory(room, own + 3 * MOST), memory(room, own + 3 * MOST + _SQUARE), memory(room, own + 4 * MOST + _SQUARE),
         memory(room, own + 5 * MOST + _SQUARE), memory(numbers, MOST), memory(numbers, 0),
     )  # fmt: skip
@@ -328,7 +328,7 @@ def refine_all(
     each = (len(free) + 1) * width
     single, rows = empty(2 * width, table), empty(2 * each + 2 * width + POINTS * (len(free) + 1), table)
     single[:], rows[:] = 0, 0
-    room = np.zeros(2 * NODES + 2 * _SQUARE + 6 * MOST)
+    room = np.zeros(4 * NODES + 2 * _SQUARE + 6 * MOST)
     numbers = np.zeros(MOST + POINTS, np.int64)
     _refine_each(
         signals, turn, single, rows, room, numbers, nodes, denominators, counts, strides, table, width, paired,

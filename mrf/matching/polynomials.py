@@ -28,7 +28,7 @@ class Space(NamedTuple):
 
 
 @numba.njit(**INLINE)
-def _weigh(space: Any, a: int, position: float, weights: Memory) -> Any:
+def _weigh(space: Any, a: int, position: float, weights: Memory, at: int) -> Any:
     """Weights of the nearest nodes of an axis, then those of the derivative; returns the first node."""
     count, base = space.counts[a], a * space.longest
     few = min(NODES, count)
@@ -47,22 +47,21 @@ def _weigh(space: Any, a: int, position: float, weights: Memory) -> Any:
                 away = position - space.nodes[base + first + j]
                 slope = slope * away + weight
                 weight *= away
-        weights[i], weights[NODES + i] = weight, slope
+        weights[at + i], weights[at + NODES + i] = weight, slope
     return first
 
 
 @numba.njit(**COMPILE)
-def signal_at(
-    space: Any, position: Memory, unknowns: int, free: Memory, weights: Memory, products: Memory, cells: Memory,
-    out: Memory,
-) -> None:  # fmt: skip
-    """Write the signal at a position, and its derivatives along the free axes behind it."""
+def _outer(
+    space: Any, position: Memory, unknowns: int, free: Memory, weights: Memory, products: Memory, cells: Memory
+) -> int:
+    """Weights and cells of the points of all axes but the last two: of the signal, then of each derivative."""
     points = 1
     cells[0] = 0
     for k in range(unknowns + 1):
         products[k * POINTS] = np.float32(1.0)
-    for a in range(space.axes):
-        first, few, stride = _weigh(space, a, position[a], weights), min(NODES, space.counts[a]), space.strides[a]
+    for a in range(space.axes - 2):
+        first, few, stride = _weigh(space, a, position[a], weights, 0), min(NODES, space.counts[a]), space.strides[a]
         for k in range(unknowns + 1):
             own = k * POINTS
             which = NODES if k > 0 and free[k - 1] == a else 0
@@ -75,13 +74,54 @@ def signal_at(
             for i in range(few):
                 cells[q * few + i] = before + i * stride
         points *= few
-    for k in range(unknowns + 1):
-        for c in range(0, space.width, LANES):
-            sum_ = spread(0.0, space.table)
-            for q in range(points):
-                row = load(space.table, cells[q] * space.width + c)
-                sum_ = fma(row, spread(products[k * POINTS + q], space.table), sum_)
-            store(out, k * space.width + c, sum_)
+    return points
+
+
+@numba.njit(**INLINE)
+def _inner(space: Any, start: int, weights: Memory, rows: int, columns: int, like: Any) -> Any:
+    """The signal and its derivatives along the last two axes at one point of the others."""
+    stride, step = space.strides[space.axes - 2], space.strides[space.axes - 1]
+    signal, down, across = like, like, like
+    for i in range(rows):
+        own, slope = like, like
+        for j in range(columns):
+            row = load(space.table, start + (i * stride + j * step) * space.width)
+            own = fma(row, spread(weights[2 * NODES + j], row), own)
+            slope = fma(row, spread(weights[3 * NODES + j], row), slope)
+        signal = fma(own, spread(weights[i], own), signal)
+        down = fma(own, spread(weights[NODES + i], own), down)
+        across = fma(slope, spread(weights[i], own), across)
+    return signal, down, across
+
+
+@numba.njit(**COMPILE)
+def signal_at(
+    space: Any, position: Memory, unknowns: int, free: Memory, weights: Memory, products: Memory, cells: Memory,
+    out: Memory,
+) -> None:  # fmt: skip
+    """Write the signal at a position, and its derivatives along the free axes behind it; axis after axis."""
+    last, width = space.axes - 1, space.width
+    points = _outer(space, position, unknowns, free, weights, products, cells)
+    rows, columns = min(NODES, space.counts[last - 1]), min(NODES, space.counts[last])
+    first = _weigh(space, last - 1, position[last - 1], weights, 0) * space.strides[last - 1]
+    first += _weigh(space, last, position[last], weights, 2 * NODES) * space.strides[last]
+    zero = spread(0.0, space.table)
+    for c in range(0, width, LANES):
+        for k in range(unknowns + 1):
+            store(out, k * width + c, zero)
+        for q in range(points):
+            signal, down, across = _inner(space, (cells[q] + first) * width + c, weights, rows, columns, zero)
+            weight = spread(products[q], zero)
+            store(out, c, fma(signal, weight, load(out, c)))
+            for k in range(unknowns):
+                own = (k + 1) * width + c
+                if free[k] == last:
+                    store(out, own, fma(across, weight, load(out, own)))
+                elif free[k] == last - 1:
+                    store(out, own, fma(down, weight, load(out, own)))
+                else:
+                    steep = spread(products[(k + 1) * POINTS + q], zero)
+                    store(out, own, fma(signal, steep, load(out, own)))
 
 
 @numba.njit(**INLINE)
@@ -113,7 +153,7 @@ def signals_at(
     out: Array,
 ) -> None:  # fmt: skip
     """Write the signals at (positions * axes,) positions to (positions * width,) rows."""
-    room, products, numbers = np.zeros(2 * NODES), empty(POINTS, table), np.zeros(POINTS + 1, np.int64)
+    room, products, numbers = np.zeros(4 * NODES), empty(POINTS, table), np.zeros(POINTS + 1, np.int64)
     _signals_each(positions, nodes, denominators, counts, strides, table, width, room, products, numbers, out)
 
 

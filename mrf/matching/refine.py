@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.arrays import Array, usable_cores
-from .interpolant import LOGARITHMIC, Interpolant, as_position, as_value
+from .interpolant import LOGARITHMIC, Interpolant, as_value
 from .newton import refine_all
 from .polynomials import MOST
 
@@ -60,7 +60,7 @@ def refine(
     limits = np.zeros((4, MOST))
     limits[:3, : len(names)] = low, high, _TRUST * (high - low) / np.maximum(counts - 1, 1)
     limits[3, :2] = ratios
-    positions = np.stack([as_position(name, start[name]) for name in names], axis=1)
+    positions = interpolant.placed(start)
     voxels, unknowns, paired = len(signals), len(free), interpolant.phase is None
     turn = complex(1.0 if interpolant.phase is None else np.conj(interpolant.phase))
     scale, residual, settled = np.empty(voxels, np.complex128), np.empty(voxels), np.empty(voxels, np.bool_)
@@ -75,7 +75,7 @@ def refine(
 
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
         list(pool.map(some, range(0, voxels, _VOXELS)))
-    values = {name: as_value(name, positions[:, a]) for a, name in enumerate(names)}
+    values = {name: as_value(name, positions[:, a]) for a, name in enumerate(names) if name}
     ends = np.minimum(positions - low, high - positions)[:, free] <= _AT_END * (high - low)[free]
     at_end = ends.any(axis=1)
     if np.isfinite(ratios).any():

@@ -256,8 +256,8 @@ def likeness(signals: Array, keys: Array) -> None:
 
 @numba.njit(**COMPILE)
 def search(
-    signals: Array, turn: Array, leaves: Array, nodes: Array, order: Array, atoms: Array, starts: Array, directions: int,
-    error: float, margin: float, lowest: int, phase: Any, index: Array, looked: Array,
+    signals: Array, turn: Array, leaves: Array, nodes: Array, order: Array, atoms: Array, starts: Array,
+    directions: int, error: float, margin: float, lowest: int, phase: Any, index: Array, looked: Array,
 ) -> None:  # fmt: skip
     """Best atoms of the (voxels, rank) complex128 signals whose turn it is; `looked`: nodes and leaves opened."""
     single, bounds = empty(2 * signals.shape[1], leaves), empty(DEEPEST * LANES, leaves)
