@@ -14,6 +14,7 @@
 #include <cstring>
 #include <functional>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,7 +25,7 @@
 #define __launch_bounds__(...)
 
 struct Index {
-    unsigned x = 0;
+    unsigned x = 0, y = 0;
 };
 inline Index threadIdx, blockIdx, blockDim, gridDim;
 
@@ -55,6 +56,7 @@ inline std::vector<Post> posts[2];
 inline ucontext_t scheduler;
 inline std::function<void()> body;
 inline bool failed;
+inline unsigned waiting, barriers;  // threads at the block's barrier; barriers passed
 
 inline void enter() {
     Fiber& own = fibers[threadIdx.x];
@@ -97,13 +99,17 @@ inline int lane() { return int(threadIdx.x) % WARP; }
 
 // Play a kernel; `arguments` are pointers to its arguments, as for cudaLaunchKernel. Returns 0, or 1 after an error.
 template <typename... Arguments, std::size_t... I>
-int launch(void (*kernel)(Arguments...), unsigned blocks, unsigned threads, std::size_t shared, bool reversed,
-           void** arguments, std::index_sequence<I...>) {
+int launch(void (*kernel)(Arguments...), unsigned columns, unsigned rows, unsigned threads, std::size_t shared,
+           bool reversed, void** arguments, std::index_sequence<I...>) {
     failed = shared > sizeof(epg::memory) / 2 || threads % WARP != 0;
     blockDim.x = threads;
-    gridDim.x = blocks;
+    gridDim.x = columns;
+    gridDim.y = rows;
     body = [&] { kernel(*static_cast<std::remove_const_t<Arguments>*>(arguments[I])...); };
-    for (blockIdx.x = 0; blockIdx.x < blocks && !failed; ++blockIdx.x) {
+    for (unsigned block = 0; block < columns * rows && !failed; ++block) {
+        blockIdx.x = block % columns;
+        blockIdx.y = block / columns;
+        waiting = 0;
         std::memset(static_cast<void*>(epg::memory), 0xff, sizeof(epg::memory));
         fibers.resize(threads);
         for (auto& some : posts) some.assign(threads, Post{});
@@ -132,9 +138,9 @@ int launch(void (*kernel)(Arguments...), unsigned blocks, unsigned threads, std:
 }
 
 template <typename... Arguments>
-int launch(void (*kernel)(Arguments...), unsigned blocks, unsigned threads, std::size_t shared, bool reversed,
-           void** arguments) {
-    return launch(kernel, blocks, threads, shared, reversed, arguments, std::index_sequence_for<Arguments...>{});
+int launch(void (*kernel)(Arguments...), unsigned columns, unsigned rows, unsigned threads, std::size_t shared,
+           bool reversed, void** arguments) {
+    return launch(kernel, columns, rows, threads, shared, reversed, arguments, std::index_sequence_for<Arguments...>{});
 }
 
 }  // namespace host
@@ -166,6 +172,34 @@ inline int __all_sync(unsigned mask, int predicate) {
 }
 
 inline void __syncwarp() { host::meet(5, 0xffffffffu, 0); }
+
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int source, int) {
+    return host::shuffled(6, mask, value, source);
+}
+
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+    const host::Post* const all = host::meet(7, mask, predicate != 0);
+    unsigned bits = 0;
+    for (int lane = 0; lane < host::WARP; ++lane) bits |= unsigned(all[lane].value) << lane;
+    return bits;
+}
+
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+
+// All threads of a block must come here.
+inline void __syncthreads() {
+    const unsigned mine = host::barriers;
+    if (++host::waiting == blockDim.x) {
+        host::waiting = 0;
+        ++host::barriers;
+        return;
+    }
+    for (int rounds = 0; host::barriers == mine; ++rounds) {
+        if (rounds > 1 << 20) throw std::runtime_error("a barrier that not all threads come to");
+        swapcontext(&host::fibers[threadIdx.x].context, &host::scheduler);
+    }
+}
 
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline double __dmul_rn(double a, double b) { return a * b; }

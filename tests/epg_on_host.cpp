@@ -3,6 +3,7 @@
 
 #include "../simulation/epg.cu"
 
-extern "C" int launch(unsigned blocks, unsigned threads, unsigned long shared, int reversed, void** arguments) {
-    return host::launch(EPG_NAME(REAL, CHANNELS, GROUP, HELD), blocks, threads, shared, reversed, arguments);
+extern "C" int launch(const char*, unsigned columns, unsigned rows, unsigned threads, unsigned long shared,
+                      int reversed, void** arguments) {
+    return host::launch(EPG_NAME(REAL, CHANNELS, GROUP, HELD), columns, rows, threads, shared, reversed, arguments);
 }

@@ -13,6 +13,7 @@ from ..core.arrays import Array, as_host, memory_budget
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
+from ..simulation.device import device_of, on_host
 from .interpolant import Interpolant
 from .known import known_values
 from .nearest import best_atoms, foretell
@@ -46,7 +47,7 @@ def match(
     Parameters
     ----------
     coefficients : (rank, *matrix) complex array
-        From :func:`mrf.reconstruct` or ``dictionary.compress(series)``.
+        From :func:`mrf.reconstruct` or ``dictionary.compress(series)``. Cupy arrays are searched on their GPU.
     refine : bool
         True: least squares from the best atom on, with interpolated or, where that is too far off, simulated signals.
         False: the best atom, exactly that of double precision; of scores within 1e-14 the lowest index wins.
@@ -85,8 +86,10 @@ def match(
     >>> float(match(x, d, refine=False).t2), round(float(match(x, d).t2), 3)
     (0.1, 0.07)
     """
-    images, where = _checked(coefficients, dictionary, mask)
-    return _Work(dictionary, images, where, refine, known, noise_std, memory, low_score, threads).maps(progress)
+    images, where = _checked(on_host(coefficients), dictionary, mask)
+    work = _Work(dictionary, images, where, refine, known, noise_std, memory, low_score, threads)
+    work.gpu = device_of(coefficients)
+    return work.maps(progress)
 
 
 class _Work:
@@ -99,7 +102,7 @@ class _Work:
         if not 0 <= low_score <= 1:
             raise InputError(f"low_score: got {low_score}, expected a correlation in [0, 1]")
         self.dictionary, self.where, self.refine, self.low_score = dictionary, where, refine_, low_score
-        self.threads = threads
+        self.threads, self.gpu = threads, None
         self.noise = Noise.of(noise_std, dictionary.rank, where)
         self.known, outside = known_values(known, dictionary, where)
         self.voxels = images.reshape(len(images), -1)
@@ -162,7 +165,7 @@ class _Work:
         peak = np.ldexp(1.0, np.frexp(np.abs(signals).max(axis=1))[1])  # a power of two: dividing by it rounds nothing
         signals /= peak[:, None]  # so that no scale overflows or underflows
         known = {name: values[used] for name, values in self.known.items()}
-        index = best_atoms(signals, self.dictionary, known, self.room, self.threads)
+        index = best_atoms(signals, self.dictionary, known, self.room, self.threads, self.gpu)
         atoms = {name: values[index] for name, values in self.dictionary.parameters.items()}
         flags = np.zeros(len(used), np.uint8)
         made: dict[str, Array] = {"index": index, "flags": flags}

@@ -4,13 +4,14 @@ import logging
 import threading
 import weakref
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import InputError
 from ..dictionaries.dictionary import Dictionary
-from . import brute
+from . import brute, device
 from .tree import Tree
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,12 @@ def tree_size(atoms: int, rank: int) -> int:
 
 
 def best_atoms(
-    signals: Array, dictionary: Dictionary, known: Mapping[str, Array], room: int, threads: int | None = None
+    signals: Array,
+    dictionary: Dictionary,
+    known: Mapping[str, Array],
+    room: int,
+    threads: int | None = None,
+    gpu: Any = None,
 ) -> Array:
     """(voxels,) best atom of each of the (voxels, rank) complex128 signals.
 
@@ -81,6 +87,8 @@ def best_atoms(
         Parameters whose values are known: only atoms with the nearest value of the dictionary are looked at.
     room : int
         Bytes that a tree may take while it is built; where it is too little every atom is scored.
+    gpu : cupy device, optional
+        That searches.
     """
     names = tuple(sorted(known))
     with _lock:
@@ -89,21 +97,25 @@ def best_atoms(
             parts[names] = _Parts(dictionary, names)
     part = parts[names]
     if not names:
-        return _of_part(signals, dictionary, part, 0, room, threads)
+        return _of_part(signals, dictionary, part, 0, room, threads, gpu)
     index = np.empty(len(signals), np.int64)
     keys = part.keys(known)
     order = np.argsort(keys, kind="stable")
     different, starts = np.unique(keys[order], return_index=True)
     for key, some in zip(different, np.split(order, starts[1:]), strict=True):
-        index[some] = _of_part(signals[some], dictionary, part, int(key), room, threads)
+        index[some] = _of_part(signals[some], dictionary, part, int(key), room, threads, gpu)
     return index
 
 
-def _of_part(signals: Array, dictionary: Dictionary, part: _Parts, key: int, room: int, threads: int | None) -> Array:
+def _of_part(
+    signals: Array, dictionary: Dictionary, part: _Parts, key: int, room: int, threads: int | None, gpu: Any
+) -> Array:
     atoms = dictionary.coefficients
-    tree = part.tree(key, atoms, len(signals), room)
+    tree = part.tree(key, atoms, len(signals) if gpu is None else _FEW, room)
     if tree is None:
         return brute.best_atoms(signals, atoms, part.numbers(key), threads)
+    if gpu is not None:
+        return device.best_atoms(signals, tree, atoms, gpu)
     return tree.best_atoms(signals, atoms, threads)[0]
 
 

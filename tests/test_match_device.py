@@ -1,0 +1,131 @@
+"""The GPU kernels of matching: the unchanged file compiled for the CPU, and, where there is one, on a GPU."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mrf
+from mrf.core.arrays import Array
+from mrf.matching import device
+from mrf.matching.brute import best_atoms_reference
+from mrf.matching.tree import Tree
+
+from .conftest import noisy
+from .test_device import gpu
+from .twin import Device, Twin
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Twin:
+    if shutil.which("g++") is None or sys.platform != "linux":
+        pytest.skip("the kernels' twin on the CPU needs Linux and g++")
+    return Twin(tmp_path_factory.mktemp("twin"))
+
+
+@pytest.fixture
+def twin(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> Twin:
+    monkeypatch.setitem(sys.modules, "cupy", compiled)
+    device._kernels.cache_clear()
+    device._kept.clear()
+    return compiled
+
+
+def dictionary(kind: str) -> mrf.Dictionary:
+    flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(80) / 12)))
+    if kind == "real":
+        grid = mrf.Grid(t1=mrf.log_axis(0.2, 3, 60), t2=mrf.log_axis(0.02, 0.4, 50))
+        return mrf.build(mrf.fisp(flip, 0.012, 0.002, inversion_time=0.02), grid, rank=6)
+    axes = {"t1": mrf.log_axis(0.2, 3, 12), "t2": mrf.log_axis(0.02, 0.3, 12)}
+    grid = mrf.Grid(**axes, off_resonance=np.linspace(-40, 40, 17))
+    return mrf.build(mrf.bssfp(flip, 0.01, inversion_time=0.02), grid, rank=7)
+
+
+@pytest.mark.parametrize("by_tree", [True, False])
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_the_kernels_find_what_the_cpu_finds(kind: str, by_tree: bool, twin: Twin) -> None:
+    d = dictionary(kind)
+    tree = Tree.of(d.coefficients, unknowns=2 if kind == "real" else 3)
+    assert (tree.phase is None) == (kind == "complex")
+    for snr in (3, 30, 1e9):
+        signals, _ = noisy(d, 150, snr)
+        found = device.best_atoms(signals, tree, d.coefficients, Device(), by_tree=by_tree)
+        assert np.array_equal(found, best_atoms_reference(signals, d.coefficients)[0])
+    assert {"prepare", "descend" if by_tree else "settle"} <= set(twin.launches)
+
+
+def test_ties_and_few_atoms(twin: Twin) -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 40, 1100):
+        atoms = rng.standard_normal((n, 5)) + 1j * rng.standard_normal((n, 5))
+        atoms = (atoms / np.linalg.norm(atoms, axis=1, keepdims=True)).astype(np.complex64)
+        atoms[n // 2] = atoms[-1]
+        signals = np.concatenate([atoms[-1:] * 1e3, rng.standard_normal((9, 5)) + 0j]).astype(np.complex128)
+        expected = best_atoms_reference(signals, atoms)[0]
+        assert expected[0] == n // 2
+        for by_tree in (True, False):
+            assert np.array_equal(
+                device.best_atoms(signals, Tree.of(atoms), atoms, Device(), by_tree=by_tree), expected
+            )
+
+
+def test_some_voxels_at_a_time(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    d = dictionary("real")
+    signals, _ = noisy(d, 600, 20)
+    monkeypatch.setattr(device, "_MAXIMA", 1)
+    twin.launches.clear()
+    found = device.best_atoms(signals, Tree.of(d.coefficients), d.coefficients, Device(), by_tree=False)
+    assert twin.launches.count("settle") == 3
+    assert np.array_equal(found, best_atoms_reference(signals, d.coefficients)[0])
+
+
+def test_match_takes_device_arrays(twin: Twin) -> None:
+    d = dictionary("real")
+    signals, _ = noisy(d, 60, 30)
+    images = signals.T.reshape(6, 6, 10)
+    there, here = mrf.match(twin.asarray(images), d), mrf.match(images, d)
+    assert "descend" in twin.launches
+    assert isinstance(there.t1, np.ndarray)
+    for name in ("index", "t1", "t2", "pd"):
+        assert np.array_equal(getattr(there, name), getattr(here, name))
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("planes", [1, 2])
+def test_the_kernels_compile_without_spills(architecture: str, planes: int, tmp_path: Path) -> None:
+    if shutil.which("nvcc") is None:
+        pytest.skip("nvcc is not here")
+    command = ["nvcc", "-std=c++17", "-cubin", f"-arch={architecture}", "-Xptxas", "-v", "-Werror", "all-warnings"]
+    command += ["-DRANK=10", f"-DPLANES={planes}", str(device.SOURCE), "-o", str(tmp_path / "x.cubin")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    spilled = [int(line.split(" bytes spill stores")[0].split()[-1]) for line in said.splitlines() if "spill" in line]
+    assert len(spilled) == 4
+    assert max(spilled) <= 16
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("by_tree", [True, False])
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_a_gpu_finds_what_the_cpu_finds(kind: str, by_tree: bool) -> None:
+    cupy = gpu()
+    d = dictionary(kind)
+    tree = Tree.of(d.coefficients)
+    for snr in (3, 30, 1e9):
+        signals, _ = noisy(d, 5000, snr)
+        found = device.best_atoms(signals, tree, d.coefficients, cupy.cuda.Device(), by_tree=by_tree)
+        expected: Array = tree.best_atoms(signals, d.coefficients)[0]
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.gpu
+def test_match_on_a_gpu() -> None:
+    cupy = gpu()
+    d: Any = dictionary("real")
+    signals, _ = noisy(d, 5000, 30)
+    there, here = mrf.match(cupy.asarray(signals.T), d), mrf.match(signals.T, d)
+    assert np.array_equal(there.index, here.index)
+    assert np.array_equal(there.t1, here.t1)
