@@ -222,10 +222,21 @@ def _mrpro(v: Voxels) -> Callable[[], Array]:
     return lambda: torch.cat([operator(part)[0] for part in x.split(64, dim=1)]).numpy().astype(np.int64)
 
 
+def _torchsim(v: Voxels) -> Callable[[], Array]:
+    import torch
+    from torchsim.estimators import DictionaryMatcher
+
+    torch.set_num_threads(usable_cores())
+    matcher = DictionaryMatcher(dictionary=torch.from_numpy(np.array(v.atoms)))
+    x = torch.from_numpy(v.few[:1024])
+    return lambda: np.asarray(matcher.match(x).indices).reshape(-1)
+
+
 CASES = {"match": match, "million": million, "brute": brute, "growth": growth, "refinement": refinement}
 PEERS = {
     "faiss": _peer("faiss, exact", _faiss),
     "ball_tree": _peer("scikit-learn ball tree", _ball_tree),
     "torch": _peer("torch, complex64", _torch),
     "mrpro_match": _peer("MRpro", _mrpro),
+    "torchsim_match": _peer("torchsim", _torchsim),
 }
