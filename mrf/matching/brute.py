@@ -2,14 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
+from typing import Any
 
 import numba
 import numpy as np
 
 from ..core.arrays import Array, usable_cores
 from ..core.vectors import COMPILE, INLINE, LANES, Memory, fma, lanes_reaching, load, memory, spread
-from .packed import common_phase, filled, flat_atoms, in_groups, rounding
-from .search import TIE, at, prepare, rank_exactly, with_product, worth
+from .packed import common_phase, filled, flat_atoms, in_groups, read_only, rounding
+from .search import TIE, at, powers_of, prepare, rank_exactly, with_product, worth
 
 VOXELS = 256  # of a task
 STRETCH = 1 << 16  # atoms that are packed together
@@ -45,7 +46,7 @@ def best_atoms(signals: Array, atoms: Array, numbers: Array | None = None, threa
     Single-precision scores of 4 voxels and 32 atoms stay in registers; an atom within their rounding error of the
     best is scored again in double precision. A stretch of the atoms is packed at a time.
     """
-    numbers = np.arange(len(atoms)) if numbers is None else numbers
+    atoms, numbers = read_only(atoms), np.arange(len(atoms)) if numbers is None else numbers
     phase, off = common_phase(atoms)
     index, best = np.full(len(signals), numbers.min()), np.zeros(len(signals))
     rank = atoms.shape[1]
@@ -117,21 +118,34 @@ def _meet(
             re1, im1 = with_product(d, single[b + rank], -single[b], re1, im1)
             re2, im2 = with_product(d, single[c + rank], -single[c], re2, im2)
             re3, im3 = with_product(d, single[e + rank], -single[e], re3, im3)
-    _settle(group, v, fma(re0, re0, im0 * im0), groups, signals, norms, order, atoms, error, best, index)
-    _settle(group, v + 1, fma(re1, re1, im1 * im1), groups, signals, norms, order, atoms, error, best, index)
-    _settle(group, v + 2, fma(re2, re2, im2 * im2), groups, signals, norms, order, atoms, error, best, index)
-    _settle(group, v + 3, fma(re3, re3, im3 * im3), groups, signals, norms, order, atoms, error, best, index)
+    promising = _reaching(fma(re0, re0, im0 * im0), best[v], error) | _reaching(
+        fma(re1, re1, im1 * im1), best[v + 1], error
+    )
+    promising |= _reaching(fma(re2, re2, im2 * im2), best[v + 2], error)
+    promising |= _reaching(fma(re3, re3, im3 * im3), best[v + 3], error)
+    if promising:
+        _look_again(group, v, groups, single, signals, norms, order, atoms, error, phase, best, index)
 
 
 @numba.njit(**INLINE)
-def _settle(
-    group: int, v: int, powers: object, like: Memory, signals: Array, norms: Array, order: Array, atoms: Array,
-    error: float, best: Array, index: Array,
+def _reaching(powers: Any, best: float, error: float) -> Any:
+    """Lanes that come within rounding of the best score known."""
+    limit = max(best - error, 0.0)
+    return lanes_reaching(powers, spread(np.float32(limit * limit * (1 - 1e-6)), powers))
+
+
+@numba.njit(**COMPILE)
+def _look_again(
+    group: int, v: int, groups: Memory, single: Memory, signals: Array, norms: Array, order: Array, atoms: Array,
+    error: float, phase: complex | None, best: Array, index: Array,
 ) -> None:  # fmt: skip
-    """Rank what reaches the best score known exactly."""
-    limit = max(best[v] - error, 0.0)
-    if lanes_reaching(powers, spread(np.float32(limit * limit * (1 - 1e-6)), like)):
-        bits = worth(powers, best[v], error, like)
+    """Rank what reaches the best scores known exactly; apart, and with scores of its own, so that it costs nothing
+    where nothing does: in the loop over atoms its calls would push the sums out of the registers."""
+    rank = signals.shape[1]
+    start = group * at(rank if phase is not None else 2 * rank)
+    for k in range(v, min(v + _TOGETHER, len(signals))):
+        powers = powers_of(groups, start, single, 2 * rank * k, rank, phase)
+        bits = worth(powers, best[k], error, groups)
         if bits:
-            found, index[v] = rank_exactly(bits, group * LANES, order, atoms, signals[v], best[v] * norms[v], index[v])
-            best[v] = found / norms[v]
+            found, index[k] = rank_exactly(bits, group * LANES, order, atoms, signals[k], best[k] * norms[k], index[k])
+            best[k] = found / norms[k]

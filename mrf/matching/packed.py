@@ -50,3 +50,10 @@ def in_groups(flat: Array) -> Array:
     made = aligned_empty((len(flat) // LANES, flat.shape[1], LANES), np.float32)
     made[:] = flat.reshape(len(made), LANES, -1).transpose(0, 2, 1)
     return made
+
+
+def read_only(atoms: Array) -> Array:
+    """A view that cannot be written, as a dictionary's atoms are: kernels are compiled for one kind of array only."""
+    view = atoms.view()
+    view.flags.writeable = False
+    return view

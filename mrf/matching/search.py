@@ -85,11 +85,11 @@ def with_product(d: Any, x: float, y: float, re: Any, im: Any) -> tuple[Any, Any
 
 
 @numba.njit(**INLINE)
-def _powers(atoms: Memory, start: int, single: Memory, rank: int, phase: Any) -> Any:
-    """Squared scores of 32 atoms, whose components are rows from `start` on."""
+def powers_of(atoms: Memory, start: int, single: Memory, first: int, rank: int, phase: Any) -> Any:
+    """Squared scores of 32 atoms, whose components are rows from `start` on; the signal starts at `first`."""
     re, im = spread(0.0, atoms), spread(0.0, atoms)
     for r in range(rank):
-        x, y = single[r], single[rank + r]
+        x, y = single[first + r], single[first + rank + r]
         re, im = with_product(load(atoms, start + at(r)), x, y, re, im)
         if phase is None:
             re, im = with_product(load(atoms, start + at(rank + r)), y, -x, re, im)
@@ -212,7 +212,7 @@ def _descend(
             child = path[level] * LANES + lane
             if level > 0:
                 break
-            powers = _powers(leaves, child * at(width), single, rank, phase)
+            powers = powers_of(leaves, child * at(width), single, 0, rank, phase)
             scored += 1
             bits = worth(powers, best / norm, error, leaves)
             if bits:

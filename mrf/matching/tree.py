@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.arrays import Array, aligned_empty, usable_cores
 from ..core.vectors import COMPILE, LANES
-from .packed import UNIT, common_phase, filled, flat_atoms, in_groups, rounding
+from .packed import UNIT, common_phase, filled, flat_atoms, in_groups, read_only, rounding
 from .search import likeness, search
 
 _SAMPLE = 1024  # atoms that tell in which direction a group is widest
@@ -75,7 +75,7 @@ class Tree:
 
     def best_atoms(self, signals: Array, atoms: Array, threads: int | None = None) -> tuple[Array, Array]:
         """(voxels,) best atom of each of the (voxels, rank) complex128 signals; and nodes and leaves opened, in all."""
-        index, looked = np.empty(len(signals), np.int64), []
+        index, looked, atoms = np.empty(len(signals), np.int64), [], read_only(atoms)
         keys, lowest = np.empty(len(signals), np.uint16), int(self.order.min())
         likeness(signals, keys)
         turns = np.argsort(keys, kind="stable")  # voxels that open the same nodes follow each other
