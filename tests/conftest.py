@@ -1,11 +1,17 @@
 import os
+import shutil
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 import mrf
 from mrf.core.arrays import Array
+
+if TYPE_CHECKING:
+    from .twin import Twin
 
 
 def pytest_configure() -> None:
@@ -58,3 +64,22 @@ def noisy(d: mrf.Dictionary, voxels: int, snr: float, seed: int = 0) -> tuple[Ar
     noise = rng.standard_normal((voxels, d.rank)) + 1j * rng.standard_normal((voxels, d.rank))
     signals = d.coefficients[pick] + noise / (snr * np.sqrt(2 * d.rank))
     return (signals * np.exp(2j * np.pi * rng.random(voxels))[:, None]).astype(np.complex128), pick
+
+
+def turning_bssfp(
+    frames: int, t1: tuple[float, float, int], t2: tuple[float, float, int], off_resonance: tuple[float, float, int]
+) -> tuple[mrf.Sequence, mrf.Grid]:
+    """A balanced train, and a grid with off-resonance, which turns the phase from frame to frame: complex signals."""
+    flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(frames) / frames * 5)))
+    grid = mrf.Grid(t1=mrf.log_axis(*t1), t2=mrf.log_axis(*t2), off_resonance=np.linspace(*off_resonance))
+    return mrf.bssfp(flip, 0.01, inversion_time=0.02), grid
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> "Twin":
+    """A stand-in for cupy that plays GPU kernels on the CPU."""
+    if shutil.which("g++") is None or sys.platform != "linux":
+        pytest.skip("kernels are compiled for the CPU on Linux with g++ only")
+    from .twin import Twin
+
+    return Twin(tmp_path_factory.mktemp("twin"))

@@ -26,13 +26,6 @@ T1, T2 = np.array([0.3, 1.2, 3.0, 1.0, 0.8]), np.array([0.03, 0.1, 0.5, 0.9, 0.0
 B1 = np.array([1.0, 0.8, 1.2, 1.0, 0.3])
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Twin:
-    if sys.platform != "linux" or shutil.which("g++") is None:
-        pytest.skip("the kernel's twin on the CPU needs Linux and g++")
-    return Twin(tmp_path_factory.mktemp("twin"))
-
-
 @pytest.fixture
 def twin(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> Twin:
     """The stand-in for cupy, in its place."""

@@ -15,16 +15,9 @@ from mrf.matching import device
 from mrf.matching.brute import best_atoms_reference
 from mrf.matching.tree import Tree
 
-from .conftest import noisy
+from .conftest import noisy, turning_bssfp
 from .test_device import gpu
 from .twin import Device, Twin
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Twin:
-    if shutil.which("g++") is None or sys.platform != "linux":
-        pytest.skip("the kernels' twin on the CPU needs Linux and g++")
-    return Twin(tmp_path_factory.mktemp("twin"))
 
 
 @pytest.fixture
@@ -36,13 +29,10 @@ def twin(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> Twin:
 
 
 def dictionary(kind: str) -> mrf.Dictionary:
-    flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(80) / 12)))
     if kind == "real":
         grid = mrf.Grid(t1=mrf.log_axis(0.2, 3, 60), t2=mrf.log_axis(0.02, 0.4, 50))
-        return mrf.build(mrf.fisp(flip, 0.012, 0.002, inversion_time=0.02), grid, rank=6)
-    axes = {"t1": mrf.log_axis(0.2, 3, 12), "t2": mrf.log_axis(0.02, 0.3, 12)}
-    grid = mrf.Grid(**axes, off_resonance=np.linspace(-40, 40, 17))
-    return mrf.build(mrf.bssfp(flip, 0.01, inversion_time=0.02), grid, rank=7)
+        return mrf.build(mrf.preset("jiang2015_fisp", n_frames=80), grid, rank=6)
+    return mrf.build(*turning_bssfp(80, t1=(0.2, 3, 12), t2=(0.02, 0.3, 12), off_resonance=(-40, 40, 17)), rank=7)
 
 
 @pytest.mark.parametrize("by_tree", [True, False])

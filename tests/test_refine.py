@@ -12,7 +12,7 @@ from mrf.dictionaries.again import Again
 from mrf.matching.interpolant import Interpolant
 from mrf.matching.refine import refine
 
-from .conftest import relative
+from .conftest import relative, turning_bssfp
 
 
 def _train(frames: int) -> mrf.Sequence:
@@ -34,10 +34,7 @@ def with_b1() -> mrf.Dictionary:
 @pytest.fixture(scope="module")
 def complex_one() -> mrf.Dictionary:
     """Off-resonance turns the phase from frame to frame."""
-    flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(200) / 40)))
-    axes = {"t1": mrf.log_axis(0.3, 3, 16), "t2": mrf.log_axis(0.03, 0.4, 16)}
-    grid = mrf.Grid(**axes, off_resonance=np.linspace(-12, 12, 25))
-    return mrf.build(mrf.bssfp(flip, 0.01, inversion_time=0.02), grid, rank=14)
+    return mrf.build(*turning_bssfp(200, t1=(0.3, 3, 16), t2=(0.03, 0.4, 16), off_resonance=(-12, 12, 25)), rank=14)
 
 
 def tissues(seed: int, n: int, **ranges: tuple[float, float]) -> dict[str, Array]:

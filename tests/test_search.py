@@ -12,7 +12,7 @@ from mrf.matching.brute import best_atoms, best_atoms_reference
 from mrf.matching.nearest import best_atoms as nearest
 from mrf.matching.tree import Tree
 
-from .conftest import noisy
+from .conftest import noisy, turning_bssfp
 
 Search = Callable[[Array, Array], Array]
 
@@ -46,10 +46,7 @@ def fisp_b1() -> mrf.Dictionary:
 @pytest.fixture(scope="module")
 def bssfp() -> mrf.Dictionary:
     """Complex: off-resonance turns the phase from frame to frame."""
-    flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(200) / 40)))
-    axes = {"t1": mrf.log_axis(0.2, 3, 20), "t2": mrf.log_axis(0.02, 0.3, 20)}
-    grid = mrf.Grid(**axes, off_resonance=np.linspace(-40, 40, 41))
-    return mrf.build(mrf.bssfp(flip, 0.01, inversion_time=0.02), grid, rank=12)
+    return mrf.build(*turning_bssfp(200, t1=(0.2, 3, 20), t2=(0.02, 0.3, 20), off_resonance=(-40, 40, 41)), rank=12)
 
 
 @SEARCHES

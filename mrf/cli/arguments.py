@@ -36,6 +36,23 @@ def repetitions(text: str) -> int | str:
     return text if text == "steady" else int(text)
 
 
+def add_mask_threshold(verb: Any, told: str = "") -> None:
+    """How much signal a voxel needs."""
+    verb.add_argument(
+        "--mask-threshold",
+        type=float,
+        default=0.05,
+        metavar="FRACTION",
+        help=f"{told}leave out voxels with less than this fraction of the 99th percentile (default 0.05, 0 = none)",
+    )
+
+
+def add_output(verb: Any) -> None:
+    """Where maps go."""
+    verb.add_argument("--subject", default="01", help="BIDS label in the file names (default 01)")
+    verb.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder")
+
+
 def add_known_maps(verb: Any) -> None:
     """Maps of other scans that are held fixed."""
     verb.add_argument(

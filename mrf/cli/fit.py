@@ -5,36 +5,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .arguments import add_mask_threshold, add_output
+
 
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     verb = verbs.add_parser("fit", help="T2 map from a multi-spin-echo series")
     verb.add_argument("--model", required=True, metavar="NAME", help="multi_spin_echo")
     verb.add_argument("input", type=Path, metavar="DICOM_FOLDER", help="folder with one series of MR images")
-    verb.add_argument(
-        "--mask-threshold",
-        type=float,
-        default=0.05,
-        metavar="FRACTION",
-        help="leave out voxels with less signal than this fraction of the 99th percentile (default 0.05, 0 = none)",
-    )
-    verb.add_argument("--subject", default="01", help="BIDS label in the file names (default 01)")
-    verb.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder")
+    add_mask_threshold(verb)
+    add_output(verb)
     verb.set_defaults(run=run)
 
 
 def run(told: argparse.Namespace) -> None:
     """Read the series, fit it, write the maps."""
     from ..core.errors import InputError
-    from ..io.nifti import check_subject
     from ..models import models
-    from .output import results_folder
+    from .output import into_results
 
     if told.model not in models():
         raise InputError(f"model: got {told.model!r}, expected one of {', '.join(models())}")
-    check_subject(told.subject)
-    with results_folder(told.output):
-        _fit(told)
+    into_results(told, _fit)
 
 
 def _fit(told: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_known_maps, known_maps
+from .arguments import add_known_maps, add_mask_threshold, add_output, known_maps
 
 
 def add(verbs: Any) -> None:
@@ -14,30 +14,20 @@ def add(verbs: Any) -> None:
     verb.add_argument("series", type=Path, metavar="SERIES", help="HDF5 with /series (frames, z, y, x), or 4-D NIfTI")
     verb.add_argument("--dictionary", type=Path, required=True, metavar="D.h5")
     verb.add_argument("--mask", type=Path, metavar="F.nii.gz", help="match where it is not 0")
-    verb.add_argument(
-        "--mask-threshold",
-        type=float,
-        default=0.05,
-        metavar="FRACTION",
-        help="without --mask: leave out voxels below this fraction of the 99th percentile (default 0.05, 0 = none)",
-    )
+    add_mask_threshold(verb, "without --mask: ")
     add_known_maps(verb)
     verb.add_argument("--noise-std", type=float, metavar="SD", help="of each frame's real part (default: estimated)")
     verb.add_argument("--no-refine", action="store_true", help="the best atom of the grid, not what lies between atoms")
     verb.add_argument("--memory", help="budget, e.g. 2GB (default: half of what is free)")
-    verb.add_argument("--subject", default="01", help="BIDS label in the file names (default 01)")
-    verb.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder")
+    add_output(verb)
     verb.set_defaults(run=run)
 
 
 def run(told: argparse.Namespace) -> None:
     """Check everything that can be wrong first, then work, then write."""
-    from ..io.nifti import check_subject
-    from .output import results_folder
+    from .output import into_results
 
-    check_subject(told.subject)
-    with results_folder(told.output):
-        _match(told)
+    into_results(told, _match)
 
 
 def _match(told: argparse.Namespace) -> None:

@@ -1,8 +1,9 @@
 """What every verb that makes maps writes: NIfTI with side-cars, report.png, maps.h5."""
 
+import argparse
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +23,15 @@ def results_folder(path: Path) -> Iterator[Path]:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def into_results(told: argparse.Namespace, work: Callable[[argparse.Namespace], None]) -> None:
+    """Check subject and folder first, then work; a failure leaves no folder."""
+    from ..io.nifti import check_subject
+
+    check_subject(told.subject)
+    with results_folder(told.output):
+        work(told)
 
 
 def write_outputs(maps: Maps, folder: Path, *, subject: str, title: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_known_maps, known_maps, repetitions
+from .arguments import add_known_maps, add_output, known_maps, repetitions
 
 if TYPE_CHECKING:
     from ..dictionaries.dictionary import Dictionary
@@ -49,19 +49,15 @@ def add(verbs: Any) -> None:
         help="default: normalized to +-0.5 if no value exceeds 0.51, else cycles per field of view",
     )
     verb.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="dask scheduler whose workers do the slices")
-    verb.add_argument("--subject", default="01", help="BIDS label in the file names (default 01)")
-    verb.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder")
+    add_output(verb)
     verb.set_defaults(run=run)
 
 
 def run(told: argparse.Namespace) -> None:
     """Check everything that can be wrong first, then work, then write."""
-    from ..io.nifti import check_subject
-    from .output import results_folder
+    from .output import into_results
 
-    check_subject(told.subject)
-    with results_folder(told.output):
-        _reconstruct(told)
+    into_results(told, _reconstruct)
 
 
 def _reconstruct(told: argparse.Namespace) -> None:
