@@ -43,17 +43,19 @@ def _match(told: argparse.Namespace) -> None:
     try:
         refuse_magnitudes(series.data, dictionary)
         coefficients = dictionary.compress(series.data)
-        shape = coefficients.shape[1:]
-        if told.mask:
-            mask = read_map(told.mask, series.affine, shape, nearest=True) != 0
-        else:
-            mask = signal_mask(coefficients, told.mask_threshold)
-        maps = match(
-            coefficients, dictionary, refine=not told.no_refine, known=known_maps(told, series.affine, shape),
-            noise_std=told.noise_std, mask=mask, memory=told.memory, progress=not told.quiet,
-        )  # fmt: skip
     except InputError as error:
         raise InputError(f"{told.series}: {error}") from error
+    shape = coefficients.shape[1:]
+    if told.mask:
+        mask = read_map(told.mask, series.affine, shape, nearest=True) != 0
+        if not mask.any():
+            raise InputError(f"{told.mask}: is 0 or NaN in every voxel of the series")
+    else:
+        mask = signal_mask(coefficients, told.mask_threshold)
+    maps = match(
+        coefficients, dictionary, refine=not told.no_refine, known=known_maps(told, series.affine, shape),
+        noise_std=told.noise_std, mask=mask, memory=told.memory, progress=not told.quiet,
+    )  # fmt: skip
     sources = [told.series, told.dictionary, *(path for path in (told.mask, told.b1_map, told.field_map) if path)]
     origin = provenance(sources) | dict(maps.provenance)
     maps = replace(maps, affine=series.affine, provenance=origin)

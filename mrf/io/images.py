@@ -93,7 +93,7 @@ def read_map(path: str | Path, affine: Array, shape: tuple[int, ...], *, nearest
     Returns
     -------
     array of `shape`
-        NaN (nearest: 0) outside the map's voxels.
+        NaN (nearest: 0) outside the map's voxels, and where most of the weight is on voxels that are NaN.
 
     Raises
     ------
@@ -117,12 +117,12 @@ def read_map(path: str | Path, affine: Array, shape: tuple[int, ...], *, nearest
     inside = ((at >= -_AROUND) & (at <= last + _AROUND)).all(axis=0)
     if not inside.any():
         raise FileError(f"{path}: none of the scan's voxels lie within it; check that both are of the same session")
-    found = scipy.ndimage.map_coordinates(
-        values if nearest else values.astype(np.float64),
-        np.clip(at, 0, last),
-        order=0 if nearest else 1,
-        mode="nearest",
-    )
-    found = np.where(inside, found, 0 if nearest else np.nan)
+    at = np.where(np.abs(at - np.rint(at)) < 1e-6, np.rint(at), at)
+    known = np.isfinite(values)
+    place: Any = {"coordinates": np.clip(at, 0, last), "order": 0 if nearest else 1, "mode": "nearest"}
+    total = scipy.ndimage.map_coordinates(np.where(known, values, 0).astype(np.float64), **place)
+    weight = scipy.ndimage.map_coordinates(known.astype(np.float64), **place)
+    inside &= weight >= 0.5
+    found = np.where(inside, total / np.where(inside, weight, 1), 0 if nearest else np.nan)
     made: Array = found.reshape(whole[::-1]).T.reshape(shape)
     return made

@@ -46,31 +46,40 @@ def best_atoms(signals: Array, atoms: Array, numbers: Array | None = None, threa
     Single-precision scores of 4 voxels and 32 atoms stay in registers; an atom within their rounding error of the
     best is scored again in double precision. A stretch of the atoms is packed at a time.
     """
-    atoms, numbers = read_only(atoms), np.arange(len(atoms)) if numbers is None else numbers
+    atoms, count = read_only(atoms), len(atoms) if numbers is None else len(numbers)
     phase, off = common_phase(atoms)
-    index, best = np.full(len(signals), numbers.min()), np.zeros(len(signals))
-    rank = atoms.shape[1]
+    index, best = np.full(len(signals), 0 if numbers is None else numbers.min()), np.zeros(len(signals))
+    doubtful, rank = np.zeros(len(signals), np.bool_), atoms.shape[1]
 
     def some(first: int, order: Array, groups: Array) -> None:
         part = slice(first, first + VOXELS)
         single = np.empty((min(VOXELS, len(signals) - first) + _TOGETHER) * 2 * rank, np.float32)
+        own = best[part], index[part], doubtful[part]
         error = rounding(groups.shape[1], off)
-        _scan(
-            signals[part], groups.reshape(-1), single, order, atoms, len(groups), error, phase, best[part], index[part]
-        )
+        _scan(signals[part], groups.reshape(-1), single, order, atoms, len(groups), error, phase, *own)
 
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
-        for start in range(0, len(numbers), STRETCH):
-            order = filled(numbers[start : start + STRETCH])
+        for start in range(0, count, STRETCH):
+            stretch = np.arange(start, min(start + STRETCH, count))
+            order = filled(stretch if numbers is None else numbers[stretch])
             groups = in_groups(flat_atoms(atoms, order, phase))
             list(pool.map(some, range(0, len(signals), VOXELS), repeat(order), repeat(groups)))
+    return settled(index, doubtful, signals, atoms, numbers)
+
+
+def settled(index: Array, doubtful: Array, signals: Array, atoms: Array, numbers: Array | None) -> Array:
+    """The indices, with those in doubt by the definition: scores that were tied with a best one that then crept up."""
+    for v in np.flatnonzero(doubtful):
+        some = atoms if numbers is None else atoms[numbers]
+        found = int(best_atoms_reference(signals[v : v + 1], some)[0][0])
+        index[v] = found if numbers is None else numbers[found]
     return index
 
 
 @numba.njit(**COMPILE)
 def _scan(
     signals: Array, groups: Array, single: Array, order: Array, atoms: Array, count: int, error: float,
-    phase: complex | None, known: Array, index: Array,
+    phase: complex | None, known: Array, index: Array, doubtful: Array,
 ) -> None:  # fmt: skip
     """Best atoms of some signals: a few groups of atoms first, then block by block.
 
@@ -85,11 +94,11 @@ def _scan(
     pointers = memory(groups, 0), memory(single, 0)
     for v in range(0, voxels, _TOGETHER):
         for group in range(0, count, _FIRST):
-            _meet(group, v, *pointers, signals, norms, order, atoms, error, phase, best, index)
+            _meet(group, v, *pointers, signals, norms, order, atoms, error, phase, best, index, doubtful)
     for start in range(0, count, _BLOCK):
         for v in range(0, voxels, _TOGETHER):
             for group in range(start, min(start + _BLOCK, count)):
-                _meet(group, v, *pointers, signals, norms, order, atoms, error, phase, best, index)
+                _meet(group, v, *pointers, signals, norms, order, atoms, error, phase, best, index, doubtful)
     for v in range(voxels):
         known[v] = best[v] * norms[v]
 
@@ -97,7 +106,7 @@ def _scan(
 @numba.njit(**INLINE)
 def _meet(
     group: int, v: int, groups: Memory, single: Memory, signals: Array, norms: Array, order: Array, atoms: Array,
-    error: float, phase: complex | None, best: Array, index: Array,
+    error: float, phase: complex | None, best: Array, index: Array, doubtful: Array,
 ) -> None:  # fmt: skip
     """Scores of 4 voxels with 32 atoms; `best` is of unit signals."""
     rank = signals.shape[1]
@@ -124,7 +133,7 @@ def _meet(
     promising |= _reaching(fma(re2, re2, im2 * im2), best[v + 2], error)
     promising |= _reaching(fma(re3, re3, im3 * im3), best[v + 3], error)
     if promising:
-        _look_again(group, v, groups, single, signals, norms, order, atoms, error, phase, best, index)
+        _look_again(group, v, groups, single, signals, norms, order, atoms, error, phase, best, index, doubtful)
 
 
 @numba.njit(**INLINE)
@@ -137,7 +146,7 @@ def _reaching(powers: Any, best: float, error: float) -> Any:
 @numba.njit(**COMPILE)
 def _look_again(
     group: int, v: int, groups: Memory, single: Memory, signals: Array, norms: Array, order: Array, atoms: Array,
-    error: float, phase: complex | None, best: Array, index: Array,
+    error: float, phase: complex | None, best: Array, index: Array, doubtful: Array,
 ) -> None:  # fmt: skip
     """Rank what reaches the best scores known exactly; apart, and with scores of its own, so that it costs nothing
     where nothing does: in the loop over atoms its calls would push the sums out of the registers."""
@@ -147,5 +156,6 @@ def _look_again(
         powers = powers_of(groups, start, single, 2 * rank * k, rank, phase)
         bits = worth(powers, best[k], error, groups)
         if bits:
-            found, index[k] = rank_exactly(bits, group * LANES, order, atoms, signals[k], best[k] * norms[k], index[k])
+            known = best[k] * norms[k], index[k], doubtful[k]
+            found, index[k], doubtful[k] = rank_exactly(bits, group * LANES, order, atoms, signals[k], *known)
             best[k] = found / norms[k]

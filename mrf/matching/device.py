@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Array
+from .brute import settled
 from .search import likeness
 from .tree import Tree
 
@@ -47,6 +48,8 @@ def best_atoms(signals: Array, tree: Tree, atoms: Array, device: Any, *, by_tree
         search = _descend if by_tree else _every_atom
         search(kernel, tree, there, signals, (x, single, norms), index)
         found: Array = index.get()
+    if (found < 0).any():
+        found = settled(np.where(found < 0, -1 - found, found), found < 0, signals, atoms, np.unique(tree.order))
     return found
 
 

@@ -64,10 +64,11 @@ __device__ __forceinline__ double exact_score(const float* atom, const double* s
     return sqrt(re * re + im * im);
 }
 
-// The best of a group's atoms against the best one until now; the same in all lanes.
+// The best of a group's atoms against the best one until now; the same in all lanes. In doubt is what was tied with a
+// score that is not the same.
 __device__ __forceinline__ void meet(const float* group, const long long* order, const float* atoms, const float* x,
                                      const double* signal, double norm, double error, double& best,
-                                     long long& index) {
+                                     long long& index, bool& doubtful) {
     const int lane = int(threadIdx.x) % WARP;
     const float power = lane_power(group, lane, x);
     const double least = fmax(fmax(best / norm - error, sqrt(double(highest_of(power))) - 2 * error), 0.0);
@@ -81,7 +82,9 @@ __device__ __forceinline__ void meet(const float* group, const long long* order,
         if (other > best * (1 + TIE)) {
             best = other;
             index = atom;
+            doubtful = false;
         } else if (other >= best * (1 - TIE)) {
+            doubtful = doubtful || other != best;
             best = fmax(best, other);
             index = index < atom ? index : atom;
         }
@@ -201,6 +204,7 @@ extern "C" __global__ void __launch_bounds__(128)
     __syncwarp();
     const float* const x = own[warp];
     double best = 0;
+    bool doubtful = false;
     float limit = 0;
     long long index = lowest, node = starts[levels - 1];
     for (int level = levels - 1; level < levels;) {
@@ -216,7 +220,8 @@ extern "C" __global__ void __launch_bounds__(128)
             if (lane == which) open[warp][level][lane] = 0;
             child = path[warp][level] * WARP + which;
             if (level > 0) break;
-            meet(leaves + child * WIDTH * WARP, order + child * WARP, atoms, x, signal, norm, error, best, index);
+            meet(leaves + child * WIDTH * WARP, order + child * WARP, atoms, x, signal, norm, error, best, index,
+                 doubtful);
             limit = float(fmax(best / norm - margin, 0.0));
         }
         if (level == levels) break;
@@ -226,7 +231,7 @@ extern "C" __global__ void __launch_bounds__(128)
         __syncwarp();
         node = starts[level] + child;
     }
-    if (lane == 0) out[v] = index;
+    if (lane == 0) out[v] = doubtful ? -1 - index : index;
 }
 
 // The largest squared score of each tile of 32 groups: (tiles, voxels).
@@ -295,14 +300,15 @@ extern "C" __global__ void __launch_bounds__(128)
     const double least = fmax(sqrt(double(highest_of(top))) - 2 * error, 0.0);
     const float limit = float(least * least * (1 - 1e-6));
     double best = 0;
+    bool doubtful = false;
     long long index = lowest;
     for (int tile = 0; tile < tiles; ++tile) {
         if (maxima[(long long)tile * voxels + v] < limit) continue;
         const long long first = (long long)tile * TILE, last = first + TILE < count ? first + TILE : count;
         for (long long group = first; group < last; ++group) {
             meet(groups + group * WIDTH * WARP, order + group * WARP, atoms, single + 2 * RANK * v, signals + 2 * RANK * v,
-                 norms[3 * v], error, best, index);
+                 norms[3 * v], error, best, index, doubtful);
         }
     }
-    if (lane == 0) out[v] = index;
+    if (lane == 0) out[v] = doubtful ? -1 - index : index;
 }

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..core.arrays import Array, as_host, memory_budget
+from ..core.arrays import Array, as_host, memory_budget, whole
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
 from ..simulation.device import device_of, on_host
 from .interpolant import Interpolant
 from .known import known_values
-from .nearest import best_atoms, foretell
+from .nearest import best_atoms, foretell, has_atoms
 from .noise import Noise
 from .refine import Refined, polish, refine
 
@@ -87,9 +87,8 @@ def match(
     (0.1, 0.07)
     """
     images, where = _checked(on_host(coefficients), dictionary, mask)
-    work = _Work(dictionary, images, where, refine, known, noise_std, memory, low_score, threads)
-    work.gpu = device_of(coefficients)
-    return work.maps(progress)
+    gpu = device_of(coefficients)
+    return _Work(dictionary, images, where, refine, known, noise_std, memory, low_score, threads, gpu).maps(progress)
 
 
 class _Work:
@@ -97,18 +96,20 @@ class _Work:
 
     def __init__(
         self, dictionary: Dictionary, images: Array, where: Array, refine_: bool, known: Mapping[str, Any] | None,
-        noise_std: Any, memory: int | float | str | None, low_score: float, threads: int | None,
+        noise_std: Any, memory: int | float | str | None, low_score: float, threads: int | None, gpu: Any,
     ) -> None:  # fmt: skip
         if not 0 <= low_score <= 1:
             raise InputError(f"low_score: got {low_score}, expected a correlation in [0, 1]")
         self.dictionary, self.where, self.refine, self.low_score = dictionary, where, refine_, low_score
-        self.threads, self.gpu = threads, None
-        self.noise = Noise.of(noise_std, dictionary.rank, where)
+        self.threads = None if threads is None else whole("threads", threads, 1)
+        self.gpu = gpu
         self.known, outside = known_values(known, dictionary, where)
         self.voxels = images.reshape(len(images), -1)
         valid = np.isfinite(self.voxels).all(axis=0) & self.voxels.any(axis=0) & ~outside
         asked = where.reshape(-1)
+        valid[asked & valid] = has_atoms(dictionary, {n: v[asked & valid] for n, v in self.known.items()})
         self.used, self.invalid = np.flatnonzero(asked & valid), asked & ~valid
+        self.noise = Noise.of(noise_std, dictionary.rank, (asked & valid).reshape(where.shape))
         self.space = interpolant_of(dictionary) if refine_ or noise_std is not None else None
         self.white = self.space
         if self.space is not None and self.noise.factor is not None:
@@ -161,19 +162,17 @@ class _Work:
 
     def _some(self, used: Array) -> dict[str, Array]:
         """Results of some voxels."""
-        signals = np.ascontiguousarray(self.voxels[:, used].T, np.complex128)
-        peak = np.ldexp(1.0, np.frexp(np.abs(signals).max(axis=1))[1])  # a power of two: dividing by it rounds nothing
-        signals /= peak[:, None]  # so that no scale overflows or underflows
+        signals, exponent = _scaled(self.voxels[:, used])
         known = {name: values[used] for name, values in self.known.items()}
         index = best_atoms(signals, self.dictionary, known, self.room, self.threads, self.gpu)
         atoms = {name: values[index] for name, values in self.dictionary.parameters.items()}
         flags = np.zeros(len(used), np.uint8)
         made: dict[str, Array] = {"index": index, "flags": flags}
         if self.refine:
-            made |= self._refined(used, signals, peak, atoms | known, flags)
+            made |= self._refined(used, signals, exponent, atoms | known, flags)
         else:
             made |= atoms
-            made |= self._of_atoms(used, signals, peak, index, atoms)
+            made |= self._of_atoms(used, signals, exponent, index, atoms)
             flags |= np.where(_on_edge(self.dictionary, index, set(known)), Flag.GRID_EDGE, 0).astype(np.uint8)
         flags |= np.where(made["score"] < self.low_score, Flag.LOW_SCORE, 0).astype(np.uint8)
         for name in self._uncertain():
@@ -181,48 +180,56 @@ class _Work:
         return made
 
     def _refined(
-        self, used: Array, signals: Array, peak: Array, start: dict[str, Array], flags: Array
+        self, used: Array, signals: Array, exponent: Array, start: dict[str, Array], flags: Array
     ) -> dict[str, Array]:
         assert self.white is not None
         assert self.space is not None
-        fixed = frozenset(self.known)
-        whitened = self.noise.whiten(signals)
+        fixed, whitened = frozenset(self.known), self.noise.whiten(signals)
         found = refine(self.white, whitened, start, fixed, threads=self.threads)
-        if self.space.error > _INTERPOLATED:
-            found = polish(self.white, self.noise.whiten, whitened, found, fixed, self.threads)
-        plain = found
+        polished = self.space.error > _INTERPOLATED
+
+        def noise(some: Array, estimates: Refined) -> Array:
+            deviation = self._deviation(used[some], estimates, exponent[some])
+            return np.zeros(len(some)) if deviation is None else deviation
+
+        if polished:
+            found = polish(self.white, self.noise.whiten, whitened, found, fixed, noise, self.threads)
+        score = _score(signals, found.residual)
         if self.noise.factor is not None:  # the score is that of the signal as it is given
-            plain = refine(self.space, signals, found.values, fixed, moves=False, threads=self.threads)
-        std = self._std(used, found, peak)
-        deviation = self._deviation(used, found, peak)
+            again = self.space.again
+            made = again.coefficients(found.values) if polished and again else self.space.signals(found.values)
+            score = np.abs(np.einsum("vr,vr->v", made.conj(), signals))
+            score = (score / np.linalg.norm(made, axis=1) / np.linalg.norm(signals, axis=1)).clip(max=1)
+        std = self._std(used, found, exponent)
+        deviation = self._deviation(used, found, exponent)
         lost = ~found.settled | self.noise.unexplained(deviation, found.residual, self._freedom())
         flags |= np.where(lost, Flag.REFINEMENT_FAILED, 0).astype(np.uint8)
         flags |= np.where(found.at_end, Flag.GRID_EDGE, 0).astype(np.uint8)
-        return found.values | {"pd": found.scale * peak, "score": _score(signals, plain.residual)} | std
+        return found.values | {"pd": _unscaled(found.scale, exponent), "score": score} | std
 
     def _of_atoms(
-        self, used: Array, signals: Array, peak: Array, index: Array, atoms: dict[str, Array]
+        self, used: Array, signals: Array, exponent: Array, index: Array, atoms: dict[str, Array]
     ) -> dict[str, Array]:
         d = self.dictionary
         stored = d.coefficients[index].astype(np.complex128)
         correlation = np.einsum("vr,vr->v", stored.conj(), signals)
         score = (np.abs(correlation) / np.linalg.norm(signals, axis=1)).clip(max=1)
-        made = {"pd": correlation * peak / d.norms[index], "score": score}
+        made = {"pd": _unscaled(correlation / d.norms[index], exponent), "score": score}
         if self.white is None:
             return made
         white = self.noise.whiten(signals)
         at = refine(self.white, white, atoms, frozenset(self.known), moves=False, threads=self.threads)
-        return made | self._std(used, at, peak)
+        return made | self._std(used, at, exponent)
 
-    def _deviation(self, used: Array, found: Refined, peak: Array) -> Array | None:
-        return self.noise.deviation(used, found.residual, self._freedom(), peak)
+    def _deviation(self, used: Array, found: Refined, exponent: Array) -> Array | None:
+        return self.noise.deviation(used, found.residual, self._freedom(), exponent)
 
-    def _std(self, used: Array, found: Refined, peak: Array) -> dict[str, Array]:
-        deviation = self._deviation(used, found, peak)
+    def _std(self, used: Array, found: Refined, exponent: Array) -> dict[str, Array]:
+        deviation = self._deviation(used, found, exponent)
         if deviation is None:
             return {}
         spread = {name: values * deviation for name, values in found.deviations.items()}
-        spread["pd"] = spread["pd"] * peak
+        spread["pd"] = np.ldexp(spread["pd"], exponent)
         return {f"std.{name}": values for name, values in spread.items()}
 
     def _provenance(self, pieces: list[dict[str, Array]]) -> dict[str, Any]:
@@ -234,21 +241,38 @@ class _Work:
             kind = "each voxel's residual" if self.noise.std is None else "given"
             told["noise"] = "given covariance" if self.noise.factor is not None else kind
         if self.known and self._uncertain() and pieces:
-            told["cost_of_leaving_free"] = self._cost(pieces)
+            told |= self._cost(pieces)
         return told
 
-    def _cost(self, pieces: list[dict[str, Array]]) -> dict[str, float]:
-        """Median factor by which error bars would grow if what is known were left free."""
+    def _cost(self, pieces: list[dict[str, Array]]) -> dict[str, dict[str, float]]:
+        """Median factors by which error bars would grow if what is known were left free."""
         assert self.white is not None
         some = slice(None, None, max(1, len(pieces[0]["index"]) // _ASKED))
-        place = self.used[: len(pieces[0]["index"])][some]
-        signals = self.noise.whiten(np.ascontiguousarray(self.voxels[:, place].T, np.complex128))
+        signals = self.noise.whiten(_scaled(self.voxels[:, self.used[: len(pieces[0]["index"])][some]])[0])
         values = {name: pieces[0][name][some] for name in self.dictionary.parameters}
         held, free = (
             refine(self.white, signals, values, fixed, moves=False).deviations
             for fixed in (frozenset(self.known), frozenset[str]())
         )
-        return {name: float(np.median(free[name] / held[name])) for name in self._free()}
+        known = {name: np.isfinite(held[name]) for name in self._free()}
+        cost = {name: float(np.median(free[name][k] / held[name][k])) for name, k in known.items() if k.any()}
+        return {"cost_of_leaving_free": cost} if cost else {}
+
+
+def _scaled(voxels: Array) -> tuple[Array, Array]:
+    """(voxels, rank) complex128 signals of (rank, voxels) between 0.5 and 1 at most, and the powers of two taken out.
+
+    Dividing by a power of two rounds nothing, and no scale overflows or underflows.
+    """
+    given = np.ascontiguousarray(voxels.T, np.complex128)
+    parts = given.view(np.float64)
+    exponent = np.frexp(np.abs(parts).max(axis=1))[1]
+    return np.ldexp(parts, -exponent[:, None]).view(np.complex128), exponent
+
+
+def _unscaled(values: Array, exponent: Array) -> Array:
+    made: Array = np.ldexp(values.real, exponent) + 1j * np.ldexp(values.imag, exponent)
+    return made
 
 
 def interpolant_of(dictionary: Dictionary) -> Interpolant:
@@ -268,6 +292,8 @@ def _score(signals: Array, residual: Array) -> Array:
 def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) -> tuple[Array, Array]:
     """Coefficient images of the dictionary's rank, and a mask of their shape."""
     images = as_host("coefficients", coefficients)
+    if images.dtype.kind not in "fciu":
+        raise InputError(f"coefficients: got {images.dtype} values, expected complex numbers")
     if images.ndim == 0 or images.shape[0] != dictionary.rank:
         raise InputError(
             f"coefficients: got shape {images.shape}, expected rank {dictionary.rank} on axis 0, as the "
@@ -286,10 +312,16 @@ def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) ->
 
 
 def _on_edge(dictionary: Dictionary, index: Array, known: set[str]) -> Array:
-    """(voxels,) whether an atom lies on an end of an axis that has more than one value and is not known."""
+    """(voxels,) whether an atom lies on an end of an axis that varies and is not known, or beside T2 / T1 left out."""
     edge = np.zeros(len(index), bool)
     for name, values in dictionary.parameters.items():
         low, high = values.min(), values.max()
         if low < high and name not in known:
             edge |= (values[index] == low) | (values[index] == high)
+    if {"t1", "t2"} <= set(dictionary.parameters) and not {"t1", "t2"} & known:
+        t1, t2 = dictionary.parameters["t1"], dictionary.parameters["t2"]
+        axis, ratios = np.unique(t2), (t2 / t1)
+        place = np.searchsorted(axis, t2[index])
+        above, below = axis[np.minimum(place + 1, len(axis) - 1)], axis[np.maximum(place - 1, 0)]
+        edge |= (above / t1[index] > ratios.max() * (1 + 1e-9)) | (below / t1[index] < ratios.min() * (1 - 1e-9))
     return edge

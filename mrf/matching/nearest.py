@@ -28,11 +28,13 @@ class _Parts:
     def __init__(self, dictionary: Dictionary, names: tuple[str, ...]) -> None:
         self.axes = {name: np.unique(dictionary.parameters[name]) for name in names}
         shape = tuple(len(axis) for axis in self.axes.values())
-        keys = np.zeros(len(dictionary), np.int64)
-        for (name, axis), stride in zip(self.axes.items(), _strides(shape), strict=True):
-            keys += stride * np.searchsorted(axis, dictionary.parameters[name])
-        self._order = np.argsort(keys, kind="stable")
-        self._starts = np.searchsorted(keys[self._order], np.arange(int(np.prod(shape)) + 1))
+        self._order: Array | None = None  # all atoms are one part
+        if names:
+            keys = np.zeros(len(dictionary), np.int64)
+            for (name, axis), stride in zip(self.axes.items(), _strides(shape), strict=True):
+                keys += stride * np.searchsorted(axis, dictionary.parameters[name])
+            self._order = np.argsort(keys, kind="stable")
+            self._starts = np.searchsorted(keys[self._order], np.arange(int(np.prod(shape)) + 1))
         self._trees: dict[int, Tree] = {}
         self._seen: dict[int, int] = {}  # voxels that would have used it
         varying = sum(values.min() < values.max() for values in dictionary.parameters.values())
@@ -46,19 +48,25 @@ class _Parts:
             keys += stride * np.searchsorted((axis[1:] + axis[:-1]) / 2, known[name])
         return keys
 
-    def numbers(self, key: int) -> Array:
-        """Atoms of a part, ascending."""
-        return self._order[self._starts[key] : self._starts[key + 1]]
+    def numbers(self, key: int) -> Array | None:
+        """Atoms of a part, ascending; None = all."""
+        return None if self._order is None else self._order[self._starts[key] : self._starts[key + 1]]
 
-    def tree(self, key: int, atoms: Array, voxels: int, room: int) -> Tree | None:
+    def has_atoms(self, keys: Array) -> Array:
+        """Whether parts have any."""
+        found: Array = np.diff(self._starts)[keys] > 0
+        return found
+
+    def tree(self, key: int, dictionary: Dictionary, voxels: int, room: int) -> Tree | None:
         """The part's tree, if it is there, or worth its while and within `room` bytes."""
         with _lock:
             if key not in self._trees:
                 numbers = self.numbers(key)
                 self._seen[key] = self._seen.get(key, 0) + voxels
-                if self._seen[key] < _FEW or tree_size(len(numbers), atoms.shape[1]) * _BUILDING > room:
+                atoms = len(dictionary) if numbers is None else len(numbers)
+                if self._seen[key] < _FEW or tree_size(atoms, dictionary) * _BUILDING > room:
                     return None
-                self._trees[key] = Tree.of(atoms, numbers, max(self._unknowns, 1))
+                self._trees[key] = Tree.of(dictionary.coefficients, numbers, max(self._unknowns, 1))
             return self._trees[key]
 
 
@@ -66,9 +74,25 @@ def _strides(shape: tuple[int, ...]) -> list[int]:
     return [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
 
 
-def tree_size(atoms: int, rank: int) -> int:
-    """Bytes of a tree, for real atoms; complex ones take nearly twice as much."""
-    return atoms * (4 * rank + 8)
+def tree_size(atoms: int, dictionary: Dictionary) -> int:
+    """Bytes of a tree of so many atoms of a dictionary."""
+    return atoms * (4 * dictionary.rank * (2 if np.iscomplexobj(dictionary.basis) else 1) + 8)
+
+
+def _parts_of(dictionary: Dictionary, names: tuple[str, ...]) -> _Parts:
+    with _lock:
+        parts = _kept.setdefault(dictionary, {})
+        if names not in parts:
+            parts[names] = _Parts(dictionary, names)
+        return parts[names]
+
+
+def has_atoms(dictionary: Dictionary, known: Mapping[str, Array]) -> Array | bool:
+    """(voxels,) whether there are atoms with the nearest values of what is known."""
+    if not known:
+        return True
+    part = _parts_of(dictionary, tuple(sorted(known)))
+    return part.has_atoms(part.keys(known))
 
 
 def best_atoms(
@@ -91,11 +115,7 @@ def best_atoms(
         That searches.
     """
     names = tuple(sorted(known))
-    with _lock:
-        parts = _kept.setdefault(dictionary, {})
-        if names not in parts:
-            parts[names] = _Parts(dictionary, names)
-    part = parts[names]
+    part = _parts_of(dictionary, names)
     if not names:
         return _of_part(signals, dictionary, part, 0, room, threads, gpu)
     index = np.empty(len(signals), np.int64)
@@ -111,7 +131,7 @@ def _of_part(
     signals: Array, dictionary: Dictionary, part: _Parts, key: int, room: int, threads: int | None, gpu: Any
 ) -> Array:
     atoms = dictionary.coefficients
-    tree = part.tree(key, atoms, len(signals) if gpu is None else _FEW, room)
+    tree = part.tree(key, dictionary, len(signals) if gpu is None else _FEW, room)
     if tree is None:
         return brute.best_atoms(signals, atoms, part.numbers(key), threads)
     if gpu is not None:
@@ -128,7 +148,7 @@ def foretell(voxels: int, dictionary: Dictionary, names: tuple[str, ...], room: 
         There is no room for the voxels that are worked on together and a stretch of packed atoms.
     """
     atoms, rank = len(dictionary), dictionary.rank
-    least = brute.STRETCH * (16 * rank + 16)
+    least = min(brute.STRETCH, atoms) * (16 * rank + 16) + (24 * atoms if names else 0)
     if room < least:
         raise InputError(
             f"memory: {(room + together) / 1e6:.0f} MB are too few for {together / 1e6:.0f} MB of voxels and "
@@ -136,12 +156,12 @@ def foretell(voxels: int, dictionary: Dictionary, names: tuple[str, ...], room: 
         )
     parts = int(np.prod([len(np.unique(dictionary.parameters[name])) for name in names], dtype=np.int64))
     each = atoms // parts
-    by_tree = voxels // parts >= _FEW and tree_size(each, rank) * _BUILDING <= room
+    by_tree = voxels // parts >= _FEW and tree_size(each, dictionary) * _BUILDING <= room
     seconds = voxels * (_TREE_SECONDS * (each / 1e5) ** 0.45 if by_tree else _ATOM_SECONDS * each)
     log.info(
         "match: %d voxels with %d atoms%s, %s: about %.2g s and %.2g GB of memory",
         voxels, atoms, f" in {parts} parts" if names else "",
         "by a search tree" if by_tree else "every atom scored",
         seconds + (_BUILD_SECONDS * atoms if by_tree else 0),
-        (together + (tree_size(each, rank) * _BUILDING if by_tree else least)) / 1e9,
+        (together + (tree_size(each, dictionary) * _BUILDING if by_tree else least)) / 1e9,
     )  # fmt: skip

@@ -105,52 +105,100 @@ def _solve(factor: Memory, size: int, x: Memory) -> None:
         x[i] /= factor[i * MOST + i]
 
 
+@numba.njit(**INLINE)
+def _end(limits: Memory, position: Memory, a: int, upper: int, alone: bool) -> Any:
+    """End of an axis; that of T1 or T2 may be the limit of their ratio, where the other one stays as it is."""
+    end = limits[upper * MOST + a]
+    if alone and a == 1:
+        ratio = position[0] + limits[3 * MOST + upper]
+        return min(end, ratio) if upper else max(end, ratio)
+    if alone and a == 0:
+        ratio = position[1] - limits[3 * MOST + 1 - upper]
+        return min(end, ratio) if upper else max(end, ratio)
+    return end
+
+
+@numba.njit(**COMPILE)
+def _written(
+    information: Memory, gradient: Memory, damping: float, unknowns: int, held: Memory, kept: Memory, tied: bool,
+    gap: float, matrix: Memory, step: Memory,
+) -> None:  # fmt: skip
+    """Write the equations of the axes that are not held; `tied`: ln T2 moves as ln T1 does and `gap` further."""
+    for i in range(unknowns):
+        step[i] = gradient[i]
+        for j in range(unknowns):
+            value = information[i * MOST + j]
+            if held[j]:
+                step[i] -= value * kept[j]
+            if tied and j == 1:
+                step[i] -= value * gap
+            matrix[i * MOST + j] = 0.0 if held[i] or held[j] else (value * (1 + damping) if i == j else value)
+    if tied:
+        step[0] += step[1]
+        matrix[0] += 2 * matrix[1] + matrix[MOST + 1]
+        for j in range(2, unknowns):
+            matrix[j] += matrix[MOST + j]
+            matrix[j * MOST] = matrix[j]
+        for j in range(unknowns):
+            matrix[MOST + j] = matrix[j * MOST + 1] = 0.0
+        step[1], matrix[MOST + 1] = 0.0, 1.0
+    for i in range(unknowns):
+        if held[i]:
+            step[i], matrix[i * MOST + i] = kept[i], 1.0
+
+
 @numba.njit(**COMPILE)
 def _step(
     information: Memory, gradient: Memory, damping: float, limits: Memory, position: Memory, unknowns: int,
     free: Memory, held: Memory, matrix: Memory, step: Memory, kept: Memory,
 ) -> bool:  # fmt: skip
-    """The damped step within the axes: where it would leave one it ends there, and the others are solved again."""
+    """The damped step within the axes and the limits of T2 / T1: what it would cross it follows instead."""
+    first, second = unknowns > 0 and free[0] == 0, (unknowns > 0 and free[0] == 1) or (unknowns > 1 and free[1] == 1)
+    both, tied, gap = first and second, False, 0.0
     for k in range(unknowns):
         held[k] = 0
-    for _ in range(unknowns + 1):
-        for i in range(unknowns):
-            step[i] = gradient[i]
-            for j in range(unknowns):
-                value = information[i * MOST + j]
-                if held[j]:
-                    step[i] -= value * kept[j]
-                matrix[i * MOST + j] = 0.0 if held[i] or held[j] else (value * (1 + damping) if i == j else value)
-            if held[i]:
-                step[i], matrix[i * MOST + i] = kept[i], 1.0
+    for _ in range(unknowns + 2):
+        _written(information, gradient, damping, unknowns, held, kept, tied, gap, matrix, step)
         if not _factor(matrix, unknowns):
             return False
         _solve(matrix, unknowns, step)
+        if tied:
+            step[1] = step[0] + gap
         stopped = False
         for k in range(unknowns):
             a = free[k]
-            inside = min(max(step[k], limits[a] - position[a]), limits[MOST + a] - position[a])
+            low = _end(limits, position, a, 0, first != second) - position[a]
+            high = _end(limits, position, a, 1, first != second) - position[a]
+            inside = min(max(step[k], low), high)
             if not held[k] and inside != step[k] and not stopped:
                 held[k], kept[k], stopped = 1, inside, True
+        if both and not stopped and not tied:
+            now = position[1] - position[0]
+            lower, upper_ = limits[3 * MOST] - now, limits[3 * MOST + 1] - now
+            if step[1] - step[0] > max(upper_, 0.0) + 1e-12 or step[1] - step[0] < min(lower, 0.0) - 1e-12:
+                gap = max(upper_, 0.0) if step[1] - step[0] > 0 else min(lower, 0.0)
+                if held[0] or held[1]:
+                    own = 1 if held[0] else 0
+                    held[own], kept[own] = 1, (kept[0] + gap if own == 1 else kept[1] - gap)
+                else:
+                    tied = True
+                stopped = True
+        elif tied and stopped and (held[0] or held[1]):
+            kept[0], kept[1] = (kept[0], kept[0] + gap) if held[0] else (kept[1] - gap, kept[1])
+            held[0], held[1], tied = 1, 1, False
         if not stopped:
             return True
     return True
 
 
 @numba.njit(**COMPILE)
-def _shorten(step: Memory, position: Memory, unknowns: int, free: Memory, limits: Memory) -> None:
-    """Keep to a few intervals of each axis, and log T2 - log T1 (axes 1 and 0) within their limits."""
-    part, opening = 1.0, 0.0
+def _shorten(step: Memory, unknowns: int, free: Memory, limits: Memory) -> None:
+    """Keep to a few intervals of each axis."""
+    part = 1.0
     for k in range(unknowns):
-        a = free[k]
-        if abs(step[k]) * part > limits[2 * MOST + a]:
-            part = limits[2 * MOST + a] / abs(step[k])
-        opening += step[k] if a == 1 else (-step[k] if a == 0 else 0.0)
-    low, high = limits[3 * MOST], limits[3 * MOST + 1]
-    if low > -np.inf and opening < 0:
-        part = min(part, min(low - (position[1] - position[0]), 0.0) / opening)
-    if high < np.inf and opening > 0:
-        part = min(part, max(high - (position[1] - position[0]), 0.0) / opening)
+        most = limits[2 * MOST + free[k]]
+        if abs(step[k]) * part > most:
+            part = most / abs(step[k])
     for k in range(unknowns):
         step[k] *= part
 
@@ -158,7 +206,7 @@ def _shorten(step: Memory, position: Memory, unknowns: int, free: Memory, limits
 @numba.njit(**COMPILE)
 def _move(axes: int, position: Memory, unknowns: int, free: Memory, limits: Memory, work: Any) -> float:
     """Write where the step leads to; returns how much the residual's energy should fall."""
-    _shorten(work.step, position, unknowns, free, limits)
+    _shorten(work.step, unknowns, free, limits)
     gain = 0.0
     for a in range(axes):
         work.there[a] = position[a]
@@ -217,8 +265,8 @@ def _refine_one(
 
 @numba.njit(**COMPILE)
 def _deviations(
-    rows: Memory, width: int, rank: int, paired: bool, size: float, unknowns: int, gram: Memory, matrix: Memory,
-    right: Memory, out: Memory,
+    rows: Memory, width: int, rank: int, paired: bool, size: float, unknowns: int, free: Memory, limits: Memory,
+    gram: Memory, matrix: Memory, right: Memory, out: Memory,
 ) -> None:  # fmt: skip
     """SDs for unit noise of free positions and of the scale's magnitude, in double precision; infinite if singular."""
     parts, half, power = 2 * rank if paired else rank, rank, 0.0
@@ -239,7 +287,7 @@ def _deviations(
             for r in range(parts):
                 value += np.float64(rows[(k + 1) * width + r]) * rows[(j + 1) * width + r]
             matrix[k * MOST + j] = value - (gram[k] * gram[j] + gram[MOST + k] * gram[MOST + j]) / power
-        trace += matrix[k * MOST + k]
+        trace += matrix[k * MOST + k] * limits[2 * MOST + free[k]] ** 2  # in intervals, whatever the units are
     regular = _factor(matrix, unknowns) and size > 0
     if regular:
         for k in range(unknowns):
@@ -247,7 +295,7 @@ def _deviations(
                 right[j] = 1.0 if j == k else 0.0
             _solve(matrix, unknowns, right)
             out[k] = np.sqrt(right[k] / size)
-            other += right[k]
+            other += right[k] / limits[2 * MOST + free[k]] ** 2
             for j in range(unknowns):
                 total_ += gram[k] * gram[j] / power**2 * right[j]
         regular = unknowns == 0 or trace * other <= SINGULAR
@@ -309,8 +357,8 @@ def _refine_each(
         )
         scale[v] = complex(real, imaginary)
         _deviations(
-            found, width, rank, paired, real * real + imaginary * imaginary, unknowns, work.along, work.matrix,
-            work.step, memory(deviations, v * (unknowns + 1)),
+            found, width, rank, paired, real * real + imaginary * imaginary, unknowns, places, ends, work.along,
+            work.matrix, work.step, memory(deviations, v * (unknowns + 1)),
         )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What is known about the noise of the coefficients."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ class Noise:
     std : (voxels of the image,) float64 or float or None
         None: it is estimated from what the fit leaves in each voxel.
     factor : (rank, rank) array or None
-        Cholesky factor of a covariance; signals are multiplied with its inverse, and `std` is 1.
+        Cholesky factor of a covariance in units of `std`^2; signals are multiplied with its inverse.
     """
 
     std: Array | float | None
@@ -29,7 +30,7 @@ class Noise:
 
     @classmethod
     def of(cls, noise_std: object, rank: int, where: Array) -> "Noise":
-        """From what :func:`mrf.match` is given; `where`: the mask.
+        """From what :func:`mrf.match` is given; `where`: voxels that are matched, in the shape of the image.
 
         Raises
         ------
@@ -47,7 +48,7 @@ class Noise:
         if given.shape in ((), shape):
             everywhere = np.broadcast_to(given, shape)[where]
             if given.dtype.kind not in "fiu" or not (np.isfinite(everywhere) & (everywhere > 0)).all():
-                raise InputError(f"noise_std: got {given.dtype} values that are not all positive, expected SDs > 0")
+                raise InputError(f"noise_std: got {given.dtype} values that are not all positive where there is signal")
             return cls(float(given) if given.ndim == 0 else given.astype(np.float64).reshape(-1))
         if given.shape != (rank, rank):
             raise InputError(
@@ -57,7 +58,10 @@ class Noise:
         try:
             if not np.allclose(given, given.conj().T, rtol=1e-5, atol=0):
                 raise ValueError("it is not Hermitian")
-            return cls(1.0, scipy.linalg.cholesky(given, lower=True))
+            level = float(np.trace(given).real) / rank
+            if not 0 < level < np.inf:
+                raise ValueError("its trace is not positive")
+            return cls(math.sqrt(level), scipy.linalg.cholesky(given / level, lower=True))
         except (ValueError, scipy.linalg.LinAlgError) as error:
             raise InputError(f"noise_std: the covariance is not positive definite ({error})") from error
 
@@ -68,8 +72,8 @@ class Noise:
         white: Array = scipy.linalg.solve_triangular(self.factor, signals.T, lower=True, check_finite=False).T
         return np.ascontiguousarray(white)
 
-    def deviation(self, used: Array, residual: Array, freedom: int, scale: Array) -> Array | None:
-        """(voxels,) SD of the noise of signals that were divided by `scale`; None if nothing tells.
+    def deviation(self, used: Array, residual: Array, freedom: int, exponent: Array) -> Array | None:
+        """(voxels,) SD of the noise of signals that were divided by 2^exponent; None if nothing tells.
 
         Estimated ones are widened, so that 1.96 of them cover 95 % as Student's t distribution asks for.
         """
@@ -79,7 +83,7 @@ class Noise:
             wider = scipy.stats.t.ppf(_COVERED, freedom) / scipy.stats.norm.ppf(_COVERED)
             estimated: Array = np.sqrt(residual / freedom) * wider
             return estimated
-        known: Array = (self.std if np.ndim(self.std) == 0 else np.asarray(self.std)[used]) / scale
+        known: Array = np.ldexp(self.std if np.ndim(self.std) == 0 else np.asarray(self.std)[used], -exponent)
         return known
 
     def unexplained(self, deviation: Array | None, residual: Array, freedom: int) -> Array:

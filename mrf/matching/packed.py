@@ -24,10 +24,11 @@ def common_phase(atoms: Array) -> tuple[complex | None, float]:
 def rounding(products: int, off: float) -> float:
     """What scores of unit vectors, sums of so many products in single precision, can be off by.
 
-    Each product with its addition errs by at most one unit of the sum of their magnitudes, which is 1 at most; two for
-    rounding the signal, two for the square and its root. `off`: imaginary part that is left out of each component.
+    Real and imaginary part are sums whose products with additions err by at most one unit of the sum of magnitudes
+    each, which is 1 at most: sqrt(2) in all. Two more for the signal's rounding, two for the atoms' turn, two for the
+    square and its root. `off`: imaginary part that is left out of each component.
     """
-    return (products + 4) * UNIT + math.sqrt(products) * off
+    return math.sqrt(2) * (products + 6) * UNIT + math.sqrt(products) * off
 
 
 def flat_atoms(atoms: Array, numbers: Array, phase: complex | None) -> Array:

@@ -14,7 +14,8 @@ from .polynomials import MOST
 _VOXELS = 1024  # of a task
 _TRUST = 2.0  # intervals of an axis that one step may cross
 _AT_END = 1e-6  # of an axis
-_POLISHED = 2  # times
+_POLISHED = 12  # times at most
+_STILL = 0.03  # standard deviations that an estimate moves which has settled
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,21 @@ class Refined:
     at_end: Array
     deviations: dict[str, Array]
 
+    def some(self, which: Array) -> "Refined":
+        """Those of some voxels."""
+        return Refined(
+            {name: values[which] for name, values in self.values.items()}, self.scale[which], self.residual[which],
+            self.settled[which], self.at_end[which], {name: found[which] for name, found in self.deviations.items()},
+        )  # fmt: skip
+
+    def put(self, which: Array, other: "Refined") -> None:
+        """Replace the estimates of some voxels."""
+        for name in ("scale", "residual", "settled", "at_end"):
+            getattr(self, name)[which] = getattr(other, name)
+        for mine, others in ((self.values, other.values), (self.deviations, other.deviations)):
+            for name, values in mine.items():
+                values[which] = others[name]
+
 
 def refine(
     interpolant: Interpolant, signals: Array, start: dict[str, Array], fixed: frozenset[str], *, moves: bool = True,
@@ -60,7 +76,7 @@ def refine(
     limits = np.zeros((4, MOST))
     limits[:3, : len(names)] = low, high, _TRUST * (high - low) / np.maximum(counts - 1, 1)
     limits[3, :2] = ratios
-    positions = interpolant.placed(start)
+    positions = _within(interpolant.placed(start), low, high, ratios, free)
     voxels, unknowns, paired = len(signals), len(free), interpolant.phase is None
     turn = complex(1.0 if interpolant.phase is None else np.conj(interpolant.phase))
     scale, residual, settled = np.empty(voxels, np.complex128), np.empty(voxels), np.empty(voxels, np.bool_)
@@ -88,16 +104,52 @@ def refine(
 
 def polish(
     interpolant: Interpolant, white: Callable[[Array], Array], signals: Array, found: Refined, fixed: frozenset[str],
-    threads: int | None = None,
+    noise: Callable[[Array, Refined], Array], threads: int | None = None,
 ) -> Refined:  # fmt: skip
     """The estimates with simulated signals in place of interpolated ones.
 
     At an estimate the two differ by e; the signal less rho e is refined with the interpolant, whose slopes are good
-    enough, and so on: what stays in place is the estimate of the simulated signal. `white`: what was done to `signals`.
+    enough, and so on until an estimate moves by less than 0.03 standard deviations; what does not has not settled.
+
+    Parameters
+    ----------
+    white : callable
+        What was done to `signals`.
+    noise : callable
+        SD of the noise of some voxels, given their numbers and estimates.
     """
     assert interpolant.again is not None
+    left, started = np.arange(len(signals)), found.settled.copy()
     for _ in range(_POLISHED):
-        exact = white(interpolant.again.coefficients(found.values))
-        off = exact - interpolant.signals(found.values)
-        found = refine(interpolant, signals - found.scale[:, None] * off, found.values, fixed, threads=threads)
+        before = found.some(left)
+        exact = white(interpolant.again.coefficients(before.values))
+        off = exact - interpolant.signals(before.values)
+        after = refine(interpolant, signals[left] - before.scale[:, None] * off, before.values, fixed, threads=threads)
+        found.put(left, after)
+        moved = np.zeros(len(left))
+        spread = noise(left, after)
+        for name, deviation in after.deviations.items():
+            if name != "pd":
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    steps = np.abs(after.values[name] - before.values[name]) / (deviation * spread)
+                moved = np.fmax(moved, steps)
+        left = left[moved > _STILL]
+        if not len(left):
+            break
+    found.settled[:] = started & found.settled
+    found.settled[left] = False
     return found
+
+
+def _within(positions: Array, low: Array, high: Array, ratios: Array, free: Array) -> Array:
+    """Starts within the axes and the limits of T2 / T1; what is free is moved."""
+    made = positions.copy()
+    made[:, free] = np.clip(made[:, free], low[free], high[free])
+    if not np.isfinite(ratios).any() or not {0, 1} & set(free.tolist()):
+        return made
+    gap = np.clip(made[:, 1] - made[:, 0], *ratios)
+    if 1 in free:
+        made[:, 1] = np.clip(made[:, 0] + gap, low[1], high[1])
+    else:
+        made[:, 0] = np.clip(made[:, 1] - gap, low[0], high[0])
+    return made

@@ -98,9 +98,13 @@ def powers_of(atoms: Memory, start: int, single: Memory, first: int, rank: int, 
 
 @numba.njit(**COMPILE)
 def rank_exactly(
-    bits: Any, first: int, order: Array, atoms: Array, x: Array, best: float, index: int
-) -> tuple[float, int]:
-    """Double-precision scores of the atoms of some lanes against the best one until now."""
+    bits: Any, first: int, order: Array, atoms: Array, x: Array, best: float, index: int, doubtful: bool
+) -> tuple[float, int, bool]:
+    """Double-precision scores of the atoms of some lanes against the best one until now.
+
+    In doubt is what was tied with a best score that is not the same: if that crept up by less than a tie again and
+    again, the first of them may be out of its reach.
+    """
     while bits:
         lane = first_lane(bits)
         bits = bits & (bits - np.uint64(1))
@@ -114,10 +118,11 @@ def rank_exactly(
             ir += imaginary * x[r].real
         score = math.sqrt((rr + ii) ** 2 + (ri - ir) ** 2)
         if score > best * (1 + TIE):
-            best, index = score, atom
+            best, index, doubtful = score, atom, False
         elif score >= best * (1 - TIE):
+            doubtful = doubtful or score != best
             best, index = max(best, score), min(index, atom)
-    return best, index
+    return best, index, doubtful
 
 
 @numba.njit(**INLINE)
@@ -189,12 +194,13 @@ def _descend(
     leaves: Memory, nodes: Memory, single: Memory, bounds: Memory, open_: Array, path: Array, order: Array,
     atoms: Array, starts: Array, rows: int, directions: int, x: Array, norms: tuple[float, float, float],
     error: float, margin: float, index: int, phase: Any,
-) -> tuple[int, int, int]:  # fmt: skip
-    """Best atom of one voxel, depth first, the most promising child first; how many nodes and leaves were opened."""
+) -> tuple[int, bool, int, int]:  # fmt: skip
+    """Best atom of one voxel, depth first, the most promising child first; whether it is in doubt;
+    how many nodes and leaves were opened."""
     rank, top = len(x), len(starts) - 1
     width = rank if phase is not None else 2 * rank
     norm, real, imaginary = norms
-    best, limit, opened, scored, level, node = 0.0, 0.0, 0, 0, top, starts[top]
+    best, limit, opened, scored, level, node, doubtful = 0.0, 0.0, 0, 0, top, starts[top], False
     while True:
         start = node * at(rows)
         store(bounds, at(level), _bounds(nodes, start, single, rank, directions, real, imaginary, 4 * margin, phase))
@@ -205,7 +211,7 @@ def _descend(
             if highest <= limit * limit:
                 level += 1
                 if level > top:
-                    return index, opened, scored
+                    return index, doubtful, opened, scored
                 continue
             lane = np.int64(first_lane(lanes_reaching(found, spread(highest, bounds))))
             open_[at(level) + lane] = 0
@@ -216,7 +222,7 @@ def _descend(
             scored += 1
             bits = worth(powers, best / norm, error, leaves)
             if bits:
-                best, index = rank_exactly(bits, child * LANES, order, atoms, x, best, index)
+                best, index, doubtful = rank_exactly(bits, child * LANES, order, atoms, x, best, index, doubtful)
                 limit = max(best / norm - margin, 0.0)
         level -= 1
         path[level] = child
@@ -227,10 +233,10 @@ def _descend(
 def _search_one(
     leaves: Array, nodes: Array, single: Array, bounds: Array, path: Array, order: Array, atoms: Array, starts: Array,
     rows: int, directions: int, x: Array, error: float, margin: float, lowest: int, phase: Any,
-) -> tuple[int, int, int]:  # fmt: skip
+) -> tuple[int, bool, int, int]:  # fmt: skip
     """Hands pointers on: arrays would be counted, atomically, at every call."""
     norms = prepare(x, single, phase)
-    found: tuple[int, int, int] = _descend(
+    found: tuple[int, bool, int, int] = _descend(
         memory(leaves, 0), memory(nodes, 0), memory(single, 0), memory(bounds, 0), bounds, path, order, atoms, starts,
         rows, directions, x, norms, error, margin, lowest, phase,
     )  # fmt: skip
@@ -257,14 +263,14 @@ def likeness(signals: Array, keys: Array) -> None:
 @numba.njit(**COMPILE)
 def search(
     signals: Array, turn: Array, leaves: Array, nodes: Array, order: Array, atoms: Array, starts: Array,
-    directions: int, error: float, margin: float, lowest: int, phase: Any, index: Array, looked: Array,
+    directions: int, error: float, margin: float, lowest: int, phase: Any, index: Array, doubtful: Array, looked: Array,
 ) -> None:  # fmt: skip
     """Best atoms of the (voxels, rank) complex128 signals whose turn it is; `looked`: nodes and leaves opened."""
     single, bounds = empty(2 * signals.shape[1], leaves), empty(DEEPEST * LANES, leaves)
     path = np.zeros(DEEPEST, np.int64)
     flat, rows = nodes.reshape(-1), nodes.shape[1]
     for v in turn:
-        index[v], opened, scored = _search_one(
+        index[v], doubtful[v], opened, scored = _search_one(
             leaves.reshape(-1), flat, single, bounds, path, order, atoms, starts, rows, directions, signals[v], error,
             margin, lowest, phase,
         )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.arrays import Array, aligned_empty, usable_cores
 from ..core.vectors import COMPILE, LANES
+from .brute import settled
 from .packed import UNIT, common_phase, filled, flat_atoms, in_groups, read_only, rounding
 from .search import likeness, search
 
@@ -75,7 +76,8 @@ class Tree:
 
     def best_atoms(self, signals: Array, atoms: Array, threads: int | None = None) -> tuple[Array, Array]:
         """(voxels,) best atom of each of the (voxels, rank) complex128 signals; and nodes and leaves opened, in all."""
-        index, looked, atoms = np.empty(len(signals), np.int64), [], read_only(atoms)
+        index, doubtful = np.empty(len(signals), np.int64), np.zeros(len(signals), np.bool_)
+        looked, atoms = [], read_only(atoms)
         keys, lowest = np.empty(len(signals), np.uint16), int(self.order.min())
         likeness(signals, keys)
         turns = np.argsort(keys, kind="stable")  # voxels that open the same nodes follow each other
@@ -84,12 +86,14 @@ class Tree:
             seen = np.zeros(2, np.int64)
             search(
                 signals, turns[start : start + _VOXELS], self.leaves, self.nodes, self.order, atoms, self.starts,
-                self.directions, self.error, self.margin, lowest, self.phase, index, seen,
+                self.directions, self.error, self.margin, lowest, self.phase, index, doubtful, seen,
             )  # fmt: skip
             looked.append(seen)
 
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
             list(pool.map(some, range(0, len(signals), _VOXELS)))
+        if doubtful.any():
+            index = settled(index, doubtful, signals, atoms, np.unique(self.order))
         return index, np.sum(looked, axis=0)
 
 
