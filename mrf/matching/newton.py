@@ -17,7 +17,7 @@ from ..core.vectors import COMPILE, INLINE, LANES, Memory, empty, fma, load, mem
 from .polynomials import MOST, NODES, POINTS, signal_at, space_of
 
 _STEPS = 30
-_SETTLED = 0.03  # standard deviations that the last step moves at most; the next would move a fraction of it
+_SETTLED = 0.05  # standard deviations that the next step would move at most, where the last one stops
 _ROUNDING = 1e-13  # of the signal's energy: what single-precision signals leave
 _SQUARE = MOST * MOST
 SINGULAR = 1e8  # condition of the information from which it has no inverse
@@ -231,7 +231,7 @@ def _refine_one(
     signal_at(space, position, unknowns, free, work.weights, work.products, work.cells, current)
     real, imaginary, left = _residual(x, current, work.turned, width, paired, rank, work.left)
     settled = not moves or unknowns == 0
-    freedom, tries, fresh = max(2 * rank - 2 - unknowns, 1), 0, True
+    freedom, tries, fresh, before = max(2 * rank - 2 - unknowns, 1), 0, True, 0.0
     while not settled and tries < _STEPS and damping < 1e6:
         tries += 1
         if fresh:
@@ -250,8 +250,11 @@ def _refine_one(
         gain = _move(space.axes, position, unknowns, free, limits, work)
         signal_at(space, work.there, unknowns, free, work.weights, work.products, work.cells, other)
         again = _residual(x, other, work.turned, width, paired, rank, work.left)
-        settled = gain <= _SETTLED * _SETTLED * left / freedom + _ROUNDING * energy
+        noise = left / freedom + _ROUNDING / (_SETTLED * _SETTLED) * energy
+        next_gain = gain * gain / before if before > 0 else gain  # steps shrink by as much again, or by more
+        before = gain if damping == 0 else 0.0
         fresh = again[2] <= left
+        settled = (min(gain, next_gain) if fresh else gain) <= _SETTLED * _SETTLED * noise
         if fresh:
             for k in range(unknowns):
                 position[free[k]] = work.there[free[k]]

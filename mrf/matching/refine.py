@@ -11,7 +11,7 @@ from .interpolant import LOGARITHMIC, Interpolant, as_value
 from .newton import refine_all
 from .polynomials import MOST
 
-_VOXELS = 1024  # of a task
+_VOXELS = 4096  # of a task
 _TRUST = 2.0  # intervals of an axis that one step may cross
 _AT_END = 1e-6  # of an axis
 _POLISHED = 12  # times at most
@@ -76,30 +76,43 @@ def refine(
     limits = np.zeros((4, MOST))
     limits[:3, : len(names)] = low, high, _TRUST * (high - low) / np.maximum(counts - 1, 1)
     limits[3, :2] = ratios
-    positions = _within(interpolant.placed(start), low, high, ratios, free)
-    voxels, unknowns, paired = len(signals), len(free), interpolant.phase is None
+    voxels, paired = len(signals), interpolant.phase is None
     turn = complex(1.0 if interpolant.phase is None else np.conj(interpolant.phase))
     scale, residual, settled = np.empty(voxels, np.complex128), np.empty(voxels), np.empty(voxels, np.bool_)
-    deviations = np.empty((voxels, unknowns + 1))
+    values, at_end = {name: np.empty(voxels) for name in names if name}, np.empty(voxels, np.bool_)
+    deviations = {name: np.empty(voxels) for name in [*(names[a] for a in free), "pd"]}
 
     def some(first: int) -> None:
         part = slice(first, first + _VOXELS)
+        positions = interpolant.placed({name: given[part] for name, given in start.items()})
+        if fixed:  # the nearest atom's values and what is known may not go together
+            positions = _within(positions, low, high, ratios, free)
+        spread = np.empty((len(positions), len(free) + 1))
         refine_all(
-            signals[part], turn, positions[part].reshape(-1), moves, free, *interpolant.arrays, paired,
-            limits.reshape(-1), scale[part], residual[part], settled[part], deviations[part].reshape(-1),
+            signals[part], turn, positions.reshape(-1), moves, free, *interpolant.arrays, paired, limits.reshape(-1),
+            scale[part], residual[part], settled[part], spread.reshape(-1),
         )  # fmt: skip
+        for a, name in enumerate(names):
+            if name:
+                values[name][part] = as_value(name, positions[:, a])
+        for k, a in enumerate(free):
+            deviations[names[a]][part] = spread[:, k] * (values[names[a]][part] if names[a] in LOGARITHMIC else 1)
+        deviations["pd"][part] = spread[:, -1]
+        at_end[part] = _at_end(positions, low, high, ratios, free)
 
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
         list(pool.map(some, range(0, voxels, _VOXELS)))
-    values = {name: as_value(name, positions[:, a]) for a, name in enumerate(names) if name}
+    return Refined(values, scale, residual, settled, at_end, deviations)
+
+
+def _at_end(positions: Array, low: Array, high: Array, ratios: Array, free: Array) -> Array:
+    """Estimates on an end of a free axis, or on a limit of T2 / T1."""
     ends = np.minimum(positions - low, high - positions)[:, free] <= _AT_END * (high - low)[free]
-    at_end = ends.any(axis=1)
+    at_end: Array = ends.any(axis=1)
     if np.isfinite(ratios).any():
         gap = positions[:, 1] - positions[:, 0]
         at_end |= np.minimum(gap - ratios[0], ratios[1] - gap) <= _AT_END
-    spread = {names[a]: deviations[:, k] for k, a in enumerate(free)}
-    spread = {name: found * (values[name] if name in LOGARITHMIC else 1) for name, found in spread.items()}
-    return Refined(values, scale, residual, settled, at_end, spread | {"pd": deviations[:, -1]})
+    return at_end
 
 
 def polish(
