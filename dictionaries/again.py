@@ -31,6 +31,8 @@ class Again:
             )
         most = float((dictionary.parameters["t2"] / dictionary.parameters["t1"]).max())
         grid = Grid(**axes, t2_over_t1=(0.0, max(1.0, most)))
+        values = axes.get("inversion_efficiency", np.ones(1))
+        self._efficiencies = values[np.unique(np.linspace(0, len(values) - 1, min(4, len(values))).round().astype(int))]
         profile = _profile(known["slice_profile"])
         self._stream = Stream.of(dictionary.sequence, grid, profile, known["repetitions"], known["n_states"])
         basis = dictionary.basis
@@ -39,7 +41,22 @@ class Again:
         self._columns = columns_of(Modes(rows, np.zeros(1), self._phase or 1.0), len(rows))
 
     def coefficients(self, tissue: dict[str, Array]) -> Array:
-        """(tissues, rank) complex128: compressed signals, not normalized."""
+        """(tissues, rank) complex128: compressed signals, not normalized.
+
+        Signals are polynomials in the inversion efficiency, of the degree of the number of inversions: they are
+        simulated for up to four of the axis' values.
+        """
+        if len(self._efficiencies) < 2:
+            return self._simulated(tissue)
+        wanted, total = tissue["inversion_efficiency"], 0.0
+        for i, node in enumerate(self._efficiencies):
+            others = np.delete(self._efficiencies, i)
+            weights = np.prod((wanted[:, None] - others) / (node - others), axis=1)
+            made = self._simulated({**tissue, "inversion_efficiency": np.full(len(wanted), node)})
+            total = total + weights[:, None] * made
+        return np.asarray(total)
+
+    def _simulated(self, tissue: dict[str, Array]) -> Array:
         made = self._stream.projected(tissue, self._columns)
         return made * self._phase if self._phase else made.view(np.complex128)
 

@@ -120,6 +120,9 @@ class Stream:
 
     def _groups(self, table: Array, efficiency: Array | None) -> Iterator[tuple[Player, Array]]:
         """Tissues that are played alike: of one inversion efficiency and, where there are many of it, one b1."""
+        known = np.array([value for value, _ in self.players])
+        if efficiency is not None and not np.isin(efficiency, known).all():
+            raise InputError(f"inversion_efficiency: got others than {known.tolist()}, those of the grid")
         for value, player in self.players:
             some = np.arange(len(table)) if efficiency is None else np.flatnonzero(efficiency == value)
             different, which, count = np.unique(table[some, B1], return_inverse=True, return_counts=True)

@@ -302,3 +302,34 @@ def test_one_parameter(short_fisp: mrf.Sequence) -> None:
     maps = mrf.match(x, d, noise_std=1e-3)
     assert np.allclose(maps.t2, np.linspace(0.05, 0.3, 5), rtol=1e-4)
     assert set(maps.std) == {"t2", "pd"}
+
+
+def test_five_parameters() -> None:
+    """Inversion efficiency too, between the values of its axis."""
+    flip = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(60) / 9.0)))
+    axes = {"t1": mrf.log_axis(0.6, 1.6, 6), "t2": mrf.log_axis(0.05, 0.2, 6), "b1": np.linspace(0.8, 1.2, 5)}
+    further = {"off_resonance": np.linspace(-6, 6, 7), "inversion_efficiency": np.linspace(0.8, 1, 3)}
+    d = mrf.build(mrf.bssfp(flip, 0.012, inversion_time=0.02), mrf.Grid(**axes, **further), rank=20)
+    tissue = {"t1": 1.07, "t2": 0.093, "b1": 1.04, "off_resonance": 2.3}
+    played = mrf.bssfp(flip, 0.012, inversion_time=0.02, inversion_efficiency=0.93)
+    x = mrf.simulate(played, **tissue, dtype="complex128") @ d.basis.conj().T
+    rng, std = np.random.default_rng(0), np.linalg.norm(x) / 1000 / np.sqrt(40)
+    noise = std * (rng.standard_normal((400, 20)) + 1j * rng.standard_normal((400, 20)))
+    maps = mrf.match((x + noise).T, d, noise_std=std)
+    fine = maps.flags == 0
+    assert fine.mean() > 0.9
+    for name, value in {**tissue, "inversion_efficiency": 0.93}.items():
+        off = ((maps.parameters[name] - value) / maps.std[name])[fine]
+        assert abs(off.mean()) < 0.2, name
+        assert 0.85 < np.sqrt(np.mean(off**2)) < 1.15, name
+
+
+@pytest.mark.parametrize(("n1", "n2"), [(2, 2), (3, 2), (1, 5), (5, 1)])
+def test_few_values(short_fisp: mrf.Sequence, n1: int, n2: int) -> None:
+    t1, t2 = (np.geomspace(0.9 * v, 1.1 * v, n) if n > 1 else np.array([v]) for v, n in ((1.0, n1), (0.1, n2)))
+    d = mrf.build(short_fisp, mrf.Grid(t1=t1, t2=t2), rank=3)
+    maps = mrf.match(compressed(d, {"t1": np.array([1.0]), "t2": np.array([0.1])}).T, d, noise_std=1e-3)
+    assert maps.flags[0] == 0
+    assert maps.t1[0] == pytest.approx(1.0, rel=1e-3)
+    assert maps.t2[0] == pytest.approx(0.1, rel=1e-3)
+    assert set(maps.std) == {"pd", *(["t1"] if n1 > 1 else []), *(["t2"] if n2 > 1 else [])}
