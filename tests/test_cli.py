@@ -88,6 +88,8 @@ def test_scan_to_maps(
     rows = compare(phantom, maps)
     assert "grey matter" in table(rows)
     assert abs(float(rows[1]["t1_median_percent"])) < 4
+    assert 0 < float(rows[1]["t1_error_bar_percent"]) < 50
+    assert 0 < float(rows[1]["t1_covered_percent"]) <= 100
 
 
 def test_a_given_dictionary_and_slices(
