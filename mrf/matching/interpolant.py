@@ -211,7 +211,7 @@ def _thinned(name: str, axis: Array) -> Array:
     return np.unique(nearest)
 
 
-def first_node(cell: int, count: int) -> int:
+def _first_node(cell: int, count: int) -> int:
     """First of the nodes from which signals between nodes `cell` and `cell` + 1 are interpolated."""
     few = min(NODES, count)
     return min(max(cell + 1 - few // 2, 0), count - few)
@@ -224,7 +224,7 @@ def _needed(t1: Array, t2: Array, ratios: tuple[float, float]) -> Array:
         for j in range(max(len(t2) - 1, 1)):
             least, most = t2[j] / t1[min(i + 1, len(t1) - 1)], t2[min(j + 1, len(t2) - 1)] / t1[i]
             if least <= ratios[1] and most >= ratios[0]:
-                row, column = first_node(i, len(t1)), first_node(j, len(t2))
+                row, column = _first_node(i, len(t1)), _first_node(j, len(t2))
                 needed[row : row + NODES, column : column + NODES] = True
     return needed
 

@@ -36,7 +36,6 @@ from ..core.vectors import (
 )
 
 TIE = 1e-14  # scores closer than this (relative) are equal; the lowest index wins
-CONSTANTS = 8  # of a child, beside its directions and its box: see :func:`_bounds`
 DEEPEST = 8  # levels of a tree: 32^9 atoms
 
 
@@ -141,8 +140,8 @@ def _bounds(
 
     A child's atoms lie close to the span of a few orthonormal `directions`: there in a box, in a cone around the
     middle of the box, and in whole space in another such cone. The rows of a node are the directions, then for
-    each of these the middle of the box (real, by the choice of their phases) and half of its width, then the
-    `CONSTANTS`: one over the norm of the middle, cosine and sine of the cone's angle in whole space and in the
+    each of these the middle of the box (real, by the choice of their phases) and half of its width, then eight
+    numbers: one over the norm of the middle, cosine and sine of the cone's angle in whole space and in the
     span, the largest norm of an atom there and there, and the largest distance from the span. The least of the
     three bounds is taken for the real part of real atoms and for complex ones, that of the box for the imaginary part.
     """
