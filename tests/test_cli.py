@@ -311,8 +311,13 @@ def test_a_dictionary_is_not_asked_for_other_physics(
     save_sequence(short_fisp, scan / "played.toml")
     command: list[str | Path] = ["reconstruct", scan / "scan.h5", "--sequence", scan / "played.toml"]
     command += ["--dictionary", scan / "plain.h5", "-o", scan / "o"]
-    assert "was built with None" in failed(capsys, *command, "--slice-profile", "hann_sinc:4")
+    assert "was built with none" in failed(capsys, *command, "--slice-profile", "hann_sinc:4")
     assert "was built with 1, not with steady" in failed(capsys, *command, "--repetitions", "steady")
+    pulse = mrf.RfPulse.hann_sinc(4, n_positions=8)
+    mrf.build(short_fisp, mrf.Grid(t1=[0.5, 1.0], t2=[0.1]), rank=2, slice_profile=pulse).save(scan / "plain.h5")
+    told = failed(capsys, *command, "--slice-profile", "slr:4")
+    assert "was built with a pulse of 2 ms and 2000 Hz, not with slr:4" in told
+    assert len(told) < 300
 
 
 def test_recipes(tmp_path: Path) -> None:

@@ -128,6 +128,13 @@ def _refuse_other_physics(told: argparse.Namespace, given: "Dictionary") -> None
         own = given.provenance.get(name)
         if own != value:
             raise InputError(
-                f"--{name.replace('_', '-')}: {told.dictionary} was built with {own}, not with {getattr(told, name)}; "
-                "leave the option out, or build the dictionary with it"
+                f"--{name.replace('_', '-')}: {told.dictionary} was built with {_in_words(own)}, not with "
+                f"{getattr(told, name)}; leave the option out, or build the dictionary with it"
             )
+
+
+def _in_words(told: object) -> str:
+    """A slice profile or a number of repetitions, without a pulse's samples."""
+    if isinstance(told, dict):
+        return f"a pulse of {told['duration'] * 1e3:g} ms and {told['bandwidth']:g} Hz"
+    return "none" if told is None else str(told)

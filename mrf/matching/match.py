@@ -4,6 +4,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,10 @@ class _Work:
         self.room = memory_budget(memory) - together
         foretell(len(self.used), dictionary, tuple(self.known), self.room, together)
 
+    @cached_property
+    def _edges(self) -> Array:
+        return _on_edge(self.dictionary, set(self.known))
+
     def maps(self, progress: bool) -> Maps:
         """Work on some voxels at a time, and lay out the results."""
         starts = range(0, len(self.used), _TOGETHER)
@@ -173,7 +178,7 @@ class _Work:
         else:
             made |= atoms
             made |= self._of_atoms(used, signals, exponent, index, atoms)
-            flags |= np.where(_on_edge(self.dictionary, index, set(known)), Flag.GRID_EDGE, 0).astype(np.uint8)
+            flags |= np.where(self._edges[index], Flag.GRID_EDGE, 0).astype(np.uint8)
         flags |= np.where(made["score"] < self.low_score, Flag.LOW_SCORE, 0).astype(np.uint8)
         for name in self._uncertain():
             flags |= np.where(np.isinf(made[f"std.{name}"]), Flag.SINGULAR, 0).astype(np.uint8)
@@ -311,17 +316,17 @@ def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) ->
     return images, where
 
 
-def _on_edge(dictionary: Dictionary, index: Array, known: set[str]) -> Array:
-    """(voxels,) whether an atom lies on an end of an axis that varies and is not known, or beside T2 / T1 left out."""
-    edge = np.zeros(len(index), bool)
+def _on_edge(dictionary: Dictionary, known: set[str]) -> Array:
+    """(atoms,) whether an atom lies on an end of an axis that varies and is not known, or beside T2 / T1 left out."""
+    edge = np.zeros(len(dictionary), bool)
     for name, values in dictionary.parameters.items():
         low, high = values.min(), values.max()
         if low < high and name not in known:
-            edge |= (values[index] == low) | (values[index] == high)
+            edge |= (values == low) | (values == high)
     if {"t1", "t2"} <= set(dictionary.parameters) and not {"t1", "t2"} & known:
         t1, t2 = dictionary.parameters["t1"], dictionary.parameters["t2"]
-        axis, ratios = np.unique(t2), (t2 / t1)
-        place = np.searchsorted(axis, t2[index])
+        axis, ratios = np.unique(t2), t2 / t1
+        place = np.searchsorted(axis, t2)
         above, below = axis[np.minimum(place + 1, len(axis) - 1)], axis[np.maximum(place - 1, 0)]
-        edge |= (above / t1[index] > ratios.max() * (1 + 1e-9)) | (below / t1[index] < ratios.min() * (1 - 1e-9))
+        edge |= (above / t1 > ratios.max() * (1 + 1e-9)) | (below / t1 < ratios.min() * (1 - 1e-9))
     return edge

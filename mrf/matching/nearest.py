@@ -154,7 +154,8 @@ def foretell(voxels: int, dictionary: Dictionary, names: tuple[str, ...], room: 
             f"memory: {(room + together) / 1e6:.0f} MB are too few for {together / 1e6:.0f} MB of voxels and "
             f"{least / 1e6:.0f} MB of atoms; give at least {(together + least) / 1e6:.0f} MB"
         )
-    parts = int(np.prod([len(np.unique(dictionary.parameters[name])) for name in names], dtype=np.int64))
+    axes = _parts_of(dictionary, tuple(sorted(names))).axes
+    parts = int(np.prod([len(axis) for axis in axes.values()], dtype=np.int64))
     each = atoms // parts
     by_tree = voxels // parts >= _FEW and tree_size(each, dictionary) * _BUILDING <= room
     seconds = voxels * (_TREE_SECONDS * (each / 1e5) ** 0.45 if by_tree else _ATOM_SECONDS * each)
