@@ -45,9 +45,11 @@ class Recipe:
     Attributes
     ----------
     method : str
-        "least_squares" or "gridding".
-    iterations : int
-        Of the least-squares solver.
+        As in :func:`mrf.reconstruct`.
+    iterations, regularization : "auto" or number
+        Steps, and strength of the penalty in units of the noise; "auto": from the data.
+    refit : int
+        Steps on the data alone after a regularized solution; 0 lets the penalty smooth.
     rank : int
         Dimension of the temporal subspace.
     t1, t2 : (start, stop, n)
@@ -71,8 +73,10 @@ class Recipe:
         A value that cannot be right.
     """
 
-    method: str = "least_squares"
-    iterations: int = 20
+    method: str = "wavelet"
+    iterations: int | str = "auto"
+    regularization: float | str = "auto"
+    refit: int = 2
     rank: int = 6
     t1: tuple[float, float, int] = (0.05, 5.0, 100)
     t2: tuple[float, float, int] = (0.005, 3.0, 120)
@@ -87,10 +91,16 @@ class Recipe:
         """Check the values, so that a wrong recipe fails before the work."""
         if self.method not in METHODS:
             raise InputError(f"recipe: method is {self.method!r}, expected one of {', '.join(METHODS)}")
-        for name in ("iterations", "rank"):
+        for name, least in (("iterations", 1), ("rank", 1), ("refit", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"recipe: {name} is {value!r}, expected a whole number >= 1")
+            if name == "iterations" and value == "auto":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"recipe: {name} is {value!r}, expected a whole number >= {least}")
+        if self.regularization != "auto" and not (
+            isinstance(self.regularization, int | float) and 0 <= self.regularization < math.inf
+        ):
+            raise InputError(f'recipe: regularization is {self.regularization!r}, expected a number >= 0 or "auto"')
         if not (isinstance(self.mask_threshold, int | float) and 0 <= self.mask_threshold < 1):
             raise InputError(f"recipe: mask_threshold is {self.mask_threshold!r}, expected a fraction in [0, 1)")
         for name in ("t1", "t2", "b1", "off_resonance"):
@@ -260,12 +270,16 @@ def reconstruct_scan(
             "give the sequence that was played"
         )
     warn_of_profile(scan, dictionary, recipe)
-    options: dict[str, Any] = {"method": recipe.method, "iterations": recipe.iterations}
+    options: dict[str, Any] = {"method": recipe.method, "refit": recipe.refit}
+    options |= {
+        name: None if getattr(recipe, name) == "auto" else getattr(recipe, name)
+        for name in ("iterations", "regularization")
+    }
     work: list[Callable[[], Array]]
     if executor is None:
         work = [partial(reconstruct, *one, dictionary.basis, **options, progress=progress) for one in scan.slices]
     else:
-        work = [executor.submit(reconstruct, *one, dictionary.basis, **options).result for one in scan.slices]
+        work = [executor.submit(partial(reconstruct, *one, dictionary.basis, **options)).result for one in scan.slices]
     slices = []
     for number, made in enumerate(work):
         log.info("slice %d of %d: %s", number + 1, len(work), recipe.method)

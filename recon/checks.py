@@ -6,6 +6,7 @@ import numpy as np
 
 from ..core.arrays import Array, as_host, available_memory
 from ..core.errors import InputError
+from .fieldmap import Segments
 from .trajectory import Trajectory
 
 
@@ -53,12 +54,6 @@ def checked_coils(coils: Array, n_coils: int, trajectory: Trajectory) -> Array:
     return maps
 
 
-def coil_power(coils: Array) -> Array:
-    """(*matrix) sum of squared sensitivities, 1 where there are none: what gridding is divided by."""
-    power: Array = np.sum(np.abs(coils) ** 2, axis=0)
-    return np.where(power > 1e-3 * power.max(), power, 1).astype(power.dtype)
-
-
 def checked_basis(basis: Array, trajectory: Trajectory) -> Array:
     """`basis` as (rank, frames) orthonormal rows.
 
@@ -79,17 +74,23 @@ def checked_basis(basis: Array, trajectory: Trajectory) -> Array:
     return rows
 
 
-def check_memory(rank: int, coils: int, trajectory: Trajectory, itemsize: int) -> None:
+def check_memory(
+    rank: int, coils: int, trajectory: Trajectory, itemsize: int, segments: Segments | None = None
+) -> None:
     """Refuse a reconstruction that cannot fit, before it starts.
 
     Raises
     ------
     InputError
-        The kernels, doubled grids and images need more than is free.
+        The kernels, grids and images need more than is free.
     """
     pixels = math.prod(trajectory.matrix)
-    doubled = 2 ** len(trajectory.matrix) * pixels
-    needed = itemsize * (rank**2 * doubled + 4 * rank * doubled + (2 * coils + 6 * rank) * pixels)
+    channels = rank * (1 if segments is None else len(segments.courses))
+    lattices = 2 ** (len(trajectory.matrix) - sum(trajectory.on_grid))
+    kernels = lattices * channels * (channels + 1) // 2 * pixels * itemsize // 2
+    building = 2 * 2 ** len(trajectory.matrix) * lattices * pixels * itemsize
+    images = (2 * coils + 8 * rank + 4 * channels) * pixels * itemsize
+    needed = kernels + building + images
     if needed > available_memory():
         raise InputError(
             f"reconstruct: a matrix of {trajectory.matrix} with rank {rank} needs about {needed / 1e9:.1f} GB, "

@@ -45,3 +45,29 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
     per_arm = weights.reshape(len(first), -1)
     plays = np.bincount(played)
     return freeze(per_arm[played] * (trajectory.n_frames / plays[played])[:, None])
+
+
+def balanced_weights(trajectory: Trajectory, most: float = 2.0) -> Array | None:
+    """Weights that bound the density of k-space at `most` times its median, for iterative methods.
+
+    A spiral passes k = 0 in every frame, which makes a few coefficients thirty times stiffer than all others: solvers
+    then need that many more steps. Samples there tell the same over and over, so little is lost by counting them less.
+    All others keep the weight 1, as maximum likelihood has it.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    most : float
+
+    Returns
+    -------
+    (frames, samples) float32, or None where no weight would be below 1
+    """
+    cycles = trajectory.k * np.array(trajectory.field_of_view)
+    cells = np.round(cycles).astype(int) + np.array(trajectory.matrix) // 2 + 1
+    sides = tuple(n + 3 for n in trajectory.matrix)
+    where = np.ravel_multi_index(tuple(np.moveaxis(cells, -1, 0)), sides)
+    counts = np.bincount(where.ravel())
+    limit = most * np.median(counts[counts > 0])
+    weights = np.minimum(1, limit / counts[where]).astype(np.float32)
+    return None if weights.min() == 1 else weights

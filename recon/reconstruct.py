@@ -1,20 +1,26 @@
 """`reconstruct`: k-space to subspace coefficient images."""
 
+import math
+from dataclasses import replace
+from typing import Literal, overload
+
 import numpy as np
-import sigpy.alg
-from tqdm import tqdm
 
 from ..core.arrays import Array, whole
-from ..core.errors import InputError, UnsupportedError
-from .checks import check_memory, checked_basis, checked_coils, checked_kspace, coil_power
+from ..core.errors import InputError
+from .checks import check_memory, checked_basis, checked_coils, checked_kspace
 from .coils import estimate_coils
-from .density import density_weights
+from .density import balanced_weights, density_weights
+from .fieldmap import Segments
+from .methods import ITERATIVE
 from .subspace import SubspaceModel
 from .trajectory import Trajectory
+from .white import White
 
-METHODS = ("least_squares", "gridding")
+METHODS = (*ITERATIVE, "gridding")
 
 
+@overload
 def reconstruct(
     kspace: Array,
     trajectory: Trajectory,
@@ -23,9 +29,44 @@ def reconstruct(
     coils: Array | None = None,
     field_map: Array | None = None,
     method: str = "least_squares",
-    iterations: int = 20,
+    iterations: int | None = None,
+    regularization: float | None = None,
+    refit: int = 2,
+    noise_std: float | Array | None = None,
+    noise: Literal[False] = False,
     progress: bool = False,
-) -> Array:
+) -> Array: ...
+@overload
+def reconstruct(
+    kspace: Array,
+    trajectory: Trajectory,
+    basis: Array,
+    *,
+    coils: Array | None = None,
+    field_map: Array | None = None,
+    method: str = "least_squares",
+    iterations: int | None = None,
+    regularization: float | None = None,
+    refit: int = 2,
+    noise_std: float | Array | None = None,
+    noise: Literal[True],
+    progress: bool = False,
+) -> tuple[Array, Array]: ...
+def reconstruct(
+    kspace: Array,
+    trajectory: Trajectory,
+    basis: Array,
+    *,
+    coils: Array | None = None,
+    field_map: Array | None = None,
+    method: str = "least_squares",
+    iterations: int | None = None,
+    regularization: float | None = None,
+    refit: int = 2,
+    noise_std: float | Array | None = None,
+    noise: bool = False,
+    progress: bool = False,
+) -> Array | tuple[Array, Array]:
     """Subspace coefficient images from k-space.
 
     Parameters
@@ -35,26 +76,43 @@ def reconstruct(
     basis : (rank, frames) array
         Orthonormal temporal basis, e.g. ``dictionary.basis``.
     coils : (coils, *matrix) complex array, optional
-        Sensitivities; None = :func:`mrf.estimate_coils`. `field_map`: only None is handled yet.
-    method : {"least_squares", "gridding"}
-        Unweighted conjugate gradients from the gridded images, or these: the density-compensated adjoint.
-    iterations : int
-        Conjugate-gradient steps; fewer regularize more.
+        Sensitivities; None = :func:`mrf.estimate_coils`.
+    field_map : (*matrix) real array, optional
+        Off-resonance (Hz); the trajectory needs sample times.
+    method : {"least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding"}
+        Conjugate gradients on the data alone; penalties on singular values of blocks, Haar wavelets, gradients or the
+        images themselves; or the density-compensated adjoint (with a field map: conjugate phase).
+    iterations : int, optional
+        None: of least squares where the estimated error is least, of the others a number that suffices.
+    regularization : float, optional
+        In units of the noise (see :mod:`mrf.recon.regularize`); None: where the estimated error is least.
+    refit : int
+        Conjugate-gradient steps on the data alone after a regularized solution: what the data tell is taken from them,
+        so that contrast and texture are not smoothed, and the penalty decides the rest. 0 = none.
+    noise_std : float or (coils, coils) array, optional
+        SD of the real (= imaginary) part of every sample, or their covariance; None: estimated from what the
+        reconstruction leaves of the data.
+    noise : bool
+        Also return the noise of the coefficients.
     progress : bool
 
     Returns
     -------
     (rank, *matrix) complex array
         complex128 for complex128 k-space, else complex64; in the scale of :class:`mrf.Trajectory`.
+    (*matrix) real array
+        With `noise`: SD of the real (= imaginary) part of each coefficient, from replicas with more noise.
 
     Raises
     ------
     InputError
         Shapes that do not fit, NaN samples, coils that are zero, a basis that is not orthonormal.
+    DivergedError
+        A solver did not converge; nothing is returned.
 
     References
     ----------
-    Assländer et al. 2018, doi:10.1002/mrm.26639
+    Assländer et al. 2018, doi:10.1002/mrm.26639; Robson et al. 2008 (replicas), doi:10.1002/mrm.21728
 
     Examples
     --------
@@ -64,34 +122,37 @@ def reconstruct(
     >>> reconstruct(kspace, trajectory, np.eye(4)[:2], iterations=3).shape
     (2, 8, 8)
     """
-    _check_options(field_map, method, iterations)
+    _check_options(method, iterations, regularization, refit)
     kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
-    check_memory(len(basis), len(kspace), trajectory, kspace.itemsize)
-    scale: Array = np.abs(kspace).max()  # so that no scale overflows single precision
-    kspace = kspace / scale
+    segments = None if field_map is None else Segments.of(field_map, trajectory)
+    check_memory(len(basis), len(kspace), trajectory, kspace.itemsize, segments)
+    scale = float(np.abs(kspace).max())  # so that no scale overflows single precision
+    kspace = kspace / kspace.real.dtype.type(scale)
     coils = estimate_coils(kspace, trajectory, weights=basis[0].conj()) if coils is None else coils
     coils = checked_coils(coils, len(kspace), trajectory).astype(kspace.dtype)
     precision = kspace.dtype if basis.dtype.kind == "c" else kspace.real.dtype
-    model = SubspaceModel(trajectory, basis.astype(precision), coils)
-    made = model.adjoint(kspace, density_weights(trajectory).astype(kspace.real.dtype)) / coil_power(coils)
-    return scale * (made if method == "gridding" else _least_squares(model, kspace, made, iterations, progress))
+    balanced = SubspaceModel(
+        trajectory, basis.astype(precision), coils, weights=balanced_weights(trajectory), segments=segments
+    )
+    if method == "gridding":
+        dense = replace(balanced, weights=density_weights(trajectory).astype(kspace.real.dtype))
+        work = White.of(dense, kspace, noise_std, scale, balanced if noise else None)
+        made, deviation = work.gridded(noise)
+    else:
+        work = White.of(balanced, kspace, noise_std, scale, balanced)
+        made, deviation = work.solved(method, iterations, regularization, refit, noise, progress)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.where(work.power > 0, scale / work.power, 0).astype(kspace.real.dtype)
+    return (made * inverse, deviation * inverse) if noise else made * inverse
 
 
-def _check_options(field_map: Array | None, method: str, iterations: int) -> None:
-    if field_map is not None:
-        raise UnsupportedError("field_map: not handled yet; leave it None")
+def _check_options(method: str, iterations: int | None, regularization: float | None, refit: int) -> None:
     if method not in METHODS:
         raise InputError(f"method: got {method!r}, expected one of {', '.join(METHODS)}")
-    whole("iterations", iterations, 1)
-
-
-def _least_squares(model: SubspaceModel, kspace: Array, start: Array, iterations: int, progress: bool) -> Array:
-    """Conjugate gradients on the unweighted normal equations."""
-    solver = sigpy.alg.ConjugateGradient(model.normal, model.adjoint(kspace), start, max_iter=iterations)
-    with tqdm(total=iterations, desc="least squares", disable=None if progress else True) as bar:
-        while not solver.done():
-            solver.update()
-            bar.update()
-    if not np.isfinite(start).all():
-        raise InputError("reconstruct: the solver diverged; check the scale of coils and trajectory")
-    return start
+    if iterations is not None:
+        whole("iterations", iterations, 1)
+    whole("refit", refit, 0)
+    if regularization is not None and not 0 <= regularization < math.inf:
+        raise InputError(
+            f"regularization: got {regularization!r}, expected a number >= 0 in units of the noise, or None"
+        )

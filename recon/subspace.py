@@ -1,16 +1,14 @@
-"""The signal model on subspace coefficients: forward, adjoint, and the normal operator by Toeplitz embedding."""
+"""The signal model on subspace coefficients: forward, adjoint, and the normal operator."""
 
-import itertools
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numba
 import numpy as np
-import scipy.fft
 
-from ..core.arrays import Array, usable_cores
+from ..core.arrays import Array
+from .fieldmap import Segments
 from .nufft import sample, spread
+from .toeplitz import Toeplitz
 from .trajectory import Trajectory
 
 
@@ -25,6 +23,10 @@ class SubspaceModel:
         Orthonormal rows.
     coils : (coils, *matrix) complex array
         Its precision is the precision of the work.
+    weights : (frames, samples) array, optional
+        How much each sample counts: `adjoint` is A^H W, `normal` A^H W A. None = 1.
+    segments : Segments, optional
+        Off-resonance while a readout lasts.
 
     Notes
     -----
@@ -39,6 +41,15 @@ class SubspaceModel:
     trajectory: Trajectory
     basis: Array
     coils: Array
+    weights: Array | None = None
+    segments: Segments | None = None
+
+    def with_coils(self, coils: Array) -> "SubspaceModel":
+        """The same with other sensitivities; the kernels, which know none, are shared."""
+        other = replace(self, coils=coils)
+        if "toeplitz" in self.__dict__:
+            other.__dict__["toeplitz"] = self.toeplitz
+        return other
 
     @cached_property
     def _readouts(self) -> tuple[Array, list[Array]]:
@@ -48,75 +59,82 @@ class SubspaceModel:
         frames = np.split(order, np.searchsorted(played[order], np.arange(1, len(first))))
         return self.trajectory.radians[first].reshape(-1, len(self.trajectory.matrix)), frames
 
+    @cached_property
+    def _weighting(self) -> Array:
+        """(coils, segments, *matrix): sensitivities times the segments' phases."""
+        if self.segments is None:
+            return self.coils[:, None]
+        phases = self.segments.phases.astype(self.coils.dtype)
+        weighted: Array = self.coils[:, None] * phases
+        return weighted
+
+    @cached_property
+    def _courses(self) -> Array:
+        """(segments, samples) of each segment along a readout, carrier included."""
+        if self.segments is None:
+            return np.ones((1, self.trajectory.n_samples), self.coils.dtype)
+        courses: Array = (self.segments.courses * self.segments.carrier).astype(self.coils.dtype)
+        return courses
+
     def forward(self, coefficients: Array) -> Array:
         """(rank, *matrix) coefficients to (coils, frames, samples) k-space."""
         radians, frames = self._readouts
+        rank, courses = len(self.basis), self._courses
         out = np.empty((len(self.coils), self.trajectory.n_frames, self.trajectory.n_samples), self.coils.dtype)
-        for coil, kspace in zip(self.coils, out, strict=True):
-            sampled = sample(coil * coefficients, radians).reshape(len(self.basis), len(frames), -1)
+        for weighting, kspace in zip(self._weighting, out, strict=True):
+            sampled = np.zeros((rank, len(frames), self.trajectory.n_samples), self.coils.dtype)
+            for phase, course in zip(weighting, courses, strict=True):
+                sampled += course * sample(phase * coefficients, radians).reshape(sampled.shape)
             for arm, played in enumerate(frames):
                 kspace[played] = self.basis[:, played].T @ sampled[:, arm]
         return out
 
-    def adjoint(self, kspace: Array, weights: Array | None = None) -> Array:
-        """(coils, frames, samples) k-space, times (frames, samples) weights, to (rank, *matrix) coefficients."""
-        radians, frames = self._readouts
-        matrix = self.trajectory.matrix
+    def adjoint(self, kspace: Array, precision: float | None = None) -> Array:
+        """(coils, frames, samples) k-space, weighted, to (rank, *matrix) coefficients."""
+        radians, _ = self._readouts
+        matrix, courses = self.trajectory.matrix, self._courses
         out = np.zeros((len(self.basis), *matrix), self.coils.dtype)
-        gathered = np.empty((len(self.basis), len(frames), self.trajectory.n_samples), self.coils.dtype)
-        for coil, samples in zip(self.coils, kspace, strict=True):
-            for arm, played in enumerate(frames):
-                data = samples[played] if weights is None else samples[played] * weights[played]
-                gathered[:, arm] = self.basis[:, played].conj() @ data
-            out += coil.conj() * spread(gathered.reshape(len(self.basis), -1), radians, matrix)
+        for weighting, samples in zip(self._weighting, kspace, strict=True):
+            gathered = self.gather(samples)
+            for phase, course in zip(weighting, courses, strict=True):
+                turned = gathered if self.segments is None else course.conj() * gathered
+                out += phase.conj() * spread(turned.reshape(len(self.basis), -1), radians, matrix, precision)
         return out
 
+    def gather(self, samples: Array) -> Array:
+        """(frames, samples) of one coil, weighted, to (rank, distinct readouts, samples)."""
+        _, frames = self._readouts
+        data = samples if self.weights is None else samples * self.weights
+        rows = self.basis.conj()
+        if len(frames) == len(data):
+            together: Array = rows[:, :, None] * data
+            return together
+        gathered = np.empty((len(rows), len(frames), data.shape[1]), self.coils.dtype)
+        for arm, played in enumerate(frames):
+            gathered[:, arm] = rows[:, played] @ data[played]
+        return gathered
+
     @cached_property
-    def _kernel(self) -> Array:
-        """(rank, rank, *doubled matrix): transfer function of the normal operator without coils."""
+    def toeplitz(self) -> Toeplitz:
+        """The normal operator without coils; made when first used."""
         radians, frames = self._readouts
-        rank, matrix = len(self.basis), self.trajectory.matrix
-        doubled = tuple(2 * n for n in matrix)
-        pairs = list(itertools.combinations_with_replacement(range(rank), 2))
-        weights = np.array([[self.basis[j, f].conj() @ self.basis[m, f] for f in frames] for j, m in pairs])
-        strength = np.repeat(weights.astype(self.coils.dtype), self.trajectory.n_samples, axis=1)
-        kernel = np.empty((rank, rank, *doubled), self.basis.dtype)
-        for (j, m), row in zip(pairs, strength, strict=True):
-            point_spread = spread(row[None], radians, doubled)[0]
-            for axis in range(len(matrix)):
-                point_spread[(slice(None),) * axis + (0,)] = 0  # the farthest offset joins no two pixels
-            spectrum: Array = scipy.fft.fftn(scipy.fft.ifftshift(point_spread), workers=usable_cores())
-            transfer = spectrum.real if self.basis.dtype.kind == "f" else spectrum
-            kernel[j, m], kernel[m, j] = transfer, transfer.conj()
-        return kernel
+        courses = np.ones((1, self.trajectory.n_samples)) if self.segments is None else self.segments.courses
+        segments = len(courses)
+        dtype = np.result_type(self.basis.dtype, self.coils.real.dtype)
+
+        def strength(one: int, other: int) -> Array:
+            (j, left), (m, right) = divmod(one, segments), divmod(other, segments)
+            product = self.basis[j].conj() * self.basis[m]
+            if self.weights is None:
+                rows = np.array([product[played].sum() for played in frames])[:, None]
+            else:
+                rows = np.array([product[played] @ self.weights[played] for played in frames])
+            strengths: Array = rows * (courses[left] * courses[right])
+            return strengths.astype(dtype, copy=False).reshape(-1)
+
+        doubled = tuple(not on for on in self.trajectory.on_grid)
+        return Toeplitz.of(strength, len(self.basis) * segments, radians, self.trajectory.matrix, doubled)
 
     def normal(self, coefficients: Array) -> Array:
         """``adjoint(forward(coefficients))`` by multiplication on a doubled grid."""
-        kernel, matrix = self._kernel, self.trajectory.matrix
-        axes = tuple(range(1, len(matrix) + 1))
-        inside = (slice(None), *(slice(0, n) for n in matrix))
-
-        def one_coil(coil: Array) -> Array:
-            spectrum = scipy.fft.fftn(coil * coefficients, [2 * n for n in matrix], axes)
-            _mix(kernel.reshape(*kernel.shape[:2], -1), spectrum.reshape(len(spectrum), -1))
-            image: Array = scipy.fft.ifftn(spectrum, axes=axes, overwrite_x=True)[inside]
-            return coil.conj() * image
-
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            return np.sum(list(pool.map(one_coil, self.coils)), axis=0, dtype=self.coils.dtype)
-
-
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
-def _mix(kernel: Array, spectrum: Array) -> None:
-    """spectrum[:, p] becomes kernel[:, :, p] @ spectrum[:, p], in blocks that stay in cache."""
-    rank, points = spectrum.shape
-    block = 512
-    taken = np.empty((rank, block), spectrum.dtype)
-    for start in range(0, points, block):
-        stop = min(start + block, points)
-        taken[:, : stop - start] = spectrum[:, start:stop]
-        spectrum[:, start:stop] = 0
-        for j in range(rank):
-            for m in range(rank):
-                for p in range(start, stop):
-                    spectrum[j, p] += kernel[j, m, p] * taken[m, p - start]
+        return self.toeplitz.apply(coefficients, self._weighting)

@@ -10,6 +10,7 @@ from ..core.arrays import Array, freeze, real
 from ..core.errors import InputError
 
 Shape = tuple[int, ...]
+_ON_GRID = 2e-5  # cycles per field of view: what single precision leaves of a whole number
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -98,6 +99,12 @@ class Trajectory:
     def radians(self) -> Array:
         """(frames, samples, axes): phase advance per pixel, 2 pi k field_of_view / n, in [-pi, pi]."""
         return freeze(2 * np.pi * self.k * (np.array(self.field_of_view) / self.matrix))
+
+    @cached_property
+    def on_grid(self) -> tuple[bool, ...]:
+        """Axes on which every sample is a whole number of cycles per field of view: Cartesian ones."""
+        cycles = self.k * np.array(self.field_of_view)
+        return tuple(bool(x) for x in np.abs(cycles - np.round(cycles)).max(axis=(0, 1)) < _ON_GRID)
 
     @cached_property
     def arms(self) -> tuple[Array, Array]:

@@ -227,7 +227,13 @@ def test_trajectories_beyond_the_band_are_refused() -> None:
         ({"basis": np.ones((0, 30))}, "basis: got shape"),
         ({"coils": np.zeros((3, 24, 24))}, "only zero sensitivities"),
         ({"coils": np.ones((2, 24, 24))}, r"coils: got shape \(2, 24, 24\)"),
-        ({"method": "magic"}, "expected one of least_squares, gridding"),
+        ({"method": "magic"}, "expected one of least_squares, .*, gridding"),
+        ({"regularization": -1.0}, "regularization: got -1.0"),
+        ({"refit": -1}, "refit: got -1"),
+        ({"noise_std": 0.0}, "noise_std: got 0.0, expected a positive number"),
+        ({"noise_std": np.ones((2, 2))}, r"noise_std: got shape \(2, 2\)"),
+        ({"noise_std": np.ones((3, 3))}, "covariance is singular"),
+        ({"field_map": np.zeros((24, 24))}, "no sample_times"),
         ({"iterations": 0}, "iterations: got 0"),
     ],
 )
@@ -236,9 +242,3 @@ def test_bad_scans_are_refused(change: dict[str, object], message: str) -> None:
     arguments = {"kspace": kspace, "trajectory": t, "basis": basis, "coils": coils} | change
     with pytest.raises(mrf.InputError, match=message):
         mrf.reconstruct(**arguments)
-
-
-def test_a_field_map_is_refused() -> None:
-    kspace, t, basis, coils, _ = noiseless_scan()
-    with pytest.raises(mrf.UnsupportedError, match="field_map"):
-        mrf.reconstruct(kspace, t, basis, coils=coils, field_map=np.zeros((24, 24)))

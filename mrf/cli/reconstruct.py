@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..simulation.sequence import Sequence
 
 log = logging.getLogger(__name__)
+_METHODS = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding")
 _OF_DICTIONARY = (
     "rank",
     "t1",
@@ -33,7 +34,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--sequence", metavar="SEQ", help="a preset's name or a sequence file (default: the header's)")
     verb.add_argument("--dictionary", type=Path, metavar="D.h5", help="default: built from the recipe and cached")
     verb.add_argument("--recipe", type=Path, metavar="R.toml", help="choices other than the defaults")
-    verb.add_argument("--method", choices=("least_squares", "gridding"), help="overrides the recipe")
+    verb.add_argument("--method", choices=_METHODS, help="overrides the recipe")
     verb.add_argument(
         "--slice-profile", metavar="PULSE", help="none, hann_sinc:TBW or slr:TBW; overrides the recipe (2-D scans)"
     )

@@ -1,0 +1,107 @@
+"""The iterative methods by name: what each minimizes, where it starts, and how much regularization it takes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from tqdm import tqdm
+
+from ..core.arrays import Array
+from .regularize import LocallyLowRank, Regularizer, Wavelet, gradient, gradient_adjoint, shrink_gradient
+from .solvers import admm, conjugate_gradients, fista
+from .tuning import Problem, best_amount, best_stop
+
+ITERATIVE = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov")
+_STEPS = {"least_squares": 30, "locally_low_rank": 60, "wavelet": 40, "total_variation": 20, "tikhonov": 20}
+_STRONG = 16.0  # times the amount that a penalty starts with, sinking to the amount over the first half of the steps
+_TUNING_STEPS = 20
+_START = 5  # conjugate-gradient steps before a regularized solution
+_MARGIN = 1.05  # of the step length, for an eigenvalue that Lanczos has not seen to the last digit
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One of the iterative methods on one problem.
+
+    Attributes
+    ----------
+    name : str
+        One of `ITERATIVE`.
+    problem : Problem
+    refit : int
+        Conjugate-gradient steps on the data alone after a regularized solution.
+    """
+
+    name: str
+    problem: Problem
+    refit: int = 2
+
+    def solve(self, b: Array, amount: float, steps: int | None = None, *, progress: bool = False) -> Array:
+        """The solution for the right-hand side `b`."""
+        steps = steps or _STEPS[self.name]
+        if self.name == "least_squares":
+            solution = np.zeros_like(b)
+            for step in self._bar(conjugate_gradients(self.problem.normal, b, None, steps), steps, progress):
+                solution = step.solution
+            return solution
+        solution = self._regularized(b, amount, self._start(b)[0], steps, progress)
+        for step in conjugate_gradients(self.problem.normal, b, solution, self.refit):
+            solution = step.solution
+        return solution
+
+    def tuned(self, steps: int | None) -> tuple[float, int]:
+        """Amount of regularization and number of steps with the least estimated error."""
+        if self.name == "least_squares":
+            return 0.0, steps or best_stop(self.problem, _STEPS[self.name])
+
+        def solve(b: Array, amount: float, start: Array | None) -> Array:
+            begin = self._start(b)[0] if start is None else start
+            return self._regularized(b, amount, begin, _TUNING_STEPS, False)
+
+        return best_amount(self.problem, solve, 1.0), steps or _STEPS[self.name]
+
+    def _start(self, b: Array) -> tuple[Array, float]:
+        """A few conjugate-gradient steps, and the largest eigenvalue that they see."""
+        solution, largest = np.zeros_like(b), 1.0
+        for step in conjugate_gradients(self.problem.normal, b, None, _START):
+            solution, largest = step.solution, step.largest
+        return solution, largest
+
+    @cached_property
+    def _largest(self) -> float:
+        return self._start(self.problem.data)[1] * _MARGIN
+
+    @cached_property
+    def _regularizer(self) -> Regularizer:
+        kind = LocallyLowRank if self.name == "locally_low_rank" else Wavelet
+        return kind.of(self.problem.noise)
+
+    def _regularized(self, b: Array, amount: float, start: Array, steps: int, progress: bool) -> Array:
+        normal, real = self.problem.normal, b.real.dtype.type
+        iterates: Iterator[Array]
+        if self.name == "tikhonov":
+            ridge = real(amount * float(np.vdot(self.problem.noise, self.problem.noise).real) / (2 * b.size))
+            made = conjugate_gradients(lambda x: normal(x) + ridge * x, b, start, steps)
+            iterates = (step.solution for step in made)
+        elif self.name == "total_variation":
+            coupling = 0.1 * self._largest
+            threshold = amount * float(np.mean(Wavelet.of(self.problem.noise).deviations[0])) / coupling
+            transform = (gradient, gradient_adjoint)
+            iterates = admm(normal, b, start, coupling, transform, lambda z: shrink_gradient(z, threshold), steps)
+        else:
+            generator = np.random.default_rng(0)  # the same grids for every solution
+            sinking = iter(_STRONG ** np.maximum(0, 1 - 2 * np.arange(steps) / steps))
+
+            def shrink(x: Array) -> Array:
+                return self._regularizer.shrink(x, amount * next(sinking) / self._largest, generator)
+
+            iterates = fista(normal, b, start, self._largest, shrink, steps)
+        solution = start
+        for iterate in self._bar(iterates, steps, progress):
+            solution = iterate
+        return solution
+
+    def _bar(self, iterates: Iterator, steps: int, progress: bool) -> Iterator:  # type: ignore[type-arg]
+        bar: Iterator = tqdm(iterates, total=steps, desc=self.name, disable=None if progress else True)  # type: ignore[type-arg]
+        return bar

@@ -1,0 +1,71 @@
+"""Receiver noise: its covariance between coils, and data without it."""
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.errors import InputError
+from .subspace import SubspaceModel
+from .trajectory import Trajectory
+
+_FRAMES = 64  # frames whose residuals are looked at
+_OUTER = 0.5  # fraction of the samples, the farthest from k = 0, that count
+
+
+def noise_covariance(noise: Array) -> Array:
+    """(coils, coils) covariance of the real (= imaginary) parts of (coils, samples) noise.
+
+    Raises
+    ------
+    InputError
+        Fewer than two samples a coil, or values that are not finite.
+    """
+    coils, samples = noise.shape
+    if not np.isfinite(noise).all() or samples < 2 * coils:
+        raise InputError(
+            f"noise: got {samples} samples for {coils} coils, or NaN; expected at least {2 * coils} finite ones"
+        )
+    wide = noise.astype(np.complex128)
+    covariance: Array = wide @ wide.conj().T / (2 * samples)
+    return covariance
+
+
+def whitening(covariance: Array) -> Array:
+    """(coils, coils) matrix that makes noise of this covariance white, with SD 1 of real and imaginary parts.
+
+    Raises
+    ------
+    InputError
+        A covariance that is singular: a coil without noise, or two that are the same.
+    """
+    try:
+        lower = np.linalg.cholesky(covariance.astype(np.complex128))
+    except np.linalg.LinAlgError as error:
+        raise InputError(
+            "noise: its covariance is singular or not positive: a coil without noise, or two that are the same; "
+            "leave one out"
+        ) from error
+    return np.linalg.inv(lower)
+
+
+def estimated_covariance(model: SubspaceModel, coefficients: Array, kspace: Array) -> Array:
+    """(coils, coils) covariance of the noise from what a reconstruction leaves of the data.
+
+    Only the outer half of the samples of up to 64 frames is looked at: near k = 0 what the subspace or the coils do not
+    hold is as large as noise. Outliers are left out.
+    """
+    trajectory = model.trajectory
+    frames = np.unique(np.linspace(0, trajectory.n_frames - 1, _FRAMES).astype(int))
+    some = Trajectory(
+        trajectory.k[frames], trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times
+    )
+    part = SubspaceModel(some, model.basis[:, frames], model.coils, segments=model.segments)
+    left = (kspace[:, frames] - part.forward(coefficients)).astype(np.complex128)
+    radius = np.linalg.norm(some.radians, axis=-1)
+    outer = left[:, radius >= np.quantile(radius, _OUTER)]
+    spread = np.median(np.abs(outer.real), axis=1, keepdims=True) / 0.6745
+    usual = (np.abs(outer) <= 5 * spread).all(axis=0)
+    kept = outer[:, usual] if usual.sum() > 2 * len(outer) else outer
+    unknowns = coefficients.size / kspace.size  # of the data, which the fit has taken
+    covariance: Array = kept @ kept.conj().T / (2 * kept.shape[1] * max(1 - unknowns, 0.25))
+    floor = 1e-3 * float(np.trace(covariance).real) / len(covariance) + 1e-14 * float(np.mean(np.abs(kspace) ** 2))
+    return covariance + floor * np.eye(len(covariance))
