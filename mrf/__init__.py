@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "core.errors": ["FileError", "InputError", "MrfError", "UnsupportedError"],
+    "core.errors": ["DivergedError", "FileError", "InputError", "MrfError", "UnsupportedError"],
     "core.maps": ["Flag", "Maps"],
     "simulation.sequence": [
         "Event", "EventKind", "Sequence", "bssfp", "crush", "delay", "dephase", "fisp", "invert",
@@ -27,6 +27,8 @@ _PUBLIC = {
     "dictionaries.precision": ["resolved_grid"],
     "recon.trajectory": ["Trajectory"],
     "recon.coils": ["estimate_coils"],
+    "recon.methods": ["Choices"],
+    "recon.stream": ["Stream"],
     "recon.reconstruct": ["reconstruct"],
     "matching.match": ["match"],
     "models": ["fit"],

@@ -19,6 +19,7 @@ TISSUES = {1: "white matter", 2: "grey matter", 3: "cerebrospinal fluid"}
 _RELAXATION = {1: (0.85, 0.070), 2: (1.40, 0.095), 3: (3.90, 1.20)}  # T1, T2 (s) in the middle of each tissue
 _DENSITY = {1: 0.70, 2: 0.82, 3: 1.0}
 _SPREAD = 0.08  # T1 and T2 vary by this fraction to both sides inside a tissue
+GOLDEN_ANGLE = np.pi * (np.sqrt(5) - 1)  # 222.5 degrees, for interleaves over a full turn
 _STATES = 640  # configuration orders of the signals
 _NODES = 6  # Chebyshev nodes per parameter and tissue
 
@@ -124,7 +125,14 @@ def _coils(y: Array, x: Array, n_coils: int) -> Array:
 
 
 def spiral(
-    n_frames: int, n: int, field_of_view: float, *, n_arms: int = 48, n_samples: int = 640, inner: float = 24
+    n_frames: int,
+    n: int,
+    field_of_view: float,
+    *,
+    n_arms: int = 48,
+    n_samples: int = 640,
+    inner: float = 24,
+    rotation: float | None = None,
 ) -> Trajectory:
     """Variable-density spiral interleaves in turn: `inner` of them fill the centre of k-space, `n_arms` its edge.
 
@@ -138,6 +146,8 @@ def spiral(
         Samples of each.
     inner : float
         Interleaves that would sample the centre fully.
+    rotation : float, optional
+        Angle between frames (rad), e.g. `GOLDEN_ANGLE`; None: interleaves in turn.
     """
     edge = n / 2
     if not 0 < inner < n_arms:
@@ -149,7 +159,8 @@ def spiral(
     path = np.concatenate([[0], np.cumsum(np.hypot(np.diff(radius), radius[1:] * np.diff(angle)))])
     sampled = np.interp(np.linspace(0, path[-1], n_samples), path, np.arange(len(path)))
     radius, angle = (np.interp(sampled, np.arange(len(path)), values) for values in (radius, angle))
-    turned = angle + 2 * np.pi * (np.arange(n_frames) % n_arms)[:, None] / n_arms
+    step = 2 * np.pi * (np.arange(n_frames) % n_arms) / n_arms if rotation is None else rotation * np.arange(n_frames)
+    turned = angle + step[:, None]
     k = np.stack([radius * np.sin(turned), radius * np.cos(turned)], axis=-1) / field_of_view
     return Trajectory(k * (1 - 1e-9), (n, n), (field_of_view, field_of_view))
 
@@ -188,7 +199,7 @@ def _lagrange(node: Array, position: Array) -> Array:
     return weights
 
 
-def acquire(phantom: Phantom, trajectory: Trajectory, series: Array) -> Array:
+def acquire(phantom: Phantom, trajectory: Trajectory, series: Array, *, field: Array | None = None) -> Array:
     """K-space by the exact sum over pixels, readout by readout (single-precision products).
 
     Parameters
@@ -197,6 +208,8 @@ def acquire(phantom: Phantom, trajectory: Trajectory, series: Array) -> Array:
     trajectory : Trajectory
     series : (pixels of the object, frames) complex64
         From :func:`signals`.
+    field : (ny, nx) array, optional
+        Off-resonance (Hz) while the readouts last; the trajectory needs sample times.
 
     Returns
     -------
@@ -207,13 +220,19 @@ def acquire(phantom: Phantom, trajectory: Trajectory, series: Array) -> Array:
     coils = phantom.coils[:, inside].astype(np.complex64)
     out = np.empty((len(coils), trajectory.n_frames, trajectory.n_samples), np.complex64)
     step = np.array(phantom.field_of_view) / phantom.shape
-    keys = [k.tobytes() for k in trajectory.k]
-    for key in dict.fromkeys(keys):
-        frames = np.flatnonzero([other == key for other in keys])
+    alike: dict[bytes, list[int]] = {}
+    for frame, k in enumerate(trajectory.k):
+        alike.setdefault(k.tobytes(), []).append(frame)
+    turning = 1
+    if field is not None:
+        if trajectory.sample_times is None:
+            raise InputError("field: the trajectory has no sample times; give them")
+        turning = np.exp(2j * np.pi * np.outer(trajectory.sample_times, field[inside])).astype(np.complex64)
+    for frames in alike.values():
         ky, kx = (trajectory.k[frames[0], :, axis] * step[axis] for axis in (0, 1))
         wave = np.exp(-2j * np.pi * np.outer(ky, np.arange(rows.min(), rows.max() + 1))).astype(np.complex64)
         wave_x = np.exp(-2j * np.pi * np.outer(kx, np.arange(columns.min(), columns.max() + 1))).astype(np.complex64)
-        kernel = wave[:, rows - rows.min()] * wave_x[:, columns - columns.min()]
+        kernel = wave[:, rows - rows.min()] * wave_x[:, columns - columns.min()] * turning
         seen = (coils.T[:, :, None] * series[:, None, frames]).reshape(len(series), -1)
         out[:, frames] = (kernel @ seen).reshape(-1, len(coils), len(frames)).transpose(1, 2, 0)
     return out

@@ -29,7 +29,9 @@ from .io.mrd import Scan
 from .io.sequences import load_pulse
 from .matching.mask import signal_mask
 from .matching.match import match
-from .recon.reconstruct import METHODS, reconstruct
+from .recon.methods import METHODS
+from .recon.reconstruct import reconstruct
+from .recon.trajectory import Trajectory
 from .simulation.pulses import RfPulse
 from .simulation.sequence import EventKind, Sequence
 
@@ -50,6 +52,8 @@ class Recipe:
         Steps, and strength of the penalty in units of the noise; "auto": from the data.
     refit : int
         Steps on the data alone after a regularized solution; 0 lets the penalty smooth.
+    noise : bool
+        Error bars from replicas of the scan's noise (two more solutions); else from what matching leaves of each voxel.
     rank : int
         Dimension of the temporal subspace.
     t1, t2 : (start, stop, n)
@@ -77,6 +81,7 @@ class Recipe:
     iterations: int | str = "auto"
     regularization: float | str = "auto"
     refit: int = 2
+    noise: bool = False
     rank: int = 6
     t1: tuple[float, float, int] = (0.05, 5.0, 100)
     t2: tuple[float, float, int] = (0.005, 3.0, 120)
@@ -111,8 +116,9 @@ class Recipe:
                 raise InputError(f"recipe: {name} is {axis!r}, expected [start, stop, number of values]")
             if name in ("t1", "t2") and axis[1] > 100:
                 raise InputError(f"recipe: {name} reaches {axis[1]:g} s; give it in seconds")
-        if not isinstance(self.refine, bool):
-            raise InputError(f"recipe: refine is {self.refine!r}, expected true or false")
+        for name in ("refine", "noise"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"recipe: {name} is {getattr(self, name)!r}, expected true or false")
         times = self.repetitions
         if times != "steady" and not (isinstance(times, int) and not isinstance(times, bool) and times >= 1):
             raise InputError(f'recipe: repetitions is {times!r}, expected a whole number >= 1 or "steady"')
@@ -270,27 +276,68 @@ def reconstruct_scan(
             "give the sequence that was played"
         )
     warn_of_profile(scan, dictionary, recipe)
-    options: dict[str, Any] = {"method": recipe.method, "refit": recipe.refit}
-    options |= {
-        name: None if getattr(recipe, name) == "auto" else getattr(recipe, name)
-        for name in ("iterations", "regularization")
-    }
-    work: list[Callable[[], Array]]
-    if executor is None:
-        work = [partial(reconstruct, *one, dictionary.basis, **options, progress=progress) for one in scan.slices]
-    else:
-        work = [executor.submit(partial(reconstruct, *one, dictionary.basis, **options)).result for one in scan.slices]
-    slices = []
+    work = _work(scan, dictionary.basis, recipe, known or {}, executor, progress)
+    slices, deviations = [], []
     for number, made in enumerate(work):
         log.info("slice %d of %d: %s", number + 1, len(work), recipe.method)
         try:
-            slices.append(made())
+            coefficients, deviation = made()
         except InputError as error:
             raise InputError(f"{scan.name}: slice {number}: {error}") from error
+        slices.append(coefficients)
+        deviations.append(deviation)
     coefficients = slices[0] if len(slices) == 1 else np.stack(slices, axis=1)
     mask = signal_mask(coefficients, recipe.mask_threshold)
-    maps = match(coefficients, dictionary, refine=recipe.refine, known=known, mask=mask, progress=progress)
+    noise_std = None
+    if recipe.noise:
+        noise_std = deviations[0] if len(slices) == 1 else np.stack(deviations)
+    maps = match(
+        coefficients, dictionary, refine=recipe.refine, known=known, noise_std=noise_std, mask=mask, progress=progress
+    )
     return replace(maps, affine=scan.affine)
+
+
+def _work(
+    scan: Scan,
+    basis: Array,
+    recipe: Recipe,
+    known: Mapping[str, Array],
+    executor: Executor | None,
+    progress: bool,
+) -> list[Callable[[], tuple[Array, Array]]]:
+    """For each slice: what returns its coefficients and, if the recipe asks, their noise."""
+    options: dict[str, Any] = {"method": recipe.method, "refit": recipe.refit}
+    for name in ("iterations", "regularization"):
+        options[name] = None if getattr(recipe, name) == "auto" else getattr(recipe, name)
+    fields: list[Array | None] = [None] * len(scan.slices)
+    if "off_resonance" in known:
+        field = known["off_resonance"]
+        if any(trajectory.sample_times is None for _, trajectory in scan.slices):
+            log.warning(
+                "%s: no sample times: the field map is used in matching, but blurring during readouts stays", scan.name
+            )
+        else:
+            fields = [field] if len(scan.slices) == 1 else list(field)
+    jobs: list[Callable[[], tuple[Array, Array]]] = [
+        partial(_one, *one, basis, field, recipe.noise, options, progress and executor is None)
+        for one, field in zip(scan.slices, fields, strict=True)
+    ]
+    return jobs if executor is None else [executor.submit(job).result for job in jobs]
+
+
+def _one(
+    kspace: Array,
+    trajectory: Trajectory,
+    basis: Array,
+    field_map: Array | None,
+    noise: bool,
+    options: dict[str, Any],
+    progress: bool,
+) -> tuple[Array, Array]:
+    """Coefficients of one slice, and their noise or an empty array."""
+    if noise:
+        return reconstruct(kspace, trajectory, basis, field_map=field_map, noise=True, progress=progress, **options)
+    return reconstruct(kspace, trajectory, basis, field_map=field_map, progress=progress, **options), np.empty(0)
 
 
 def scan_shape(scan: Scan) -> tuple[int, ...]:

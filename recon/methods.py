@@ -1,5 +1,6 @@
-"""The iterative methods by name: what each minimizes, where it starts, and how much regularization it takes."""
+"""The methods by name: what each minimizes, where it starts, and how much regularization it takes."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,17 +8,67 @@ from functools import cached_property
 import numpy as np
 from tqdm import tqdm
 
-from ..core.arrays import Array
+from ..core.arrays import Array, whole
+from ..core.errors import InputError
 from .regularize import LocallyLowRank, Regularizer, Wavelet, gradient, gradient_adjoint, shrink_gradient
 from .solvers import admm, conjugate_gradients, fista
 from .tuning import Problem, best_amount, best_stop
 
-ITERATIVE = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov")
+METHODS = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding")
 _STEPS = {"least_squares": 30, "locally_low_rank": 60, "wavelet": 40, "total_variation": 20, "tikhonov": 20}
 _STRONG = 16.0  # times the amount that a penalty starts with, sinking to the amount over the first half of the steps
 _TUNING_STEPS = 20
 _START = 5  # conjugate-gradient steps before a regularized solution
 _MARGIN = 1.05  # of the step length, for an eigenvalue that Lanczos has not seen to the last digit
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """How a scan is solved.
+
+    Attributes
+    ----------
+    method : {"least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding"}
+        Conjugate gradients on the data alone; a penalty on the singular values of blocks, on Haar wavelets, on
+        gradients or on the images themselves; or the density-compensated adjoint (with a field map: conjugate phase).
+    iterations : int or None
+        None: for least squares where the estimated error is least, else a number that suffices.
+    regularization : float or None
+        In units of the noise (see :mod:`mrf.recon.regularize`); None: where the estimated error is least.
+    refit : int
+        Conjugate-gradient steps on the data alone after a regularized solution. What the data tell is then taken from
+        them, so that contrast and texture are not smoothed, and the penalty decides the rest; 0 = none.
+    noise_std : float, (coils, coils) array or None
+        SD of the real (= imaginary) part of every sample, or its covariance between coils; None: estimated from what a
+        least-squares solution leaves of the data.
+
+    Raises
+    ------
+    InputError
+        A value that cannot be right.
+
+    References
+    ----------
+    Assländer et al. 2018, doi:10.1002/mrm.26639; Robson et al. 2008 (noise by replicas), doi:10.1002/mrm.21728
+    """
+
+    method: str = "least_squares"
+    iterations: int | None = None
+    regularization: float | None = None
+    refit: int = 2
+    noise_std: float | Array | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values before any work."""
+        if self.method not in METHODS:
+            raise InputError(f"method: got {self.method!r}, expected one of {', '.join(METHODS)}")
+        if self.iterations is not None:
+            whole("iterations", self.iterations, 1)
+        whole("refit", self.refit, 0)
+        if self.regularization is not None and not 0 <= self.regularization < math.inf:
+            raise InputError(
+                f"regularization: got {self.regularization!r}, expected a number >= 0 in units of the noise, or None"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +78,7 @@ class Method:
     Attributes
     ----------
     name : str
-        One of `ITERATIVE`.
+        One of `METHODS`, but for gridding.
     problem : Problem
     refit : int
         Conjugate-gradient steps on the data alone after a regularized solution.
@@ -50,10 +101,12 @@ class Method:
             solution = step.solution
         return solution
 
-    def tuned(self, steps: int | None) -> tuple[float, int]:
-        """Amount of regularization and number of steps with the least estimated error."""
+    def tuned(self, steps: int | None, amount: float | None) -> tuple[float, int]:
+        """Amount of regularization and number of steps: as given, or with the least estimated error."""
         if self.name == "least_squares":
             return 0.0, steps or best_stop(self.problem, _STEPS[self.name])
+        if amount is not None:
+            return amount, steps or _STEPS[self.name]
 
         def solve(b: Array, amount: float, start: Array | None) -> Array:
             begin = self._start(b)[0] if start is None else start

@@ -1,5 +1,7 @@
 """Receiver noise: its covariance between coils, and data without it."""
 
+import math
+
 import numpy as np
 
 from ..core.arrays import Array
@@ -7,7 +9,7 @@ from ..core.errors import InputError
 from .subspace import SubspaceModel
 from .trajectory import Trajectory
 
-_FRAMES = 64  # frames whose residuals are looked at
+_FRAMES = 64
 _OUTER = 0.5  # fraction of the samples, the farthest from k = 0, that count
 
 
@@ -47,14 +49,19 @@ def whitening(covariance: Array) -> Array:
     return np.linalg.inv(lower)
 
 
+def sampled_frames(n_frames: int) -> Array:
+    """The frames whose residuals are looked at."""
+    return np.unique(np.linspace(0, n_frames - 1, _FRAMES).astype(int))
+
+
 def estimated_covariance(model: SubspaceModel, coefficients: Array, kspace: Array) -> Array:
     """(coils, coils) covariance of the noise from what a reconstruction leaves of the data.
 
-    Only the outer half of the samples of up to 64 frames is looked at: near k = 0 what the subspace or the coils do not
-    hold is as large as noise. Outliers are left out.
+    Only the outer half of the samples of :func:`sampled_frames` is looked at: near k = 0 what the subspace or the coils
+    do not hold is as large as noise. Outliers are left out.
     """
     trajectory = model.trajectory
-    frames = np.unique(np.linspace(0, trajectory.n_frames - 1, _FRAMES).astype(int))
+    frames = sampled_frames(trajectory.n_frames)
     some = Trajectory(
         trajectory.k[frames], trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times
     )
@@ -69,3 +76,22 @@ def estimated_covariance(model: SubspaceModel, coefficients: Array, kspace: Arra
     covariance: Array = kept @ kept.conj().T / (2 * kept.shape[1] * max(1 - unknowns, 0.25))
     floor = 1e-3 * float(np.trace(covariance).real) / len(covariance) + 1e-14 * float(np.mean(np.abs(kspace) ** 2))
     return covariance + floor * np.eye(len(covariance))
+
+
+def checked_covariance(noise_std: float | Array, coils: int) -> Array:
+    """(coils, coils) covariance of real parts from an SD or a covariance.
+
+    Raises
+    ------
+    InputError
+        Neither a positive number nor a matrix of that size.
+    """
+    told = np.asarray(noise_std)
+    if told.shape == () and np.isrealobj(told) and 0 < told < math.inf:
+        return np.eye(coils) * float(told) ** 2
+    if told.shape == (coils, coils) and np.isfinite(told).all():
+        return told
+    raise InputError(
+        f"noise_std: got {noise_std if told.ndim == 0 else f'shape {told.shape}'}, expected a positive number or a "
+        f"{(coils, coils)} covariance"
+    )

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.errors import MrfError
+from ..core.errors import DivergedError
 
 Operator = Callable[[Array], Array]
 Shrink = Callable[[Array, float], Array]
-
-
-class DivergedError(MrfError):
-    """A solver did not converge; nothing is delivered."""
 
 
 @dataclass

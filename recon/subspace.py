@@ -60,7 +60,7 @@ class SubspaceModel:
         return self.trajectory.radians[first].reshape(-1, len(self.trajectory.matrix)), frames
 
     @cached_property
-    def _weighting(self) -> Array:
+    def weighting(self) -> Array:
         """(coils, segments, *matrix): sensitivities times the segments' phases."""
         if self.segments is None:
             return self.coils[:, None]
@@ -81,7 +81,7 @@ class SubspaceModel:
         radians, frames = self._readouts
         rank, courses = len(self.basis), self._courses
         out = np.empty((len(self.coils), self.trajectory.n_frames, self.trajectory.n_samples), self.coils.dtype)
-        for weighting, kspace in zip(self._weighting, out, strict=True):
+        for weighting, kspace in zip(self.weighting, out, strict=True):
             sampled = np.zeros((rank, len(frames), self.trajectory.n_samples), self.coils.dtype)
             for phase, course in zip(weighting, courses, strict=True):
                 sampled += course * sample(phase * coefficients, radians).reshape(sampled.shape)
@@ -89,16 +89,26 @@ class SubspaceModel:
                 kspace[played] = self.basis[:, played].T @ sampled[:, arm]
         return out
 
-    def adjoint(self, kspace: Array, precision: float | None = None) -> Array:
+    def adjoint(self, kspace: Array) -> Array:
         """(coils, frames, samples) k-space, weighted, to (rank, *matrix) coefficients."""
+        out = np.zeros((len(self.basis), *self.trajectory.matrix), self.coils.dtype)
+        for weighting, samples in zip(self.weighting, kspace, strict=True):
+            out += np.sum(weighting.conj()[:, None] * self.spread(self.gather(samples)), axis=0)
+        return out
+
+    def combine(self, images: Array) -> Array:
+        """Sum over coils of conj(sensitivity) times what :meth:`spread` gave for each: (coils, segments, rank, ...)."""
+        combined: Array = np.einsum("cl...,clj...->j...", self.weighting.conj(), images)
+        return combined
+
+    def spread(self, gathered: Array, precision: float | None = None) -> Array:
+        """(rank, distinct readouts, samples) of one coil to (segments, rank, *matrix) images without sensitivities."""
         radians, _ = self._readouts
-        matrix, courses = self.trajectory.matrix, self._courses
-        out = np.zeros((len(self.basis), *matrix), self.coils.dtype)
-        for weighting, samples in zip(self._weighting, kspace, strict=True):
-            gathered = self.gather(samples)
-            for phase, course in zip(weighting, courses, strict=True):
-                turned = gathered if self.segments is None else course.conj() * gathered
-                out += phase.conj() * spread(turned.reshape(len(self.basis), -1), radians, matrix, precision)
+        shape = (len(self.basis), *self.trajectory.matrix)
+        out = np.empty((len(self._courses), *shape), self.coils.dtype)
+        for image, course in zip(out, self._courses, strict=True):
+            turned = gathered if self.segments is None else course.conj() * gathered
+            image[:] = spread(turned.reshape(shape[0], -1), radians, self.trajectory.matrix, precision)
         return out
 
     def gather(self, samples: Array) -> Array:
@@ -137,4 +147,4 @@ class SubspaceModel:
 
     def normal(self, coefficients: Array) -> Array:
         """``adjoint(forward(coefficients))`` by multiplication on a doubled grid."""
-        return self.toeplitz.apply(coefficients, self._weighting)
+        return self.toeplitz.apply(coefficients, self.weighting)

@@ -1,15 +1,14 @@
 """A scan made white, solved, and its noise propagated by replicas."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.ndimage
 
 from ..core.arrays import Array
-from ..core.errors import InputError
-from .methods import Method
-from .noise import estimated_covariance, whitening
+from .methods import Choices, Method
+from .noise import whitening
 from .solvers import conjugate_gradients
 from .subspace import SubspaceModel
 from .tuning import Problem
@@ -28,59 +27,53 @@ class White:
     ----------
     model : SubspaceModel
         Its images are `power` times the coefficients.
-    kspace : (coils, frames, samples)
+    data : (rank, *matrix)
+        A^H W y.
     power : (*matrix)
         0 where no coil sees anything.
     """
 
     model: SubspaceModel
-    kspace: Array
+    data: Array
     power: Array
 
     @classmethod
     def of(
-        cls,
-        model: SubspaceModel,
-        kspace: Array,
-        noise_std: float | Array | None,
-        scale: float,
-        fitting: SubspaceModel | None,
+        cls, model: SubspaceModel, images: Array, covariance: Array | Callable[[SubspaceModel, Array], Array]
     ) -> "White":
-        """With noise of the given SD or covariance; or as a fit by `fitting` leaves it; or, without, as if of SD 1."""
+        """From what the coils' data give without sensitivities, and the noise's covariance.
+
+        Parameters
+        ----------
+        model : SubspaceModel
+            With the scan's own sensitivities.
+        images : (coils, segments, rank, *matrix) array
+            Of :meth:`.SubspaceModel.spread`.
+        covariance : (coils, coils) array, or callable
+            Of the noise's real parts; or what tells it from a model and coefficients that fit the data.
+        """
         power = _power(model.coils)
         model = model.with_coils(_unit(model.coils, power))
-        if noise_std is not None:
-            covariance = _checked_covariance(noise_std, len(kspace)) / scale**2
-        elif fitting is not None:
-            fitting = model if fitting.weights is model.weights else fitting.with_coils(model.coils)
-            for step in conjugate_gradients(fitting.normal, fitting.adjoint(kspace), None, _FIRST_STEPS):
+        if callable(covariance):
+            for step in conjugate_gradients(model.normal, model.combine(images), None, _FIRST_STEPS):
                 solution = step.solution
-            covariance = estimated_covariance(fitting, solution, kspace)
-        else:
-            return cls(model, kspace, power)
-        matrix = whitening(covariance).astype(kspace.dtype)
+            covariance = covariance(model, solution)
+        matrix = whitening(covariance).astype(images.dtype)
         coils = np.tensordot(matrix, model.coils, 1)
         more = _power(coils)
-        return cls(model.with_coils(_unit(coils, more)), np.tensordot(matrix, kspace, 1), power * more)
+        model = model.with_coils(_unit(coils, more))
+        return cls(model, model.combine(np.tensordot(matrix, images, 1)), power * more)
 
     def gridded(self, noise: bool) -> tuple[Array, Array]:
         """The density-compensated adjoint, and its noise."""
         replicas = [self._drawn(number) for number in range(_REPLICAS if noise else 0)]
-        return self.model.adjoint(self.kspace), _deviation(replicas, self.power)
+        return self.data, _deviation(replicas, self.power)
 
-    def solved(
-        self,
-        name: str,
-        iterations: int | None,
-        regularization: float | None,
-        refit: int,
-        noise: bool,
-        progress: bool,
-    ) -> tuple[Array, Array]:
+    def solved(self, choices: Choices, noise: bool, progress: bool) -> tuple[Array, Array]:
         """An iterative method's solution, and its noise."""
-        problem = Problem(self.model.normal, self.model.adjoint(self.kspace), self._drawn(0))
-        method = Method(name, problem, refit)
-        amount, steps = (regularization, iterations) if regularization is not None else method.tuned(iterations)
+        problem = Problem(self.model.normal, self.data, self._drawn(0))
+        method = Method(choices.method, problem, choices.refit)
+        amount, steps = method.tuned(choices.iterations, choices.regularization)
         solution = method.solve(problem.data, amount, steps, progress=progress)
         drawn = [problem.noise, *(self._drawn(number) for number in range(1, _REPLICAS))] if noise else []
         replicas = [method.solve(problem.data + one, amount, steps) - solution for one in drawn]
@@ -89,10 +82,13 @@ class White:
     def _drawn(self, number: int) -> Array:
         """The adjoint of white noise."""
         generator = np.random.default_rng([1, number])
-        noise = np.empty(self.kspace.shape, self.kspace.dtype)
-        for row in noise:
-            row.real, row.imag = (generator.standard_normal(row.shape, row.real.dtype) for _ in range(2))
-        return self.model.adjoint(noise, _ROUGH)
+        trajectory, dtype = self.model.trajectory, self.model.coils.dtype
+        total = np.zeros_like(self.data)
+        for weighting in self.model.weighting:
+            noise = np.empty((trajectory.n_frames, trajectory.n_samples), dtype)
+            noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in range(2))
+            total += np.sum(weighting.conj()[:, None] * self.model.spread(self.model.gather(noise), _ROUGH), axis=0)
+        return total
 
 
 def _deviation(replicas: list[Array], power: Array) -> Array:
@@ -116,16 +112,3 @@ def _power(coils: Array) -> Array:
 def _unit(coils: Array, power: Array) -> Array:
     """Coils over their root-sum-of-squares."""
     return np.divide(coils, power, out=np.zeros_like(coils), where=power > 0)
-
-
-def _checked_covariance(noise_std: float | Array, coils: int) -> Array:
-    """(coils, coils) covariance of real parts."""
-    told = np.asarray(noise_std)
-    if told.shape == () and np.isrealobj(told) and 0 < told < math.inf:
-        return np.eye(coils) * float(told) ** 2
-    if told.shape == (coils, coils) and np.isfinite(told).all():
-        return told
-    raise InputError(
-        f"noise_std: got {noise_std if told.ndim == 0 else f'shape {told.shape}'}, expected a positive number or a "
-        f"{(coils, coils)} covariance"
-    )

@@ -23,7 +23,7 @@ def exact_model(model: SubspaceModel, field: Array | None = None) -> Array:
         assert t.sample_times is not None
         wave = wave * np.exp(2j * np.pi * np.multiply.outer(t.sample_times, field.reshape(-1)))
     coils = model.coils.reshape(len(model.coils), -1)
-    whole = np.einsum("jf,cr,fsr->cfsjr", model.basis, coils, wave)
+    whole: Array = np.einsum("jf,cr,fsr->cfsjr", model.basis, coils, wave)
     return whole.reshape(-1, len(model.basis) * r.shape[0])
 
 
@@ -34,7 +34,7 @@ def on_axes(rng: np.random.Generator, matrix: tuple[int, ...], on: tuple[bool, .
     whole = rng.integers(-(np.array(matrix) // 2), np.array(matrix) // 2, cycles.shape)
     k = np.where(on, whole, cycles) / np.array(fov)
     k[4] = k[1]
-    return mrf.Trajectory(k, matrix, fov, sample_times=np.linspace(1e-3, 7e-3, 30))
+    return Trajectory(k, matrix, fov, sample_times=np.linspace(1e-3, 7e-3, 30))
 
 
 def model_on(
@@ -77,7 +77,7 @@ def test_normal_operator_is_the_exact_one(
         assert found.dtype == dtype
         assert relative(found, exact) < tolerance
         assert relative(model.adjoint(model.forward(x.astype(dtype))), exact) < 2 * tolerance
-        one = model.toeplitz.apply(x.astype(dtype), model._weighting, threads=1)
+        one = model.toeplitz.apply(x.astype(dtype), model.weighting, threads=1)
         assert relative(one, found) < 1e-6
 
 
@@ -113,7 +113,7 @@ def test_off_resonance_is_the_exact_one(middle: float) -> None:
 
 @pytest.mark.parametrize("span", [0.0, 60.0, 400.0])
 def test_segments_add_up(span: float) -> None:
-    t = mrf.Trajectory(np.zeros((1, 200, 2)), (7, 6), (0.2, 0.2), sample_times=np.linspace(0.002, 0.01, 200))
+    t = Trajectory(np.zeros((1, 200, 2)), (7, 6), (0.2, 0.2), sample_times=np.linspace(0.002, 0.01, 200))
     field = np.random.default_rng(0).uniform(-span / 2, span / 2, (7, 6)) - 30
     counts = []
     for tolerance in (1e-2, 1e-4, 1e-6):
@@ -137,7 +137,7 @@ def test_balanced_weights_flatten_the_middle_only() -> None:
     assert (weights[radius > 0.3 * np.pi] == 1).all()
     assert weights[radius == 0].max() < 0.2
     grid = np.stack(np.meshgrid(np.arange(8.0) - 4, np.arange(8.0) - 4, indexing="ij"), -1).reshape(1, -1, 2) / 0.2
-    assert balanced_weights(mrf.Trajectory(grid, (8, 8), (0.2, 0.2))) is None
+    assert balanced_weights(Trajectory(grid, (8, 8), (0.2, 0.2))) is None
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,6 @@ def test_balanced_weights_flatten_the_middle_only() -> None:
     ],
 )
 def test_bad_field_maps_are_refused(field: Array, message: str) -> None:
-    t = mrf.Trajectory(np.zeros((1, 200, 2)), (7, 6), (0.2, 0.2), sample_times=np.linspace(0.002, 0.01, 200))
+    t = Trajectory(np.zeros((1, 200, 2)), (7, 6), (0.2, 0.2), sample_times=np.linspace(0.002, 0.01, 200))
     with pytest.raises(mrf.InputError, match=message):
         Segments.of(field, t)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from mrf.core.arrays import Array
+from mrf.core.errors import DivergedError
 from mrf.recon.methods import Method
 from mrf.recon.regularize import LocallyLowRank, Wavelet, gradient, gradient_adjoint, shrink_gradient
-from mrf.recon.solvers import DivergedError, admm, conjugate_gradients, fista
+from mrf.recon.solvers import admm, conjugate_gradients, fista
 from mrf.recon.tuning import Problem, best_amount, best_stop
 
 from .conftest import relative
@@ -145,7 +146,7 @@ def blocky(rng: np.random.Generator, noise_std: float) -> tuple[Problem, Array, 
 def test_the_chosen_amount_is_nearly_the_best(name: str, noise_std: float) -> None:
     problem, truth, _ = blocky(np.random.default_rng(7), noise_std)
     method = Method(name, problem, refit=0)
-    amount, steps = method.tuned(None)
+    amount, steps = method.tuned(None, None)
 
     def error(at: float) -> float:
         off = method.solve(problem.data, at, steps) - truth

@@ -17,5 +17,9 @@ class NewerFileError(FileError):
     """A file that a newer version wrote: nothing is wrong with it."""
 
 
+class DivergedError(MrfError):
+    """A solver did not converge; nothing is delivered."""
+
+
 class UnsupportedError(MrfError):
     """A request that is understood but not handled; it is refused by name, never ignored."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
+from ..core.units import MICROSECOND, MILLISECOND
 from ..recon.trajectory import Trajectory
 from .mrd_geometry import slice_geometry
 from .mrd_header import UNITS, Header, parse_header, spatial_frequencies
@@ -155,8 +156,11 @@ def assemble(name: str, xml: bytes, table: Array, frame_counter: str | None, tra
     try:
         k, how = spatial_frequencies(name, frames.k[order], frames.partition[order], header, trajectory_units)
         matrix, extent = header.matrix[-header.axes :], header.field_of_view[-header.axes :]
-        first = Trajectory(k[0], matrix, extent)
-        trajectories = tuple(first if np.array_equal(one, k[0]) else Trajectory(one, matrix, extent) for one in k)
+        times = _sample_times(heads, header, k.shape[2])
+        first = Trajectory(k[0], matrix, extent, sample_times=times)
+        trajectories = tuple(
+            first if np.array_equal(one, k[0]) else Trajectory(one, matrix, extent, sample_times=times) for one in k
+        )
     except InputError as error:
         raise FileError(f"{name}: trajectory: {error}; or give --trajectory-units") from error
     noise = _noise(name, table[noisy], frames)
@@ -179,6 +183,22 @@ def assemble(name: str, xml: bytes, table: Array, frame_counter: str | None, tra
         affine=affine,
         notes=tuple(notes),
     )
+
+
+def _sample_times(heads: Array, header: Header, samples: int) -> Array | None:
+    """(samples,) s from the pulse centre, for readouts that are all alike: `center_sample` is at the echo time.
+
+    None where dwell times, sizes or directions differ, or none are told.
+    """
+    fields = ("sample_time_us", "number_of_samples", "discard_pre", "discard_post", "center_sample")
+    alike = all(np.ptp(heads[field]) == 0 for field in fields)
+    dwell = float(heads["sample_time_us"][0]) * MICROSECOND
+    if not alike or dwell <= 0 or _flagged(heads, ismrmrd.ACQ_IS_REVERSE).any():
+        return None
+    size, before, after, centre = (int(heads[field][0]) for field in fields[1:])
+    one = (np.arange(before, size - after) - centre) * dwell
+    echo = header.parameters["TE"]
+    return np.tile(one + (echo[0] * MILLISECOND if echo else 0.0), samples // len(one))
 
 
 def _image_data(name: str, table: Array) -> tuple[Array, Array, list[str]]:

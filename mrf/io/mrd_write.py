@@ -43,7 +43,7 @@ def write_mrd(
     noise : (coils, samples) complex array, optional
         Written first, as a noise scan.
     slice_thickness, dwell_time : float
-        m and s; the thickness is that of a 2-D encoding.
+        m and s; the thickness is that of a 2-D encoding, the dwell time holds where the trajectory has no sample times.
 
     Raises
     ------
@@ -58,6 +58,8 @@ def write_mrd(
             f"kspace: got shape {kspace.shape}, expected (coils, {trajectory.n_frames}, {trajectory.n_samples}) and at "
             "most 65535 samples"
         )
+    if trajectory.sample_times is not None and samples > 1:
+        dwell_time = float(np.mean(np.diff(trajectory.sample_times)))
     header = _header(trajectory, sequence, sequence_type, coils, slice_thickness)
     _check_told(header, sequence, frames)
     stored = (trajectory.k * np.array(trajectory.field_of_view))[..., ::-1].astype(np.float32)
