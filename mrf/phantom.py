@@ -223,7 +223,7 @@ def acquire(phantom: Phantom, trajectory: Trajectory, series: Array, *, field: A
     alike: dict[bytes, list[int]] = {}
     for frame, k in enumerate(trajectory.k):
         alike.setdefault(k.tobytes(), []).append(frame)
-    turning = 1
+    turning: Array = np.ones(1)
     if field is not None:
         if trajectory.sample_times is None:
             raise InputError("field: the trajectory has no sample times; give them")

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from .fieldmap import Segments
-from .nufft import sample, spread
+from .nufft import Transform
 from .toeplitz import Toeplitz
 from .trajectory import Trajectory
 
@@ -52,12 +52,13 @@ class SubspaceModel:
         return other
 
     @cached_property
-    def _readouts(self) -> tuple[Array, list[Array]]:
-        """(samples of the distinct readouts, axes) phase advances, and the frames that play each one."""
+    def _readouts(self) -> tuple[Transform, list[Array]]:
+        """The transform to the samples of the distinct readouts, and the frames that play each one."""
         first, played = self.trajectory.arms
         order = np.argsort(played, kind="stable")
         frames = np.split(order, np.searchsorted(played[order], np.arange(1, len(first))))
-        return self.trajectory.radians[first].reshape(-1, len(self.trajectory.matrix)), frames
+        radians = self.trajectory.radians[first].reshape(-1, len(self.trajectory.matrix))
+        return Transform(radians, self.trajectory.matrix, self.trajectory.on_grid), frames
 
     @cached_property
     def weighting(self) -> Array:
@@ -78,13 +79,13 @@ class SubspaceModel:
 
     def forward(self, coefficients: Array) -> Array:
         """(rank, *matrix) coefficients to (coils, frames, samples) k-space."""
-        radians, frames = self._readouts
+        transform, frames = self._readouts
         rank, courses = len(self.basis), self._courses
         out = np.empty((len(self.coils), self.trajectory.n_frames, self.trajectory.n_samples), self.coils.dtype)
         for weighting, kspace in zip(self.weighting, out, strict=True):
             sampled = np.zeros((rank, len(frames), self.trajectory.n_samples), self.coils.dtype)
             for phase, course in zip(weighting, courses, strict=True):
-                sampled += course * sample(phase * coefficients, radians).reshape(sampled.shape)
+                sampled += course * transform.sample(phase * coefficients).reshape(sampled.shape)
             for arm, played in enumerate(frames):
                 kspace[played] = self.basis[:, played].T @ sampled[:, arm]
         return out
@@ -103,12 +104,12 @@ class SubspaceModel:
 
     def spread(self, gathered: Array, precision: float | None = None) -> Array:
         """(rank, distinct readouts, samples) of one coil to (segments, rank, *matrix) images without sensitivities."""
-        radians, _ = self._readouts
+        transform, _ = self._readouts
         shape = (len(self.basis), *self.trajectory.matrix)
         out = np.empty((len(self._courses), *shape), self.coils.dtype)
         for image, course in zip(out, self._courses, strict=True):
             turned = gathered if self.segments is None else course.conj() * gathered
-            image[:] = spread(turned.reshape(shape[0], -1), radians, self.trajectory.matrix, precision)
+            image[:] = transform.spread(turned.reshape(shape[0], -1), precision)
         return out
 
     def gather(self, samples: Array) -> Array:
@@ -127,7 +128,7 @@ class SubspaceModel:
     @cached_property
     def toeplitz(self) -> Toeplitz:
         """The normal operator without coils; made when first used."""
-        radians, frames = self._readouts
+        transform, frames = self._readouts
         courses = np.ones((1, self.trajectory.n_samples)) if self.segments is None else self.segments.courses
         segments = len(courses)
         dtype = np.result_type(self.basis.dtype, self.coils.real.dtype)
@@ -142,8 +143,7 @@ class SubspaceModel:
             strengths: Array = rows * (courses[left] * courses[right])
             return strengths.astype(dtype, copy=False).reshape(-1)
 
-        doubled = tuple(not on for on in self.trajectory.on_grid)
-        return Toeplitz.of(strength, len(self.basis) * segments, radians, self.trajectory.matrix, doubled)
+        return Toeplitz.of(strength, len(self.basis) * segments, transform)
 
     def normal(self, coefficients: Array) -> Array:
         """``adjoint(forward(coefficients))`` by multiplication on a doubled grid."""

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numba
@@ -11,7 +11,7 @@ import numpy as np
 import scipy.fft
 
 from ..core.arrays import Array, usable_cores
-from .nufft import spread
+from .nufft import Transform
 
 _BLOCK = 256  # points that are mixed at once, in cache
 _PRECISION = 1e-8  # of point spreads
@@ -52,14 +52,7 @@ class Toeplitz:
     channels: int
 
     @classmethod
-    def of(
-        cls,
-        strength: Callable[[int, int], Array],
-        channels: int,
-        radians: Array,
-        matrix: tuple[int, ...],
-        doubled: tuple[bool, ...],
-    ) -> "Toeplitz":
+    def of(cls, strength: Callable[[int, int], Array], channels: int, transform: Transform) -> "Toeplitz":
         """From sample weights.
 
         Parameters
@@ -67,11 +60,12 @@ class Toeplitz:
         strength : callable
             Of two channels j <= m: (samples,) real or complex, what each sample gives to their product.
         channels : int
-        radians : (samples, axes) array
-        matrix, doubled
-            As the attributes.
+        transform : Transform
+            To the samples.
         """
-        names = pairs(channels)
+        doubled = tuple(not on for on in transform.on_grid)
+        matrix, names = transform.matrix, pairs(channels)
+        wide = replace(transform, matrix=tuple(2 * n if two else n for n, two in zip(matrix, doubled, strict=True)))
         parts = [
             tuple(slice(p, None, 2 if two else 1) for p, two in zip(parity, doubled, strict=True))
             for parity in _lattices(doubled)
@@ -82,7 +76,7 @@ class Toeplitz:
         step = 2 if dtype.kind == "f" else 1
         for pair in range(0, len(names), step):
             rows = [strength(*name) for name in names[pair : pair + step]]
-            spectrum = _transfer(rows[0] if len(rows) == 1 else rows[0] + 1j * rows[1], radians, matrix, doubled)
+            spectrum = _transfer(rows[0] if len(rows) == 1 else rows[0] + 1j * rows[1], wide, doubled)
             for lattice, part in enumerate(parts):
                 kernels[lattice, pair] = spectrum[part].real if step == 2 else spectrum[part]
                 if len(rows) == 2:
@@ -156,11 +150,10 @@ def _lattices(doubled: tuple[bool, ...]) -> list[tuple[int, ...]]:
     return list(itertools.product(*[(0, 1) if two else (0,) for two in doubled]))
 
 
-def _transfer(row: Array, radians: Array, matrix: tuple[int, ...], doubled: tuple[bool, ...]) -> Array:
+def _transfer(row: Array, transform: Transform, doubled: tuple[bool, ...]) -> Array:
     """Spectrum of the point spread of sample weights `row`, divided by what inverse lattice transforms leave out."""
-    shape = tuple(2 * n if two else n for n, two in zip(matrix, doubled, strict=True))
     # In double precision: locations rounded to single would be the largest error of all.
-    spread_out = spread(row[None].astype(np.complex128), radians, shape, _PRECISION)[0]
+    spread_out = transform.spread(row[None].astype(np.complex128), _PRECISION)[0]
     for axis, two in enumerate(doubled):
         if two:
             spread_out[(slice(None),) * axis + (0,)] = 0  # the farthest offset joins no two pixels

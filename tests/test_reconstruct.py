@@ -47,7 +47,8 @@ def errors(coefficients: Array) -> Array:
 def solved(method: str, noise: float, **choices: float) -> Array:
     phantom, trajectory, dictionary, clean = setting()
     kspace, _ = add_noise(clean, noise, seed=3)
-    return mrf.reconstruct(kspace, trajectory, dictionary.basis, coils=phantom.coils, method=method, **choices)
+    made: Array = mrf.reconstruct(kspace, trajectory, dictionary.basis, coils=phantom.coils, method=method, **choices)
+    return made
 
 
 @pytest.mark.parametrize("noise", [0.03, 0.15])
