@@ -5,10 +5,16 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import bench_core, bench_dictionaries, bench_matching, bench_simulation
+from benchmarks import bench_core, bench_dictionaries, bench_matching, bench_reconstruction, bench_simulation
 from benchmarks.runner import Result, as_json, run
 
-CASES = bench_simulation.CASES | bench_dictionaries.CASES | bench_matching.CASES | bench_core.CASES
+CASES = (
+    bench_simulation.CASES
+    | bench_dictionaries.CASES
+    | bench_matching.CASES
+    | bench_reconstruction.CASES
+    | bench_core.CASES
+)
 PEERS = bench_simulation.PEERS | bench_matching.PEERS
 
 

@@ -1,4 +1,4 @@
-"""Subspace operator and MRD reading, each against the plain way of doing it."""
+"""MRD reading against the plain way of doing it."""
 
 import tempfile
 from pathlib import Path
@@ -10,30 +10,10 @@ import mrf
 from benchmarks.runner import Case
 from mrf.core.arrays import Array
 from mrf.phantom import spiral
-from mrf.recon.subspace import SubspaceModel
 
 
 def _relative(a: Array, b: Array) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
-
-
-def subspace(small: bool) -> Case:
-    """One application of the normal operator against adjoint(forward)."""
-    n, frames = (64, 240) if small else (128, 1000)
-    trajectory = spiral(frames, n, 0.24)
-    rng = np.random.default_rng(0)
-    basis = np.linalg.qr(rng.standard_normal((frames, 5)))[0].T.astype(np.float32)
-    coils = (rng.standard_normal((8, n, n)) + 1j * rng.standard_normal((8, n, n))).astype(np.complex64)
-    model = SubspaceModel(trajectory, basis, coils)
-    x = (rng.standard_normal((5, n, n)) + 0j).astype(np.complex64)
-    return Case(
-        "subspace normal operator",
-        "forward then adjoint",
-        lambda: model.normal(x),
-        lambda: model.adjoint(model.forward(x)),
-        _relative,
-        1e-5,
-    )
 
 
 def read(small: bool) -> Case:
@@ -54,4 +34,4 @@ def read(small: bool) -> Case:
     return Case("read_mrd", "read_acquisition", lambda: mrf.read_mrd(path).kspace, one_by_one, _relative, 0.0)
 
 
-CASES = {"subspace": subspace, "read": read}
+CASES = {"read": read}

@@ -1,0 +1,228 @@
+"""Reconstruction: the normal operator against plain ones, whole solves, and what they are worth."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import finufft
+import numpy as np
+import scipy.fft
+
+import mrf
+from benchmarks import scans
+from benchmarks.runner import Case
+from mrf.core.arrays import Array, usable_cores
+from mrf.phantom import spiral
+from mrf.recon.subspace import SubspaceModel
+
+RANK, COILS = 5, 8
+
+
+def _relative(a: Array, b: Array) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+class Operators:
+    """The same normal operator in several ways: 48 arms, 1000 frames."""
+
+    def __init__(self, n: int, samples: int, frames: int = 1000) -> None:
+        self.trajectory = spiral(frames, n, 0.24, n_samples=samples)
+        rng = np.random.default_rng(0)
+        self.basis = np.linalg.qr(rng.standard_normal((frames, RANK)))[0].T.astype(np.float32)
+
+        def drawn(*shape: int) -> Array:
+            return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
+
+        self.coils, self.x = drawn(COILS, n, n), drawn(RANK, n, n)
+        self.model = SubspaceModel(self.trajectory, self.basis, self.coils)
+        assert len(self.model.toeplitz.kernels)  # made once, before anything is timed
+        first, played = self.trajectory.arms
+        self.radians = self.trajectory.radians[first].reshape(-1, 2).astype(np.float32)
+        gram = [self.basis[:, played == arm] @ self.basis[:, played == arm].T for arm in range(len(first))]
+        self.gram = np.repeat(np.array(gram), samples, axis=0)  # (samples of all arms, rank, rank)
+
+    def fast(self) -> Array:
+        return self.model.normal(self.x)
+
+    def own_transforms(self) -> Array:
+        """The Fourier transforms that `fast` needs, and nothing else, on as many threads."""
+        lattices = len(self.model.toeplitz.kernels)
+
+        def some(count: int) -> None:
+            x = self.x.copy()
+            for _ in range(count):
+                x = scipy.fft.ifftn(scipy.fft.fftn(x, axes=(1, 2), overwrite_x=True), axes=(1, 2), overwrite_x=True)
+
+        threads = usable_cores()
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(some, [COILS * lattices // threads] * threads))
+        return self.x
+
+    @cache  # noqa: B019 - one instance a process
+    def _plans(self, precision: float) -> list[finufft.Plan]:
+        plans = []
+        for kind in (1, 2):
+            plan = finufft.Plan(
+                kind, self.x.shape[1:], RANK, eps=precision, isign=1 if kind == 1 else -1, dtype="complex64",
+                nthreads=usable_cores(),
+            )  # fmt: skip
+            plan.setpts(*np.ascontiguousarray(self.radians.T))
+            plans.append(plan)
+        return plans
+
+    def naive(self) -> Array:
+        """Planned transforms of all coefficient images of a coil at once, there and back."""
+        back, there = self._plans(1e-3)
+        out = np.zeros_like(self.x)
+        for coil in self.coils:
+            sampled = there.execute(coil * self.x)
+            mixed = np.einsum("sjm,ms->js", self.gram, sampled)
+            out += coil.conj() * back.execute(np.ascontiguousarray(mixed))
+        return out
+
+    def one_coil_by_sigpy(self) -> Array:
+        import sigpy
+
+        coil, n = self.coils[0], self.x.shape[1]
+        where = self.radians.astype(np.float64) * n / (2 * np.pi)
+        sampled = sigpy.nufft(coil * self.x, where) * n  # sigpy's transforms are divided by the root of the pixels
+        mixed = np.einsum("sjm,ms->js", self.gram, sampled)
+        back: Array = coil.conj() * sigpy.nufft_adjoint(mixed.astype(np.complex64), where, self.x.shape) * n
+        return back
+
+    def one_coil(self) -> Array:
+        return SubspaceModel.normal(self.model.with_coils(self.coils[:1]), self.x)
+
+
+@cache
+def _operators(small: bool) -> Operators:
+    return Operators(64, 320, 240) if small else Operators(256, 1200)
+
+
+def naive(small: bool) -> Case:
+    """One application against planned non-uniform transforms of precision 1e-3."""
+    o = _operators(small)
+    return Case("normal operator", "naive finufft, planned", o.fast, o.naive, _relative, 5e-3)
+
+
+def own(small: bool) -> Case:
+    """One application against its own Fourier transforms: the ratio is below 1, 0.5 is the limit set."""
+    o = _operators(small)
+    return Case("normal operator", "its own FFTs", o.fast, o.own_transforms, lambda a, b: 0.0, 0)
+
+
+def exact(small: bool) -> Case:
+    """One application against the exact sum, at a size where that is possible; error: relative."""
+    n = 24
+    o = Operators(n, 200, 96)
+    axes = np.arange(n) - n // 2
+    pixels = np.stack(np.meshgrid(axes, axes, indexing="ij"), -1).reshape(-1, 2)
+    first, _ = o.trajectory.arms
+    wave = np.exp(-1j * o.trajectory.radians[first].reshape(-1, 2) @ pixels.T)
+
+    def by_sum() -> Array:
+        out = np.zeros((RANK, n * n), complex)
+        for coil in o.coils.astype(np.complex128).reshape(COILS, -1):
+            sampled = (coil * o.x.reshape(RANK, -1)) @ wave.T
+            out += coil.conj() * (np.einsum("sjm,ms->js", o.gram.astype(float), sampled) @ wave.conj())
+        return out.reshape(o.x.shape)
+
+    return Case("normal operator, 24", "exact sum", o.fast, by_sum, _relative, 1e-5)
+
+
+def setup(small: bool) -> Case:
+    """Kernels, against outer products frame by frame (on 20 frames)."""
+    o = _operators(small)
+
+    def made() -> Array:
+        return SubspaceModel(o.trajectory, o.basis, o.coils).toeplitz.kernels
+
+    def by_frame() -> Array:
+        n = o.x.shape[1]
+        total = np.zeros((2 * n, 2 * n), complex)
+        for frame in range(20):
+            where = o.trajectory.radians[frame].astype(np.float32)
+            weight = np.ones(len(where), np.complex64)
+            spread = finufft.nufft2d1(*np.ascontiguousarray(where.T), weight, (2 * n, 2 * n), isign=1, eps=1e-5)
+            spectrum = scipy.fft.fftn(scipy.fft.ifftshift(spread), workers=usable_cores())
+            for j in range(RANK):
+                for m in range(RANK):
+                    total += o.basis[j, frame] * o.basis[m, frame] * spectrum
+        return total
+
+    share = 20 / o.trajectory.n_frames
+    return Case("kernels", "frame by frame", made, by_frame, lambda a, b: 0.0, 0, share=share)
+
+
+def sigpy(small: bool) -> Case:
+    """One coil against sigpy's transforms at its default accuracy."""
+    o = _operators(small)
+    return Case("normal operator, one coil", "naive sigpy", o.one_coil, o.one_coil_by_sigpy, _relative, 0.02)
+
+
+def iterations(small: bool) -> Case:
+    """30 steps of wavelet-regularized reconstruction of which everything is given, against gridding the same scan."""
+    o = _operators(small)
+    kspace = o.model.forward(o.x)
+
+    def solve() -> Array:
+        made: Array = mrf.reconstruct(
+            kspace, o.trajectory, o.basis, coils=o.coils, method="wavelet", iterations=30, regularization=1.0,
+            noise_std=1.0,
+        )  # fmt: skip
+        return made
+
+    def grid() -> Array:
+        made: Array = mrf.reconstruct(kspace, o.trajectory, o.basis, coils=o.coils, method="gridding")
+        return made
+
+    return Case("30 iterations, all included", "gridding", solve, grid, lambda a, b: 0.0, 0)
+
+
+def quality(small: bool) -> Case:
+    """Self-tuned wavelets against gridding on three phantoms and five seeds.
+
+    Error: the largest of what has a limit, over it: median ratios of T1 (0.80) and T2 (0.62) to gridding's and to the
+    best amount's (1.15), and least squares over gridding in any scan (1).
+    """
+    n, frames, seeds = (64, 300, 1) if small else (128, 1000, 5)
+    some = [make(n, frames) for make in (scans.plain, scans.tubes, scans.textured)]
+    amounts = (0.25, 0.5, 1.0, 2.0)
+
+    def judged(method: str, **choices: float) -> Array:
+        return np.array(
+            [[s.errors(s.coefficients(seed, method=method, **choices)) for seed in range(seeds)] for s in some]
+        )
+
+    def all_of() -> dict[str, Array]:
+        told = {name: judged(name) for name in ("gridding", "least_squares", "wavelet", "locally_low_rank")}
+        for name in ("wavelet", "locally_low_rank"):
+            told[f"{name}, best"] = np.min([judged(name, regularization=amount) for amount in amounts], axis=0)
+        return told
+
+    @cache
+    def once() -> dict[str, Array]:
+        return all_of()
+
+    def error(_: object, __: object) -> float:
+        told = once()
+        ratio = np.median(told["wavelet"] / told["gridding"], axis=(0, 1)) / [0.80, 0.62]
+        tuned = np.median(told["wavelet"] / told["wavelet, best"], axis=(0, 1)) / 1.15
+        plain = (told["least_squares"] / told["gridding"]).max()
+        return float(max(*ratio, *tuned, plain))
+
+    text = "; ".join(
+        f"{name}: " + ", ".join("T1 {:.2f} T2 {:.2f} %".format(*100 * np.median(rows, axis=0)) for rows in values)
+        for name, values in once().items()
+    )
+    one = some[0]
+    return Case(
+        "wavelet, self-tuned", "gridding", lambda: one.coefficients(0, method="wavelet"),
+        lambda: one.coefficients(0, method="gridding"), error, 1.0, detail=text,
+    )  # fmt: skip
+
+
+CASES: dict[str, Callable[[bool], Case]] = {
+    "naive": naive, "own": own, "exact": exact, "setup": setup, "sigpy": sigpy, "iterations": iterations,
+    "quality": quality,
+}  # fmt: skip
