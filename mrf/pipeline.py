@@ -20,7 +20,7 @@ from .core.arrays import Array
 from .core.errors import FileError, InputError
 from .core.maps import Maps
 from .core.storage import file_digest, output_folder
-from .core.units import DEGREE, MICROSECOND
+from .core.units import DEGREE, MICROSECOND, MILLIMETRE
 from .dictionaries.build import build, dictionary_digest, dictionary_inputs
 from .dictionaries.cache import cache_folder
 from .dictionaries.dictionary import Dictionary, is_dictionary
@@ -29,8 +29,11 @@ from .io.mrd import Scan
 from .io.sequences import load_pulse
 from .matching.mask import signal_mask
 from .matching.match import match
-from .recon.methods import METHODS
-from .recon.reconstruct import reconstruct
+from .recon.checks import checked_kspace
+from .recon.coils import estimate_coils
+from .recon.methods import METHODS, Choices
+from .recon.motion import moved
+from .recon.stream import Stream
 from .recon.trajectory import Trajectory
 from .simulation.pulses import RfPulse
 from .simulation.sequence import EventKind, Sequence
@@ -276,25 +279,44 @@ def reconstruct_scan(
             "give the sequence that was played"
         )
     warn_of_profile(scan, dictionary, recipe)
-    work = _work(scan, dictionary.basis, recipe, known or {}, executor, progress)
-    slices, deviations = [], []
-    for number, made in enumerate(work):
-        log.info("slice %d of %d: %s", number + 1, len(work), recipe.method)
+    slices = []
+    for number, made in enumerate(_work(scan, dictionary.basis, recipe, known or {}, executor, progress)):
+        log.info("slice %d of %d: %s", number + 1, scan.n_slices, recipe.method)
         try:
-            coefficients, deviation = made()
+            slices.append(made())
         except InputError as error:
             raise InputError(f"{scan.name}: slice {number}: {error}") from error
-        slices.append(coefficients)
-        deviations.append(deviation)
-    coefficients = slices[0] if len(slices) == 1 else np.stack(slices, axis=1)
+    alone = len(slices) == 1
+    coefficients = slices[0].coefficients if alone else np.stack([one.coefficients for one in slices], axis=1)
     mask = signal_mask(coefficients, recipe.mask_threshold)
     noise_std = None
     if recipe.noise:
-        noise_std = deviations[0] if len(slices) == 1 else np.stack(deviations)
+        noise_std = slices[0].deviation if alone else np.stack([one.deviation for one in slices])
     maps = match(
         coefficients, dictionary, refine=recipe.refine, known=known, noise_std=noise_std, mask=mask, progress=progress
     )
-    return replace(maps, affine=scan.affine)
+    motion = [one.motion for one in slices]
+    _warn_of_motion(scan, motion)
+    return replace(maps, affine=scan.affine, provenance=dict(maps.provenance) | {"motion": motion})
+
+
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """Coefficients, their noise if asked for, and displacements in groups of frames (m) if they are beyond doubt."""
+
+    coefficients: Array
+    deviation: Array
+    motion: list[list[float]]
+
+
+def _warn_of_motion(scan: Scan, motion: list[list[list[float]]]) -> None:
+    """Say which slices moved, and how far."""
+    for number, groups in enumerate(motion):
+        if groups:
+            log.warning(
+                "%s: slice %d moved during the scan, by %.1f mm or more; its maps are blurred",
+                scan.name, number, np.ptp(np.array(groups), axis=0).max() / MILLIMETRE,
+            )  # fmt: skip
 
 
 def _work(
@@ -304,12 +326,13 @@ def _work(
     known: Mapping[str, Array],
     executor: Executor | None,
     progress: bool,
-) -> list[Callable[[], tuple[Array, Array]]]:
-    """For each slice: what returns its coefficients and, if the recipe asks, their noise."""
-    options: dict[str, Any] = {"method": recipe.method, "refit": recipe.refit}
-    for name in ("iterations", "regularization"):
-        options[name] = None if getattr(recipe, name) == "auto" else getattr(recipe, name)
-    fields: list[Array | None] = [None] * len(scan.slices)
+) -> list[Callable[[], _Slice]]:
+    """For each slice: what makes it."""
+    iterations, regularization = (
+        None if value == "auto" else value for value in (recipe.iterations, recipe.regularization)
+    )
+    choices = Choices(recipe.method, iterations, regularization, recipe.refit)  # type: ignore[arg-type]
+    fields: list[Array | None] = [None] * scan.n_slices
     if "off_resonance" in known:
         field = known["off_resonance"]
         if any(trajectory.sample_times is None for _, trajectory in scan.slices):
@@ -317,9 +340,9 @@ def _work(
                 "%s: no sample times: the field map is used in matching, but blurring during readouts stays", scan.name
             )
         else:
-            fields = [field] if len(scan.slices) == 1 else list(field)
-    jobs: list[Callable[[], tuple[Array, Array]]] = [
-        partial(_one, *one, basis, field, recipe.noise, options, progress and executor is None)
+            fields = [field] if scan.n_slices == 1 else list(field)
+    jobs: list[Callable[[], _Slice]] = [
+        partial(_one, *one, basis, field, choices, recipe.noise, progress and executor is None)
         for one, field in zip(scan.slices, fields, strict=True)
     ]
     return jobs if executor is None else [executor.submit(job).result for job in jobs]
@@ -330,14 +353,18 @@ def _one(
     trajectory: Trajectory,
     basis: Array,
     field_map: Array | None,
+    choices: Choices,
     noise: bool,
-    options: dict[str, Any],
     progress: bool,
-) -> tuple[Array, Array]:
-    """Coefficients of one slice, and their noise or an empty array."""
-    if noise:
-        return reconstruct(kspace, trajectory, basis, field_map=field_map, noise=True, progress=progress, **options)
-    return reconstruct(kspace, trajectory, basis, field_map=field_map, progress=progress, **options), np.empty(0)
+) -> _Slice:
+    """One slice."""
+    coils = estimate_coils(kspace, trajectory, weights=basis[0].conj())
+    stream = Stream(trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map)
+    stream.take(checked_kspace(kspace, trajectory))
+    coefficients, deviation = stream.finish(noise=noise, progress=progress)
+    found, doubt = stream.displacements(coefficients)
+    sure = moved(found, doubt, np.array(trajectory.field_of_view) / trajectory.matrix)
+    return _Slice(coefficients, deviation, found.tolist() if sure else [])
 
 
 def scan_shape(scan: Scan) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from .core.arrays import Array
 from .core.errors import InputError
 from .core.maps import Flag, Maps
 from .core.storage import atomic_path
-from .core.units import DEGREE, MILLISECOND
+from .core.units import DEGREE, MILLIMETRE, MILLISECOND
 from .simulation.sequence import Sequence
 from .simulation.timing import pulse_table
 
@@ -187,6 +187,16 @@ def _cost(maps: Maps) -> str:
     return f"\n{known} known; left free, the SDs would be wider by factors of {wider}"
 
 
+def _motion(maps: Maps) -> str:
+    """Which slices moved, and how far."""
+    told = maps.provenance.get("motion") or []
+    moved = {number: np.ptp(np.array(groups), axis=0).max() for number, groups in enumerate(told) if groups}
+    if not moved:
+        return ""
+    places = ", ".join(f"slice {number} by {extent / MILLIMETRE:.1f} mm" for number, extent in moved.items())
+    return f"\nMotion during the scan: {places} or more"
+
+
 def _summary(maps: Maps) -> str:
     matched = int((maps.index >= 0).sum())
 
@@ -196,5 +206,5 @@ def _summary(maps: Maps) -> str:
     return (
         f"{matched} voxels matched, at a grid edge {share(Flag.GRID_EDGE)}, low score {share(Flag.LOW_SCORE)}, "
         f"not refined {share(Flag.REFINEMENT_FAILED)}, invalid {np.count_nonzero(maps.flags & Flag.INVALID)}"
-        f"{_cost(maps)}"
+        f"{_cost(maps)}{_motion(maps)}"
     )

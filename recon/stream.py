@@ -12,6 +12,7 @@ from .coils import estimate_coils
 from .density import balanced_weights, density_weights
 from .fieldmap import Segments
 from .methods import Choices
+from .motion import displacements
 from .noise import checked_covariance, estimated_covariance
 from .subspace import SubspaceModel
 from .trajectory import Trajectory
@@ -155,6 +156,11 @@ class Stream:
         with np.errstate(divide="ignore"):
             inverse = np.where(work.power > 0, self._scale / work.power, 0).astype(made.real.dtype)
         return made * inverse, deviation * inverse
+
+    def displacements(self, coefficients: Array) -> tuple[Array, Array]:
+        """Where the object was in groups of frames: (groups, axes) m and their SD; see :mod:`mrf.recon.motion`."""
+        model = self._model.with_coils(self._sensitivities())
+        return displacements(model, (coefficients / self._scale).astype(self._kind), self._kspace)
 
     def _sensitivities(self) -> Array:
         if self._coils is None:

@@ -77,6 +77,7 @@ def test_shrinkages_keep_what_is_strong_and_empty_what_is_weak(matrix: tuple[int
         assert relative(regularizer.shrink(images, 0.0, rng), images) < 1e-10
         weak = regularizer.shrink(images, 3.0, rng)
         assert np.linalg.norm(weak) < 0.8 * np.linalg.norm(images)
+        assert (regularizer.shrink(0 * images.astype(np.complex64), 1.0, rng) == 0).all()
         strong = 1e6 * np.ones((3, *matrix)) * np.array([1, 2j, -1]).reshape(3, *[1] * len(matrix))
         assert relative(regularizer.shrink(strong + images, 1.0, rng), strong) < 1e-3
 

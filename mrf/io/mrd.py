@@ -68,6 +68,11 @@ class Scan:
         return int(self.kspace.shape[-2])
 
     @property
+    def n_slices(self) -> int:
+        """Slices of a 2-D scan, 1 for a volume."""
+        return 1 if isinstance(self.trajectory, Trajectory) else len(self.trajectory)
+
+    @property
     def slices(self) -> list[tuple[Array, Trajectory]]:
         """(kspace, trajectory) of each slice, as :func:`mrf.reconstruct` takes them."""
         if isinstance(self.trajectory, Trajectory):
