@@ -1,0 +1,59 @@
+"""Whether the object stayed where it was while it was scanned."""
+
+import numpy as np
+
+from ..core.arrays import Array
+from .subspace import SubspaceModel
+from .trajectory import Trajectory
+
+_GROUPS = 10
+_PER_GROUP = 12  # frames that are looked at
+_SURE = 5.0  # standard deviations
+_VOXELS = 0.1  # a displacement that matters
+
+
+def displacements(model: SubspaceModel, coefficients: Array, kspace: Array) -> tuple[Array, Array]:
+    """Where the object was in groups of successive frames, against its mean position.
+
+    A displacement d turns the phase of k-space by -2 pi k . d; per group, d is what explains most of the difference
+    between the data and what the coefficients predict. Small and rigid moves are told right; after large ones the
+    coefficients are a blur of both positions and d is too small, but not zero.
+
+    Parameters
+    ----------
+    model : SubspaceModel
+    coefficients : (rank, *matrix)
+    kspace : (coils, frames, samples)
+
+    Returns
+    -------
+    displacements, deviations : (groups, axes) float
+        m, ordered as the matrix, and their standard deviations.
+
+    References
+    ----------
+    Mehta et al. 2018 (motion in fingerprinting), doi:10.1002/mrm.27040
+    """
+    trajectory = model.trajectory
+    groups = min(_GROUPS, trajectory.n_frames)
+    found, deviations = [], []
+    for members in np.array_split(np.arange(trajectory.n_frames), groups):
+        frames = members[np.unique(np.linspace(0, len(members) - 1, _PER_GROUP).astype(int))]
+        some = Trajectory(
+            trajectory.k[frames], trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times
+        )
+        part = SubspaceModel(some, model.basis[:, frames], model.coils, segments=model.segments)
+        told = part.forward(coefficients).astype(np.complex128)
+        left = (kspace[:, frames] - told).reshape(-1)
+        slopes = (-2j * np.pi * told[..., None] * some.k).reshape(-1, len(trajectory.matrix))
+        normal = (slopes.conj().T @ slopes).real
+        shift = np.linalg.solve(normal, (slopes.conj().T @ left).real)
+        noise = np.sum(np.abs(left - slopes @ shift) ** 2) / (2 * len(left))
+        found.append(shift)
+        deviations.append(np.sqrt(noise * np.diag(np.linalg.inv(normal))))
+    return np.array(found), np.array(deviations)
+
+
+def moved(found: Array, deviations: Array, voxel: Array) -> bool:
+    """Whether a displacement is beyond doubt and more than a tenth of a voxel."""
+    return bool((np.abs(found) > np.maximum(_SURE * deviations, _VOXELS * voxel)).any())
