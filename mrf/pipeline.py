@@ -29,8 +29,6 @@ from .io.mrd import Scan
 from .io.sequences import load_pulse
 from .matching.mask import signal_mask
 from .matching.match import match
-from .recon.checks import checked_kspace
-from .recon.coils import estimate_coils
 from .recon.methods import METHODS, Choices
 from .recon.motion import moved
 from .recon.stream import Stream
@@ -358,9 +356,7 @@ def _one(
     progress: bool,
 ) -> _Slice:
     """One slice."""
-    coils = estimate_coils(kspace, trajectory, weights=basis[0].conj())
-    stream = Stream(trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map)
-    stream.take(checked_kspace(kspace, trajectory))
+    stream = Stream.of(kspace, trajectory, basis, choices=choices, field_map=field_map)
     coefficients, deviation = stream.finish(noise=noise, progress=progress)
     found, doubt = stream.displacements(coefficients)
     sure = moved(found, doubt, np.array(trajectory.field_of_view) / trajectory.matrix)

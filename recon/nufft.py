@@ -1,5 +1,6 @@
 """Non-uniform Fourier transforms by finufft, in the engine's sign, origin and scale."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,8 @@ from ..core.arrays import Array, usable_cores
 
 # Relative precision asked of finufft; single precision reaches 1e-5 at 256 pixels, because locations are rounded.
 _PRECISION = {np.dtype(np.complex64): 1e-6, np.dtype(np.complex128): 1e-9}
+
+_SMALL = 50_000  # numbers up to which starting threads takes longer than the work
 
 
 def _plan(
@@ -24,7 +27,7 @@ def _plan(
         isign=sign,
         dtype=like.dtype.name,
         upsampfac=2.0 if precision is None else 1.25,
-        nthreads=usable_cores(),
+        nthreads=usable_cores() if n * len(radians) + math.prod(radians.shape) > _SMALL else 1,
         spread_sort=0 if radians.shape[1] == 2 else 2,  # in a plane readouts are already in a good order
     )
     real = like.real.dtype

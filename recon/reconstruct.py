@@ -3,8 +3,6 @@
 from typing import Literal, overload
 
 from ..core.arrays import Array
-from .checks import checked_basis, checked_kspace
-from .coils import estimate_coils
 from .methods import Choices
 from .stream import Stream
 from .trajectory import Trajectory
@@ -78,7 +76,7 @@ def reconstruct(
     Returns
     -------
     (rank, *matrix) complex array
-        complex128 for complex128 k-space, else complex64; in the scale of :class:`mrf.Trajectory`.
+        As precise as the k-space, in the scale of :class:`mrf.Trajectory`.
     (*matrix) real array
         With `noise`: SD of the real (= imaginary) part of each coefficient.
 
@@ -98,13 +96,6 @@ def reconstruct(
     (2, 8, 8)
     """
     choices = Choices(method, iterations, regularization, refit, noise_std)
-    kspace = checked_kspace(kspace, trajectory)
-    basis = checked_basis(basis, trajectory)
-    if coils is None:
-        coils = estimate_coils(kspace, trajectory, weights=basis[0].conj())
-    stream = Stream(
-        trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map, dtype=kspace.dtype
-    )
-    stream.take(kspace)
+    stream = Stream.of(kspace, trajectory, basis, choices=choices, coils=coils, field_map=field_map)
     made, deviation = stream.finish(noise=noise, progress=progress)
     return (made, deviation) if noise else made

@@ -116,14 +116,31 @@ class Stream:
             if len(self._pending) == _BATCH:
                 self._spread_pending()
 
-    def take(self, kspace: Array) -> None:
-        """Take all frames of a scan at once: (coils, frames, samples)."""
-        self._scale = float(np.abs(kspace).max())  # so that no scale overflows single precision
-        np.divide(kspace, self._kspace.real.dtype.type(self._scale), out=self._kspace)
-        self._seen[:] = True
-        for images, samples in zip(self._images, self._kspace, strict=True):
-            images += self._model.spread(self._model.gather(samples))
-        self._gathered = np.empty(0)
+    @classmethod
+    def of(
+        cls,
+        kspace: Array,
+        trajectory: Trajectory,
+        basis: Array,
+        *,
+        choices: Choices | None = None,
+        coils: Array | None = None,
+        field_map: Array | None = None,
+    ) -> "Stream":
+        """A stream that has all shots of a (coils, frames, samples) scan; coils are estimated if none are given."""
+        kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
+        if coils is None:
+            coils = estimate_coils(kspace, trajectory, weights=basis[0].conj())
+        stream = cls(
+            trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map, dtype=kspace.dtype
+        )
+        stream._scale = float(np.abs(kspace).max())  # so that no scale overflows single precision
+        np.divide(kspace, kspace.real.dtype.type(stream._scale), out=stream._kspace)
+        stream._seen[:] = True
+        for images, samples in zip(stream._images, stream._kspace, strict=True):
+            images += stream._model.spread(stream._model.gather(samples))
+        stream._gathered = np.empty(0)
+        return stream
 
     def finish(self, *, noise: bool = False, progress: bool = False) -> tuple[Array, Array]:
         """Coefficients and, if asked for, their noise, as :func:`mrf.reconstruct` returns them.
