@@ -27,6 +27,7 @@ _PUBLIC = {
     "dictionaries.precision": ["resolved_grid"],
     "recon.trajectory": ["Trajectory"],
     "recon.coils": ["estimate_coils"],
+    "recon.compression": ["compress_coils"],
     "recon.delays": ["delayed", "estimate_delays"],
     "recon.girf": ["Girf", "predicted"],
     "recon.position": ["shift_field_of_view"],

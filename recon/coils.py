@@ -1,55 +1,93 @@
 """Coil sensitivities from the data themselves."""
 
+import math
+from typing import NamedTuple
+
 import numpy as np
+import scipy.fft
+import scipy.ndimage
 import sigpy
 import sigpy.mri
+from scipy.interpolate import CubicSpline
 
-from ..core.arrays import Array
+from ..core.arrays import Array, whole
 from ..core.errors import InputError
 from .checks import checked_kspace
-from .density import density_weights
+from .compression import checked_whitening
 from .nufft import spread
-from .trajectory import Trajectory
+from .solvers import conjugate_gradients
+from .trajectory import Shape, Trajectory
+
+METHODS = ("espirit", "walsh")
+_CENTRE = 24  # k-space samples per axis that calibrate
+_WIDEST = 48  # of them for local covariances, where that many are measured
+_MARGIN = 12  # samples per axis that are fitted too, because they leak into those that calibrate
+_COURSES = 2  # of the signal, unless they are given
+_NEAR = 0.3  # cycles per field of view from k = 0, as good as there
+_VISITS = 2  # of a location, for every course
+_FIT_STEPS = 10
+_RIDGE = 1e-3  # of the fit, so that nothing is made up where no sample lies
+_FINER = 2  # grid on which sensitivities are found, over the samples that calibrate
+_WINDOW = 3  # pixels of that grid per side of a local covariance
+_THIN = 12  # planes: in fewer, each has its own covariances
+_FAINT = 0.05  # of the brightest pixel: not the object
+_POWER_STEPS = 12
+_REFERENCE_STEPS = 20
+_BLOCK = 2**25  # entries of local covariances at once
+
+
+class _Found(NamedTuple):
+    """Sensitivities on a coarse grid: (coils, *grid) unit vectors, and where (*grid) is above `least` is the object."""
+
+    vectors: Array
+    strength: Array
+    least: float
 
 
 def estimate_coils(
     kspace: Array,
     trajectory: Trajectory,
     *,
+    method: str = "espirit",
     weights: Array | None = None,
-    calibration_width: int = 24,
+    covariance: Array | None = None,
+    calibration_width: int | None = None,
     kernel_width: int = 6,
     threshold: float = 0.02,
     crop: float = 0.9,
 ) -> Array:
-    """Coil sensitivities by ESPIRiT (sigpy's) on a gridded sum of all frames, thin slabs plane by plane.
+    """Coil sensitivities from the centre of k-space, all frames together; no scan of their own is needed.
 
     Parameters
     ----------
     kspace : (coils, frames, samples) complex array
     trajectory : Trajectory
-    weights : (frames,) array, optional
-        Weights of the frames in the sum, for a signal that changes sign or phase along the train; None = the
-        conjugate of the strongest time course at the centre of k-space.
-    calibration_width : int
-        Central k-space samples per axis that calibrate.
+    method : {"espirit", "walsh"}
+        ESPIRiT (sigpy's; thin slabs plane by plane), or dominant eigenvectors of local covariances between the coils.
+    weights : (frames,) or (rank, frames) array, optional
+        Conjugate of the signal's course along the train, or of several; None = the strongest at k = 0, if sampled.
+    covariance : (coils, coils) array, optional
+        Of the noise, which is made white.
+    calibration_width : int, optional
+        Central k-space samples per axis that calibrate; None = 24, with "walsh" up to 48 where no sample is missing.
     kernel_width, threshold, crop
-        As in ESPIRiT: k-space kernel size, singular-value cut, eigenvalue below which a pixel is
-        outside the object.
+        Of ESPIRiT: k-space kernel size, singular-value cut, eigenvalue below which a pixel is outside the object.
 
     Returns
     -------
     (coils, *matrix) complex64
-        Root-sum-of-squares 1 in the object, 0 outside; the phase is relative to the first coil.
+        Root-sum-of-squares 1 in the object and a little around it, 0 outside. Phases are relative to a virtual coil,
+        the sum of all coils whose mean log sensitivity in the object is largest: it sees every part.
 
     Raises
     ------
     InputError
-        K-space that does not fit, a matrix smaller than two kernels, nothing that looks like an object.
+        K-space that does not fit, a coil without data, a matrix smaller than two kernels, nothing like an object.
 
     References
     ----------
-    Uecker et al. 2014, doi:10.1002/mrm.24751
+    Uecker et al. 2014, doi:10.1002/mrm.24751; Walsh et al. 2000,
+    doi:10.1002/(SICI)1522-2594(200005)43:5<682::AID-MRM10>3.0.CO;2-G
 
     Examples
     --------
@@ -57,62 +95,280 @@ def estimate_coils(
     >>> estimate_coils(np.ones((1, 4, 50), np.complex64), trajectory).shape  # one coil needs no estimate
     (1, 8, 8)
     """
-    kspace = checked_kspace(kspace, trajectory)
-    matrix = trajectory.matrix
+    kspace, whiten = _checked(kspace, trajectory, method, covariance)
     if len(kspace) == 1:
-        return np.ones((1, *matrix), np.complex64)
-    images = _summed(kspace, trajectory, weights)
-    if len(matrix) == 3 and matrix[0] < 2 * kernel_width:  # too thin for a 3-D kernel: plane by plane
-        planes = [_espirit(images[:, z], calibration_width, kernel_width, threshold, crop) for z in range(matrix[0])]
-        coils = np.stack(planes, axis=1)
-    else:
-        coils = _espirit(images, calibration_width, kernel_width, threshold, crop)
-    if not coils.any():
+        return np.ones((1, *trajectory.matrix), np.complex64)
+    width = _width(trajectory, method, calibration_width)
+    grid = _calibration(kspace, trajectory, _courses(kspace, trajectory, weights), width, whiten)
+    images = _images(grid, trajectory.matrix)
+    sides = images.shape[2:]
+    found = _walsh(images) if method == "walsh" else _espirit(grid[0], sides, kernel_width, threshold, crop)
+    return _finished(found, images, whiten, trajectory.matrix)
+
+
+def _checked(kspace: Array, trajectory: Trajectory, method: str, covariance: Array | None) -> tuple[Array, Array]:
+    """K-space, and the (coils, coils) matrix that whitens it."""
+    if method not in METHODS:
+        raise InputError(f"method: got {method!r}, expected one of {', '.join(METHODS)}")
+    kspace = checked_kspace(kspace, trajectory)
+    n_coils = len(kspace)
+    empty = [str(coil) for coil, samples in enumerate(kspace) if not samples.any()]
+    if empty:
         raise InputError(
-            f"coils: estimation found no object above crop = {crop}; lower it in estimate_coils, or give coils"
+            f"kspace: every sample of coil {', '.join(empty)} is zero, expected data from all {n_coils}; "
+            "leave out coils without data"
         )
-    return coils
+    if covariance is None:
+        return kspace, np.eye(n_coils)
+    matrix = checked_whitening(covariance, n_coils)
+    return kspace, matrix / np.linalg.norm(matrix, 2)
 
 
-def _summed(kspace: Array, trajectory: Trajectory, weights: Array | None) -> Array:
-    """(coils, *matrix) gridded images of all frames together."""
+# The centre of k-space
+
+
+def _width(trajectory: Trajectory, method: str, told: int | None) -> int:
+    """Samples per axis that calibrate."""
+    if told is not None:
+        return whole("calibration_width", told, 2)
+    if method == "espirit":
+        return _CENTRE
+    half = _WIDEST // 2
+    sides = tuple(min(n, _WIDEST) for n in trajectory.matrix)
+    cycles = trajectory.k[trajectory.arms[0]] * np.array(trajectory.field_of_view)
+    cells = np.round(cycles).astype(int) + np.array(sides) // 2
+    seen = np.zeros(sides, bool)
+    seen[tuple(cells[((cells >= 0) & (cells < sides)).all(axis=-1)].T)] = True
+    missing = np.abs(np.argwhere(~seen) - np.array(sides) // 2).max(axis=-1, initial=0)
+    return 2 * max(_CENTRE // 2, int(missing.min(initial=half)))
+
+
+def _courses(kspace: Array, trajectory: Trajectory, weights: Array | None) -> Array:
+    """(rank, frames) unit vectors, the signal's courses along the train; None = of the samples nearest to k = 0.
+
+    Where these are not at k = 0, they tell of the object's shape instead; then all frames count the same.
+    """
+    frames = np.arange(trajectory.n_frames)
+    if weights is None:
+        distance = np.linalg.norm(trajectory.k * np.array(trajectory.field_of_view), axis=-1)
+        nearest = distance.argmin(axis=1)
+        if distance[frames, nearest].max() > _NEAR:
+            return np.full((1, len(frames)), len(frames) ** -0.5)
+        strongest: Array = np.linalg.svd(kspace[:, frames, nearest], full_matrices=False)[2][:_COURSES]
+        return strongest
+    told = np.asarray(weights)
+    if told.ndim not in (1, 2) or told.shape[-1] != len(frames) or not np.isfinite(told).all():
+        raise InputError(
+            f"weights: got shape {told.shape}, expected ({len(frames)},) or (rank, {len(frames)}) finite values"
+        )
+    rows = told.reshape(-1, len(frames)).conj()
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not norms.all() or not norms.size:
+        raise InputError("weights: every frame has the weight 0, expected some that count")
+    courses: Array = rows / norms
+    return courses
+
+
+def _calibration(kspace: Array, trajectory: Trajectory, courses: Array, width: int, whiten: Array) -> Array:
+    """(rank, coils, up to `width` samples per axis) central k-space on its grid, by least squares, white.
+
+    Each course multiplies one image, so that a contrast which changes does not look like aliasing; there are fewer of
+    them where few frames visit the same location. The largest magnitude is 1.
+    """
     first, played = trajectory.arms
-    temporal = _strongest_course(kspace, trajectory).conj() if weights is None else np.asarray(weights)
-    if temporal.shape != (trajectory.n_frames,) or not np.isfinite(temporal).all():
-        raise InputError(f"weights: got shape {temporal.shape}, expected ({trajectory.n_frames},) finite values")
-    summed = np.zeros((len(kspace), len(first), trajectory.n_samples), np.complex64)
-    for frame, arm in enumerate(played):
-        summed[:, arm] += kspace[:, frame] * np.complex64(temporal[frame])
-    radians = trajectory.radians[first].reshape(-1, len(trajectory.matrix))
-    weighted = (summed * density_weights(trajectory)[first]).reshape(len(kspace), -1)
-    return spread(weighted.astype(np.complex64), radians, trajectory.matrix)
+    small = tuple(min(n, width + _MARGIN) for n in trajectory.matrix)
+    half = np.array(small) / 2
+    cycles = trajectory.k[first] * np.array(trajectory.field_of_view)
+    inside = ((cycles >= -half) & (cycles < half)).all(axis=-1)
+    columns = np.flatnonzero(inside.any(axis=0))
+    if not len(columns):
+        raise InputError(
+            f"trajectory: no sample lies in the central {small} of k-space, expected some to calibrate with; give coils"
+        )
+    inside, cycles = inside[:, columns], cycles[:, columns]
+    arm = np.nonzero(inside)[0]
+    cells = np.round(cycles[inside]).astype(int) + np.array(small) // 2 + 1
+    cell = np.ravel_multi_index(tuple(cells.T), tuple(n + 2 for n in small))
+    pairs = np.unique(arm + len(first) * cell)
+    visits = np.bincount(pairs // len(first), np.bincount(played)[pairs % len(first)])
+    courses = courses[: max(1, int(np.median(visits[visits > 0])) // _VISITS)]
+
+    rank, scale = len(courses), np.abs(kspace).max()
+    summed = np.zeros((rank, len(kspace), *inside.shape), np.complex64)
+    strength = np.zeros((rank, rank, len(first)), np.complex128)
+    for frame, played_arm in enumerate(played):
+        course = courses[:, frame].conj()
+        strength[:, :, played_arm] += np.outer(course, course.conj())
+        summed[:, :, played_arm] += course[:, None, None].astype(kspace.dtype) * (kspace[:, frame, columns] / scale)
+    power = np.trace(strength).real[arm]
+    together = np.bincount(cell, power)[cell] / rank
+    share = np.divide(1, together, out=np.zeros_like(together), where=together > 0)  # dense places count no more
+    radians = 2 * np.pi * cycles[inside] / small
+    images = _fitted(summed[:, :, inside] * share, strength[:, :, arm] * share, radians, small)
+    grid: Array = sigpy.fft(images, axes=tuple(range(2, images.ndim)))
+    grid = sigpy.resize(grid, (*grid.shape[:2], *(min(n, width) for n in small)))
+    grid = np.einsum("cd,jd...->jc...", whiten, grid)
+    grid /= max(np.abs(grid).max(), np.finfo(np.float32).tiny)
+    return grid
 
 
-def _strongest_course(kspace: Array, trajectory: Trajectory) -> Array:
-    """(frames,) unit vector: first singular vector of the samples nearest to k = 0."""
-    nearest = np.linalg.norm(trajectory.radians, axis=-1).argmin(axis=1)
-    central = kspace[:, np.arange(trajectory.n_frames), nearest]
-    course: Array = np.linalg.svd(central, full_matrices=False)[2][0]
-    return course
+def _fitted(summed: Array, strength: Array, radians: Array, matrix: Shape) -> Array:
+    """(rank, coils, *matrix) images that explain samples best.
+
+    Parameters
+    ----------
+    summed : (rank, coils, samples)
+        Times the conjugates of the courses and the sample's weight, over frames that share a location.
+    strength : (rank, rank, samples)
+        The same sums of products of two courses.
+    radians : (samples, axes)
+        Phase advance per pixel.
+    """
+    rank, axes = len(summed), tuple(range(1, 1 + len(matrix)))
+    doubled = tuple(2 * n for n in matrix)
+    points = spread(strength.reshape(rank**2, -1), radians, doubled)
+    transfer = scipy.fft.fftn(scipy.fft.ifftshift(points, axes), axes=axes).astype(np.complex64)
+    transfer = transfer.reshape(rank, rank, *doubled)
+    part = (slice(None), *(slice(n) for n in matrix))
+    ridge = np.float32(_RIDGE * math.prod(matrix))  # every cell with samples counts as one of them
+
+    def normal(images: Array) -> Array:
+        made = ridge * images
+        for coil in range(images.shape[1]):
+            spectrum = scipy.fft.fftn(images[:, coil], doubled, axes=axes)
+            mixed = np.einsum("jm...,m...->j...", transfer, spectrum)
+            made[:, coil] += scipy.fft.ifftn(mixed, axes=axes, overwrite_x=True)[part]
+        return made
+
+    samples = summed.reshape(-1, summed.shape[-1]).astype(np.complex64)
+    images = spread(samples, radians, matrix).reshape(rank, -1, *matrix)
+    for step in conjugate_gradients(normal, images, None, _FIT_STEPS):
+        images = step.solution
+    return images
 
 
-def _espirit(images: Array, calibration_width: int, kernel_width: int, threshold: float, crop: float) -> Array:
-    """Sensitivities from (coils, *matrix) images; 0 where they hold nothing."""
-    smallest = min(*images.shape[1:], calibration_width)
+def _images(grid: Array, matrix: Shape) -> Array:
+    """(rank, coils, *sides) images of central k-space that is tapered over its outer half; sides up to the matrix's."""
+    sides = tuple(min(n, _FINER * width) for n, width in zip(matrix, grid.shape[2:], strict=True))
+    for axis, (side, n) in enumerate(zip(sides, grid.shape[2:], strict=True), 2):
+        outward = np.abs(np.arange(n) - n // 2) / (n / 2)
+        taper = np.cos(np.pi * np.clip(outward - 0.5, 0, 0.5)) ** 2 if n < side else np.ones(n)
+        grid = grid * taper.reshape([-1 if a == axis else 1 for a in range(grid.ndim)])
+    images: Array = sigpy.ifft(sigpy.resize(grid, (*grid.shape[:2], *sides)), axes=tuple(range(2, grid.ndim)))
+    return images.astype(np.complex64)
+
+
+# The two methods
+
+
+def _espirit(grid: Array, sides: Shape, kernel_width: int, threshold: float, crop: float) -> _Found:
+    """Sensitivities from (coils, *samples) central k-space; 0 where it holds nothing."""
+    kernel_width = whole("kernel_width", kernel_width, 1)
+    if len(sides) == 3 and sides[0] < 2 * kernel_width:  # too thin for a 3-D kernel: plane by plane
+        planes = sigpy.ifft(grid, axes=(1,))
+        each = [_espirit(planes[:, z], sides[1:], kernel_width, threshold, crop) for z in range(sides[0])]
+        return _Found(np.stack([one.vectors for one in each], 1), np.stack([one.strength for one in each]), crop)
+    smallest = min(grid.shape[1:])
     if smallest < 2 * kernel_width:
         raise InputError(
-            f"coils: a matrix of {images.shape[1:]} and a calibration width of {calibration_width} are too small for a "
-            f"kernel of {kernel_width}; give coils"
+            f"coils: a matrix of {sides} and a calibration width of {smallest} are too small for a kernel of "
+            f"{kernel_width}; give coils, or try method='walsh'"
         )
-    if not images.any():
-        return np.zeros(images.shape, np.complex64)
-    grid = sigpy.fft(images, axes=tuple(range(1, images.ndim)))
-    coils: Array = sigpy.mri.app.EspiritCalib(
-        grid,
+    if not grid.any():
+        return _Found(np.zeros((len(grid), *sides)), np.zeros(sides), crop)
+    vectors, strength = sigpy.mri.app.EspiritCalib(
+        sigpy.resize(grid, (len(grid), *sides)).astype(np.complex64),
         calib_width=smallest,
         kernel_width=kernel_width,
         thresh=threshold,
-        crop=crop,
+        crop=0,
+        output_eigenvalue=True,
         show_pbar=False,
     ).run()
-    return coils
+    return _Found(vectors, strength[0], crop)
+
+
+def _walsh(images: Array) -> _Found:
+    """Dominant eigenvectors of the local covariances between the coils of (rank, coils, *grid) images."""
+    coils, planes = images.shape[1:3]
+    rows, columns = np.tril_indices(coils)
+    windows = [1 if n < _THIN else _WINDOW for n in images.shape[2:]]
+    halo, step = windows[0] // 2, max(1, _BLOCK * planes // (coils * images[0].size))
+    vectors, values = np.empty(images.shape[1:], np.complex64), np.empty(images.shape[2:], np.float32)
+    for start in range(0, planes, step):
+        low, stop = max(0, start - halo), min(planes, start + step)
+        part = images[:, :, low : min(planes, stop + halo)]
+        products = np.sum([one[rows] * one[columns].conj() for one in part], axis=0)
+        local = scipy.ndimage.uniform_filter(products, (0, *windows), mode="constant")
+        local = np.moveaxis(local[:, start - low : stop - low], 0, -1)
+        matrices = np.empty((*local.shape[:-1], coils, coils), np.complex64)
+        matrices[..., rows, columns] = local
+        matrices[..., columns, rows] = local.conj()
+        found, values[start:stop] = _dominant(matrices)
+        vectors[:, start:stop] = np.moveaxis(found, -1, 0)
+    strength = np.sqrt(values)
+    return _Found(vectors, strength / max(strength.max(), np.finfo(np.float32).tiny), _FAINT)
+
+
+def _dominant(matrices: Array) -> tuple[Array, Array]:
+    """(..., coils) unit eigenvectors of (..., coils, coils) covariances, and their eigenvalues, by power iteration."""
+    diagonal = np.diagonal(matrices, axis1=-2, axis2=-1).real
+    strongest = diagonal.argmax(axis=-1)[..., None, None]
+    vectors = np.take_along_axis(matrices, strongest, axis=-1)
+    tiny = np.finfo(np.float32).tiny
+    for step in range(_POWER_STEPS + 1):
+        vectors = matrices @ vectors if step else vectors
+        length = np.linalg.norm(vectors, axis=-2, keepdims=True)
+        vectors = vectors / np.maximum(length, tiny)
+    return vectors[..., 0], length[..., 0, 0]
+
+
+# From the coarse grid to the matrix
+
+
+def _finished(found: _Found, images: Array, whiten: Array, matrix: Shape) -> Array:
+    """Coils on the whole matrix, in phase with the virtual coil, of root-sum-of-squares 1 in the object."""
+    vectors = _unit(np.tensordot(np.linalg.inv(whiten), found.vectors, 1))
+    brightness = np.linalg.norm(images, axis=(0, 1))
+    seen = (found.strength > found.least) & (brightness > _FAINT * brightness.max()) & vectors.any(axis=0)
+    if not seen.any():
+        raise InputError(
+            f"coils: estimation found no object above {found.least}; lower crop in estimate_coils, try method='walsh', "
+            "or give coils"
+        )
+    sums = np.tensordot(_virtual(vectors[:, seen]).conj(), vectors, 1)
+    vectors = vectors * np.exp(-1j * np.angle(sums))
+    strength = _interpolated(found.strength[None], matrix)[0]
+    coils: Array = _unit(_interpolated(vectors, matrix)) * (strength > found.least)
+    return coils.astype(np.complex64)
+
+
+def _virtual(vectors: Array) -> Array:
+    """(coils,) unit vector v that maximizes the sum over pixels of log |v^H vectors|, (coils, pixels) ones.
+
+    It starts at the principal component; the first coil's entry is real.
+    """
+    virtual = np.linalg.eigh(vectors @ vectors.conj().T)[1][:, -1]
+    for _ in range(_REFERENCE_STEPS):
+        sums = virtual.conj() @ vectors
+        virtual = virtual + vectors @ (sums.conj() / (np.abs(sums) ** 2 + 1e-3)) / len(sums)
+        virtual = virtual / np.linalg.norm(virtual)
+    turned: Array = virtual * np.exp(-1j * np.angle(virtual[0]))
+    return turned
+
+
+def _interpolated(images: Array, matrix: Shape) -> Array:
+    """(n, *matrix) from (n, *grid) over the same field of view: periodic cubic splines."""
+    for axis, (n, fine) in enumerate(zip(images.shape[1:], matrix, strict=True), 1):
+        if n < fine:
+            at = ((np.arange(fine) - fine // 2) * n / fine + n // 2) % n
+            spline = CubicSpline(np.arange(n + 1), np.eye(n)[[*range(n), 0]], bc_type="periodic")
+            images = np.moveaxis(np.tensordot(spline(at), images, ([1], [axis])), 0, axis)
+    return images
+
+
+def _unit(vectors: Array) -> Array:
+    """Vectors over their norm along the first axis; 0 stays 0."""
+    norm = np.linalg.norm(vectors, axis=0)
+    unit: Array = np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
+    return unit

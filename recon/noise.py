@@ -72,8 +72,10 @@ def estimated_covariance(model: SubspaceModel, coefficients: Array, kspace: Arra
     spread = np.median(np.abs(outer.real), axis=1, keepdims=True) / 0.6745
     usual = (np.abs(outer) <= 5 * spread).all(axis=0)
     kept = outer[:, usual] if usual.sum() > 2 * len(outer) else outer
-    unknowns = coefficients.size / kspace.size  # of the data, which the fit has taken
+    unknowns = min(1.0, coefficients.size / kspace.size)  # of the data, which the fit has taken
     covariance: Array = kept @ kept.conj().T / (2 * kept.shape[1] * max(1 - unknowns, 0.25))
+    own = np.diag(np.diag(covariance))  # correlations are a fit's own where it takes most of the data
+    covariance = own + (1 - unknowns) * (covariance - own)
     floor = 1e-3 * float(np.trace(covariance).real) / len(covariance) + 1e-14 * float(np.mean(np.abs(kspace) ** 2))
     return covariance + floor * np.eye(len(covariance))
 

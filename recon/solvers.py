@@ -48,11 +48,15 @@ def conjugate_gradients(operator: Operator, b: Array, start: Array | None, steps
     diagonal: list[float] = []
     beside: list[float] = []
     step, ratio = 1.0, 0.0
+    smallest = float(np.finfo(b.dtype).eps)
+    largest = 0.0
     for _ in range(steps):
-        if left <= 1e-14 * first:
+        if left <= 100 * smallest**2 * first:
             return
         turned = operator(direction)
         curvature = float(np.vdot(direction, turned).real)
+        if abs(curvature) <= 10 * smallest * largest * _power(direction):
+            return  # rounding is all that is left
         if not (np.isfinite(curvature) and curvature > 0):
             raise DivergedError(
                 f"conjugate gradients: the curvature is {curvature:.3g}, expected a positive number; check the scale "
@@ -69,7 +73,8 @@ def conjugate_gradients(operator: Operator, b: Array, start: Array | None, steps
         direction = residual + ratio * direction
         left = now
         tridiagonal = np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1)
-        yield Step(x, residual, float(np.linalg.eigvalsh(tridiagonal)[-1]))
+        largest = float(np.linalg.eigvalsh(tridiagonal)[-1])
+        yield Step(x, residual, largest)
 
 
 def _power(x: Array) -> float:

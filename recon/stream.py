@@ -18,6 +18,7 @@ from .subspace import SubspaceModel
 from .trajectory import Trajectory
 from .white import White
 
+_COURSES = 2  # of the basis, whose images calibrate coils
 _BATCH = 64  # shots of a trajectory without repeated readouts that are transformed together
 
 
@@ -130,7 +131,7 @@ class Stream:
         """A stream that has all shots of a (coils, frames, samples) scan; coils are estimated if none are given."""
         kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
         if coils is None:
-            coils = estimate_coils(kspace, trajectory, weights=basis[0].conj())
+            coils = estimate_coils(kspace, trajectory, weights=basis[:_COURSES].conj())
         stream = cls(
             trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map, dtype=kspace.dtype
         )
@@ -182,7 +183,9 @@ class Stream:
     def _sensitivities(self) -> Array:
         if self._coils is None:
             trajectory, basis = self._model.trajectory, self._model.basis
-            found = estimate_coils(checked_kspace(self._kspace, trajectory), trajectory, weights=basis[0].conj())
+            found = estimate_coils(
+                checked_kspace(self._kspace, trajectory), trajectory, weights=basis[:_COURSES].conj()
+            )
             self._coils = checked_coils(found, len(found), trajectory).astype(self._kind)
         return self._coils
 
