@@ -36,13 +36,17 @@ class Operators:
         self.coils, self.x = drawn(COILS, n, n), drawn(RANK, n, n)
         self.model = SubspaceModel(self.trajectory, self.basis, self.coils)
         assert len(self.model.toeplitz.kernels)  # made once, before anything is timed
-        first, played = self.trajectory.arms
-        self.radians = self.trajectory.radians[first].reshape(-1, 2).astype(np.float32)
-        gram = [self.basis[:, played == arm] @ self.basis[:, played == arm].T for arm in range(len(first))]
-        self.gram = np.repeat(np.array(gram), samples, axis=0)  # (samples of all arms, rank, rank)
+        self.radians = self.trajectory.radians.reshape(-1, 2).astype(np.float32)
 
     def fast(self) -> Array:
         return self.model.normal(self.x)
+
+    def mixed(self, sampled: Array) -> Array:
+        """(rank, samples of all frames) onto each frame's signal and back."""
+        rows = sampled.reshape(RANK, self.trajectory.n_frames, -1)
+        frames = np.einsum("jf,jfs->fs", self.basis, rows)
+        back: Array = (self.basis[:, :, None] * frames).reshape(RANK, -1)
+        return back
 
     def own_transforms(self) -> Array:
         """The Fourier transforms that `fast` needs, and nothing else, on as many threads."""
@@ -71,13 +75,11 @@ class Operators:
         return plans
 
     def naive(self) -> Array:
-        """Planned transforms of all coefficient images of a coil at once, there and back."""
+        """Planned transforms of all coefficient images of a coil to the samples of all frames, and back."""
         back, there = self._plans(1e-3)
         out = np.zeros_like(self.x)
         for coil in self.coils:
-            sampled = there.execute(coil * self.x)
-            mixed = np.einsum("sjm,ms->js", self.gram, sampled)
-            out += coil.conj() * back.execute(np.ascontiguousarray(mixed))
+            out += coil.conj() * back.execute(self.mixed(there.execute(coil * self.x)))
         return out
 
     def one_coil_by_sigpy(self) -> Array:
@@ -86,8 +88,7 @@ class Operators:
         coil, n = self.coils[0], self.x.shape[1]
         where = self.radians.astype(np.float64) * n / (2 * np.pi)
         sampled = sigpy.nufft(coil * self.x, where) * n  # sigpy's transforms are divided by the root of the pixels
-        mixed = np.einsum("sjm,ms->js", self.gram, sampled)
-        back: Array = coil.conj() * sigpy.nufft_adjoint(mixed.astype(np.complex64), where, self.x.shape) * n
+        back: Array = coil.conj() * sigpy.nufft_adjoint(self.mixed(sampled), where, self.x.shape) * n
         return back
 
     def one_coil(self) -> Array:
@@ -117,14 +118,13 @@ def exact(small: bool) -> Case:
     o = Operators(n, 200, 96)
     axes = np.arange(n) - n // 2
     pixels = np.stack(np.meshgrid(axes, axes, indexing="ij"), -1).reshape(-1, 2)
-    first, _ = o.trajectory.arms
-    wave = np.exp(-1j * o.trajectory.radians[first].reshape(-1, 2) @ pixels.T)
+    wave = np.exp(-1j * o.trajectory.radians.reshape(-1, 2) @ pixels.T)
 
     def by_sum() -> Array:
         out = np.zeros((RANK, n * n), complex)
         for coil in o.coils.astype(np.complex128).reshape(COILS, -1):
             sampled = (coil * o.x.reshape(RANK, -1)) @ wave.T
-            out += coil.conj() * (np.einsum("sjm,ms->js", o.gram.astype(float), sampled) @ wave.conj())
+            out += coil.conj() * (o.mixed(sampled) @ wave.conj())
         return out.reshape(o.x.shape)
 
     return Case("normal operator, 24", "exact sum", o.fast, by_sum, _relative, 1e-5)
