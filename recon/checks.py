@@ -1,5 +1,6 @@
 """Checks shared by everything that takes k-space."""
 
+import logging
 import math
 
 import numpy as np
@@ -8,6 +9,8 @@ from ..core.arrays import Array, as_host, available_memory
 from ..core.errors import InputError
 from .fieldmap import Segments
 from .trajectory import Trajectory
+
+log = logging.getLogger(__name__)
 
 
 def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
@@ -91,6 +94,7 @@ def check_memory(
     building = 2 * 2 ** len(trajectory.matrix) * lattices * pixels * itemsize
     images = (2 * coils + 8 * rank + 4 * channels) * pixels * itemsize
     needed = kernels + building + images
+    log.info("reconstruct: about %.1f GB of memory", needed / 1e9)
     if needed > available_memory():
         raise InputError(
             f"reconstruct: a matrix of {trajectory.matrix} with rank {rank} needs about {needed / 1e9:.1f} GB, "
