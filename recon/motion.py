@@ -32,7 +32,7 @@ def displacements(model: SubspaceModel, coefficients: Array, kspace: Array) -> t
 
     References
     ----------
-    Mehta et al. 2018 (motion in fingerprinting), doi:10.1002/mrm.27040
+    Mehta et al. 2017, a reconstruction that finds moved frames of fingerprinting, ISMRM 25, 302
     """
     trajectory = model.trajectory
     groups = min(_GROUPS, trajectory.n_frames)

@@ -83,7 +83,7 @@ class LocallyLowRank:
     References
     ----------
     Trzasko and Manduca 2011, "Local versus global low-rank promotion in dynamic MRI series reconstruction", ISMRM 19,
-    4371; Zhang et al. 2015, doi:10.1002/mrm.25421
+    4371; Zhang et al. 2015, doi:10.1002/mrm.25161
     """
 
     largest: float
