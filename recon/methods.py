@@ -96,7 +96,8 @@ class Method:
             for step in self._bar(conjugate_gradients(self.problem.normal, b, None, steps), steps, progress):
                 solution = step.solution
             return solution
-        solution = self._regularized(b, amount, self._start(b)[0], steps, progress)
+        start = self._begun if b is self.problem.data else self._start(b)
+        solution = self._regularized(b, amount, start[0], steps, progress)
         for step in conjugate_gradients(self.problem.normal, b, solution, self.refit):
             solution = step.solution
         return solution
@@ -122,8 +123,12 @@ class Method:
         return solution, largest
 
     @cached_property
+    def _begun(self) -> tuple[Array, float]:
+        return self._start(self.problem.data)
+
+    @property
     def _largest(self) -> float:
-        return self._start(self.problem.data)[1] * _MARGIN
+        return self._begun[1] * _MARGIN
 
     @cached_property
     def _regularizer(self) -> Regularizer:

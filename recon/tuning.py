@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,8 +26,8 @@ class Problem:
         A^H W A.
     data : (rank, *matrix)
         A^H W y.
-    noise : (rank, *matrix)
-        A^H W n of noise that is drawn like the scan's.
+    draw : callable
+        Returns A^H W n of noise that is drawn like the scan's; called once, when it is needed.
 
     Notes
     -----
@@ -42,7 +43,12 @@ class Problem:
 
     normal: Operator
     data: Array
-    noise: Array
+    draw: Callable[[], Array]
+
+    @cached_property
+    def noise(self) -> Array:
+        """(rank, *matrix): what `draw` returned."""
+        return self.draw()
 
     @property
     def fitted(self) -> Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.ndimage
@@ -71,7 +72,7 @@ class White:
 
     def solved(self, choices: Choices, noise: bool, progress: bool) -> tuple[Array, Array]:
         """An iterative method's solution, and its noise."""
-        problem = Problem(self.model.normal, self.data, self._drawn(0))
+        problem = Problem(self.model.normal, self.data, partial(self._drawn, 0))
         method = Method(choices.method, problem, choices.refit)
         amount, steps = method.tuned(choices.iterations, choices.regularization)
         solution = method.solve(problem.data, amount, steps, progress=progress)

@@ -139,7 +139,7 @@ def blocky(rng: np.random.Generator, noise_std: float) -> tuple[Problem, Array, 
         return turned
 
     scale = 1 / noise_std
-    return Problem(normal, normal(truth * scale) + noise(), noise()), truth * scale, spectrum
+    return Problem(normal, normal(truth * scale) + noise(), noise), truth * scale, spectrum
 
 
 @pytest.mark.parametrize("noise_std", [0.05, 0.5])
