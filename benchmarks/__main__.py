@@ -5,7 +5,15 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import bench_core, bench_dictionaries, bench_matching, bench_reconstruction, bench_simulation
+from benchmarks import (
+    bench_core,
+    bench_dictionaries,
+    bench_matching,
+    bench_reconstruction,
+    bench_simulation,
+    bench_texture,
+    bench_volumes,
+)
 from benchmarks.runner import Result, as_json, run
 
 CASES = (
@@ -13,6 +21,8 @@ CASES = (
     | bench_dictionaries.CASES
     | bench_matching.CASES
     | bench_reconstruction.CASES
+    | bench_volumes.CASES
+    | bench_texture.CASES
     | bench_core.CASES
 )
 PEERS = bench_simulation.PEERS | bench_matching.PEERS

@@ -190,6 +190,7 @@ def quality(small: bool) -> Case:
     amounts = (0.25, 0.5, 1.0, 2.0)
 
     def judged(method: str, **choices: float) -> Array:
+        print("quality:", method, choices, flush=True)  # the whole table takes some twenty minutes
         return np.array(
             [[s.errors(s.coefficients(seed, method=method, **choices)) for seed in range(seeds)] for s in some]
         )

@@ -31,8 +31,10 @@ class Case:
         Operations of one run, for a rate; 0 = none is given.
     share : float
         Part of the work that the baseline does; its time is divided by it.
-    detail : str
-        What else is known.
+    detail : str or callable
+        What else is known; called after the runs.
+    repeats : int
+        Runs that are timed.
     """
 
     name: str
@@ -43,12 +45,13 @@ class Case:
     tolerance: float
     work: int = 0
     share: float = 1.0
-    detail: str = ""
+    detail: str | Callable[[], str] = ""
+    repeats: int = REPEATS
 
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds are medians of `REPEATS` interleaved runs after a warm-up; `spread` is (max - min) / median."""
+    """Seconds are medians of interleaved runs after a warm-up; `spread` is (max - min) / median."""
 
     name: str
     baseline: str
@@ -67,7 +70,7 @@ def run(case: Case) -> Result:
     """Warm up, check, then time both in turn."""
     error = case.error(case.fast(), case.slow())
     fast, slow = [], []
-    for _ in range(REPEATS):
+    for _ in range(case.repeats):
         fast.append(_seconds(case.fast))
         slow.append(_seconds(case.slow) / case.share)
     median = statistics.median(fast)
@@ -82,7 +85,7 @@ def run(case: Case) -> Result:
         tolerance=case.tolerance,
         right=bool(error <= case.tolerance),
         rate=case.work / median,
-        detail=case.detail,
+        detail=case.detail() if callable(case.detail) else case.detail,
     )
 
 

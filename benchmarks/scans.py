@@ -97,36 +97,55 @@ def tubes(n: int, frames: int) -> Scanned:
     return Scanned(replace(phantom, t1=t1, t2=t2, pd=labels * 0.8, labels=labels), gel, frames)
 
 
-def textured(n: int, frames: int, *, lesions: bool = True) -> Scanned:
-    """The brain with texture of 5 % in T1 and T2 inside of tissues and, if asked, lesions of +5 % T1 and +10 % T2."""
-    phantom, rng = brain(n), np.random.default_rng(11)
+def textured(n: int, frames: int, *, pixel: float = 2.0, lesions: bool = True, points: bool = False) -> Scanned:
+    """The brain with texture of 5 % in T1 and T2 inside of tissues.
+
+    Parameters
+    ----------
+    n, frames : int
+    pixel : float
+        mm.
+    lesions : bool
+        Of +5 % T1 and +10 % T2, as :func:`lesion_diameters` has them.
+    points : bool
+        A tenth more proton density in the pixels of :func:`points_of`.
+    """
+    phantom, rng = brain(n, field_of_view=n * pixel * 1e-3), np.random.default_rng(11)
     fields = [scipy.ndimage.gaussian_filter(rng.standard_normal((n, n)), 1.2) for _ in range(3)]
     one, other, third = (field / field.std() for field in fields)
     t1 = phantom.t1 * np.exp(0.05 * one)
     t2 = phantom.t2 * np.exp(0.05 * (0.6 * one + 0.8 * other))
     if lesions:
-        found = lesion_diameters(n) > 0
+        found = lesion_diameters(n, pixel) > 0
         t1, t2 = np.where(found, 1.05 * t1, t1), np.where(found, 1.10 * t2, t2)
     pd = phantom.pd * np.exp(0.02 * third)
+    if points:
+        pd[tuple(points_of(n).T)] *= 1.1
     return Scanned(replace(phantom, t1=t1, t2=t2, pd=pd), (phantom.labels == 1) | (phantom.labels == 2), frames)
 
 
 @cache
-def lesion_diameters(n: int) -> Array:
+def lesion_diameters(n: int, pixel: float = 2.0) -> Array:
     """(n, n): diameter (mm) of the lesion that a pixel's centre lies in, or 0; three of each size in white matter."""
-    phantom, rng = brain(n), np.random.default_rng(12)
-    pixel = 1e3 * phantom.field_of_view[0] / n
-    depth = scipy.ndimage.distance_transform_edt(phantom.labels == 1)
-    rows, columns = np.nonzero(depth * pixel > 7)
     out = np.zeros((n, n))
     y, x = np.indices((n, n))
-    centres: list[tuple[int, int]] = []
-    for place in rng.permutation(len(rows)):
-        if len(centres) == 3 * len(LESIONS):
-            break
-        centre = int(rows[place]), int(columns[place])
-        if all(np.hypot(centre[0] - cy, centre[1] - cx) * pixel > 14 for cy, cx in centres):
-            diameter = LESIONS[len(centres) % len(LESIONS)]
-            out[np.hypot(y - centre[0], x - centre[1]) * pixel <= diameter / 2] = diameter
-            centres.append(centre)
+    for number, centre in enumerate(_places(n, 7 / pixel, 14 / pixel, 3 * len(LESIONS))):
+        diameter = LESIONS[number % len(LESIONS)]
+        out[np.hypot(y - centre[0], x - centre[1]) * pixel <= diameter / 2] = diameter
     return out
+
+
+def points_of(n: int) -> Array:
+    """(points, 2): pixels of white matter far from each other."""
+    return _places(n, 4, n / 8, 8)
+
+
+def _places(n: int, deep: float, apart: float, most: int) -> Array:
+    """(places, 2) pixels in white matter at random, more than `deep` from its border and `apart` from each other."""
+    rng = np.random.default_rng(12)
+    candidates = np.argwhere(scipy.ndimage.distance_transform_edt(brain(n).labels == 1) > deep)
+    found: list[Array] = []
+    for place in rng.permutation(candidates):
+        if len(found) < most and all(np.hypot(*(place - other)) > apart for other in found):
+            found.append(place)
+    return np.array(found)

@@ -19,12 +19,13 @@ from tqdm import tqdm
 from ..core.arrays import Array, memory_budget, usable_cores, whole
 from ..core.errors import FileError, InputError, NewerFileError
 from ..core.storage import digest
+from ..core.usage import Usage, peak_memory
 from ..simulation.device import current_device
 from ..simulation.epg import MODEL, TOLERANCE
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import Sequence
 from .dictionary import SCHEMA, Dictionary, is_dictionary, write_rows
-from .foretell import Forecast, check_budget, peak_memory
+from .foretell import Forecast, check_budget
 from .grid import Grid
 from .interpolate import Interpolated
 from .parts import basis_digest, part_path, read_basis, read_part, workshop, write_basis, write_part
@@ -328,7 +329,7 @@ class _Work:
         found = modes(signals)
         rank = self._rank(found, numbers)
         self.check_budget(rank)
-        forecast = replace(self._forecast(rank, self._seconds(stream, found, rank)), peak=before)
+        forecast = replace(self._forecast(rank, self._seconds(stream, found, rank)), usage=Usage(peak=before))
         forecast.tell()
         return stream, replace(found, rows=found.rows[: 2 * rank + 8]), rank, forecast
 

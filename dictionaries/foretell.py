@@ -2,17 +2,11 @@
 
 import logging
 import math
-import sys
-import time
 from dataclasses import dataclass, field
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 from ..core.arrays import usable_cores
 from ..core.errors import InputError
+from ..core.usage import Usage
 from ..simulation.sequence import Sequence
 from . import stream as streams
 from .grid import Grid
@@ -36,8 +30,8 @@ class Forecast:
         Bytes beyond what is taken before; of the file.
     cure : str
         What helps against too little memory.
-    started, peak : float
-        When (s of `time.perf_counter`), and the most memory until then (bytes).
+    usage : Usage
+        Since it was foretold.
     """
 
     atoms: int
@@ -47,8 +41,7 @@ class Forecast:
     memory: int
     size: int
     cure: str
-    started: float = field(default_factory=time.perf_counter)
-    peak: int = field(default_factory=lambda: peak_memory())
+    usage: Usage = field(default_factory=Usage)
 
     @classmethod
     def of(
@@ -68,18 +61,10 @@ class Forecast:
 
     def compare(self) -> None:
         """Say what it took."""
-        seconds, grown = time.perf_counter() - self.started, max(0, peak_memory() - self.peak)
         log.info(
             "dictionary: took %.2g s (foretold %.2g); the peak of memory rose by %.2g GB (foretold at most %.2g)",
-            seconds, self.seconds, grown / 1e9, self.memory / 1e9,
+            self.usage.seconds, self.seconds, self.usage.grown / 1e9, self.memory / 1e9,
         )  # fmt: skip
-
-
-def peak_memory() -> int:
-    """The most memory this process has had until now (bytes); 0 where the system does not tell."""
-    if resource is None:
-        return 0
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
 def check_budget(budget: int, forecast: Forecast) -> None:

@@ -1,13 +1,11 @@
 """Raw scan to maps: the one place where reconstruction meets matching."""
 
 import logging
-import math
 import platform
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,12 +22,13 @@ from .core.units import DEGREE, MICROSECOND, MILLIMETRE
 from .dictionaries.build import build, dictionary_digest, dictionary_inputs
 from .dictionaries.cache import cache_folder
 from .dictionaries.dictionary import Dictionary, is_dictionary
-from .dictionaries.grid import Grid, log_axis
+from .dictionaries.grid import Grid
 from .io.mrd import Scan
-from .io.sequences import load_pulse
 from .matching.mask import signal_mask
 from .matching.match import match
-from .recon.methods import METHODS, Choices
+from .recipe import Recipe
+from .recon.coils import COURSES, estimate_coils
+from .recon.corrections import Corrections
 from .recon.motion import moved
 from .recon.stream import Stream
 from .recon.trajectory import Trajectory
@@ -37,165 +36,6 @@ from .simulation.pulses import RfPulse
 from .simulation.sequence import EventKind, Sequence
 
 log = logging.getLogger(__name__)
-_B1 = (0.5, 1.5, 21)
-_MOST_STEPS = 500  # of an off-resonance axis
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a scan is turned into maps; every field can stand in a TOML file.
-
-    Attributes
-    ----------
-    method : str
-        As in :func:`mrf.reconstruct`.
-    iterations, regularization : "auto" or number
-        Steps, and strength of the penalty in units of the noise; "auto": from the data.
-    refit : int
-        Steps on the data alone after a regularized solution; 0 lets the penalty smooth.
-    noise : bool
-        Error bars from replicas of the scan's noise (two more solutions); else from what matching leaves of each voxel.
-    rank : int
-        Dimension of the temporal subspace.
-    t1, t2 : (start, stop, n)
-        Dictionary axes (s), log-spaced.
-    slice_profile : str
-        Of a dictionary that is built: "none", or a pulse as in :func:`.load_pulse`, e.g. "hann_sinc:4". Empty:
-        none, with a warning for 2-D scans.
-    b1, off_resonance : (start, stop, n), optional
-        Further axes, evenly spaced, of a dictionary that is built. With a known map and no axis: 0.5 to 1.5 in 21
-        steps; what the map has, finely enough for the sequence.
-    repetitions : int or "steady"
-        How often the sequence was played before and with the scan, for a dictionary that is built.
-    refine : bool
-        What lies between the atoms of the grid, or the best atom.
-    mask_threshold : float
-        Voxels with less signal than this fraction of the 99th percentile are left out; 0 keeps all.
-
-    Raises
-    ------
-    InputError
-        A value that cannot be right.
-    """
-
-    method: str = "wavelet"
-    iterations: int | str = "auto"
-    regularization: float | str = "auto"
-    refit: int = 2
-    noise: bool = False
-    rank: int = 6
-    t1: tuple[float, float, int] = (0.05, 5.0, 100)
-    t2: tuple[float, float, int] = (0.005, 3.0, 120)
-    b1: tuple[float, float, int] | tuple[()] = ()
-    off_resonance: tuple[float, float, int] | tuple[()] = ()
-    slice_profile: str = ""
-    repetitions: int | str = 1
-    refine: bool = True
-    mask_threshold: float = 0.05
-
-    def __post_init__(self) -> None:
-        """Check the values, so that a wrong recipe fails before the work."""
-        if self.method not in METHODS:
-            raise InputError(f"recipe: method is {self.method!r}, expected one of {', '.join(METHODS)}")
-        for name, least in (("iterations", 1), ("rank", 1), ("refit", 0)):
-            value = getattr(self, name)
-            if name == "iterations" and value == "auto":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"recipe: {name} is {value!r}, expected a whole number >= {least}")
-        if self.regularization != "auto" and not (
-            isinstance(self.regularization, int | float) and 0 <= self.regularization < math.inf
-        ):
-            raise InputError(f'recipe: regularization is {self.regularization!r}, expected a number >= 0 or "auto"')
-        if not (isinstance(self.mask_threshold, int | float) and 0 <= self.mask_threshold < 1):
-            raise InputError(f"recipe: mask_threshold is {self.mask_threshold!r}, expected a fraction in [0, 1)")
-        for name in ("t1", "t2", "b1", "off_resonance"):
-            axis = getattr(self, name)
-            if axis == () and name not in ("t1", "t2"):
-                continue
-            if not (isinstance(axis, tuple) and len(axis) == 3 and all(isinstance(x, int | float) for x in axis)):
-                raise InputError(f"recipe: {name} is {axis!r}, expected [start, stop, number of values]")
-            if name in ("t1", "t2") and axis[1] > 100:
-                raise InputError(f"recipe: {name} reaches {axis[1]:g} s; give it in seconds")
-        for name in ("refine", "noise"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"recipe: {name} is {getattr(self, name)!r}, expected true or false")
-        times = self.repetitions
-        if times != "steady" and not (isinstance(times, int) and not isinstance(times, bool) and times >= 1):
-            raise InputError(f'recipe: repetitions is {times!r}, expected a whole number >= 1 or "steady"')
-        self.grid()
-        self.pulse()
-
-    def pulse(self) -> RfPulse | None:
-        """The pulse whose slice profile is simulated, or None."""
-        if not isinstance(self.slice_profile, str):
-            raise InputError(f"recipe: slice_profile is {self.slice_profile!r}, expected text such as hann_sinc:4")
-        return load_pulse(self.slice_profile or "none")
-
-    def grid(self) -> Grid:
-        """The dictionary's grid."""
-        b1, off = _even_axis("b1", self.b1), _even_axis("off_resonance", self.off_resonance)
-        return Grid(t1=log_axis(*self.t1), t2=log_axis(*self.t2), b1=b1, off_resonance=off)
-
-    def with_axes_for(self, known: Mapping[str, Array], sequence: Sequence) -> "Recipe":
-        """With an axis for each known map that has none."""
-        b1, off = self.b1, self.off_resonance
-        if "b1" in known and not b1:
-            b1 = _B1
-        if "off_resonance" in known and not off:
-            off = _off_resonance_axis(known["off_resonance"], sequence)
-        return replace(self, b1=b1, off_resonance=off)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Recipe":
-        """A recipe from a TOML file; fields it leaves out keep their defaults.
-
-        Raises
-        ------
-        FileError
-            The file cannot be read or has an unknown field or wrong value.
-        """
-        try:
-            told = tomllib.loads(Path(path).read_text("utf-8-sig"))
-        except OSError as error:
-            raise FileError(f"{path}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise FileError(f"{path}: not valid TOML ({error})") from error
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(told) - set(known))
-        if unknown:
-            raise FileError(f"{path}: field {unknown[0]!r} is unknown, expected {', '.join(known)}")
-        given: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
-        }
-        try:
-            return cls(**given)
-        except (InputError, TypeError) as error:
-            raise FileError(f"{path}: {error}") from error
-
-
-def _even_axis(name: str, axis: tuple[float, float, int] | tuple[()]) -> Array | None:
-    if not axis:
-        return None
-    start, stop, n = axis
-    if not (start < stop and isinstance(n, int) and 2 <= n <= 10**5):
-        raise InputError(f"recipe: {name} is {list(axis)}, expected [start, stop, number of values] with start < stop")
-    return np.linspace(start, stop, n)
-
-
-def _off_resonance_axis(field: Array, sequence: Sequence) -> tuple[float, float, int]:
-    """What a field map has, in steps of a turn in 24 repetition times."""
-    known = field[np.isfinite(field)]
-    if not len(known):
-        raise InputError("known: off_resonance has no finite value in the scan's voxels; check the map")
-    low, high = math.floor(known.min()) - 1.0, math.ceil(known.max()) + 1.0
-    steps = math.ceil((high - low) * 24 * sequence.duration / max(sequence.n_frames, 1))
-    if steps > _MOST_STEPS:
-        raise InputError(
-            f"known: off_resonance of {low:g} to {high:g} Hz would need {steps} values on the dictionary's axis; check "
-            "its unit (Hz), or name an axis in the recipe"
-        )
-    return low, high, max(steps, 4)
 
 
 def cached_dictionary(
@@ -326,10 +166,7 @@ def _work(
     progress: bool,
 ) -> list[Callable[[], _Slice]]:
     """For each slice: what makes it."""
-    iterations, regularization = (
-        None if value == "auto" else value for value in (recipe.iterations, recipe.regularization)
-    )
-    choices = Choices(recipe.method, iterations, regularization, recipe.refit)  # type: ignore[arg-type]
+    corrections, rotation = recipe.corrections(), _rotation(scan)
     fields: list[Array | None] = [None] * scan.n_slices
     if "off_resonance" in known:
         field = known["off_resonance"]
@@ -340,10 +177,18 @@ def _work(
         else:
             fields = [field] if scan.n_slices == 1 else list(field)
     jobs: list[Callable[[], _Slice]] = [
-        partial(_one, *one, basis, field, choices, recipe.noise, progress and executor is None)
+        partial(_one, *one, basis, field, recipe, corrections, rotation, progress and executor is None)
         for one, field in zip(scan.slices, fields, strict=True)
     ]
     return jobs if executor is None else [executor.submit(job).result for job in jobs]
+
+
+def _rotation(scan: Scan) -> Array:
+    """(3, axes): along S, A and R of patient coordinates, what lies along the axes of a slice or volume."""
+    axes = len(scan.slices[0][1].matrix)
+    steps = scan.affine[2::-1, axes - 1 :: -1]
+    rotation: Array = steps / np.linalg.norm(steps, axis=0)
+    return rotation
 
 
 def _one(
@@ -351,13 +196,16 @@ def _one(
     trajectory: Trajectory,
     basis: Array,
     field_map: Array | None,
-    choices: Choices,
-    noise: bool,
+    recipe: Recipe,
+    corrections: Corrections,
+    rotation: Array,
     progress: bool,
 ) -> _Slice:
     """One slice."""
-    stream = Stream.of(kspace, trajectory, basis, choices=choices, field_map=field_map)
-    coefficients, deviation = stream.finish(noise=noise, progress=progress)
+    kspace, trajectory = corrections.applied(kspace, trajectory, basis, rotation)
+    coils = estimate_coils(kspace, trajectory, method=recipe.coils, weights=basis[:COURSES].conj())
+    stream = Stream.of(kspace, trajectory, basis, choices=recipe.choices(), coils=coils, field_map=field_map)
+    coefficients, deviation = stream.finish(noise=recipe.noise, progress=progress)
     found, doubt = stream.displacements(coefficients)
     sure = moved(found, doubt, np.array(trajectory.field_of_view) / trajectory.matrix)
     return _Slice(coefficients, deviation, found.tolist() if sure else [])

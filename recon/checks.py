@@ -1,16 +1,10 @@
 """Checks shared by everything that takes k-space."""
 
-import logging
-import math
-
 import numpy as np
 
-from ..core.arrays import Array, as_host, available_memory
+from ..core.arrays import Array, as_host
 from ..core.errors import InputError
-from .fieldmap import Segments
 from .trajectory import Trajectory
-
-log = logging.getLogger(__name__)
 
 
 def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
@@ -29,14 +23,15 @@ def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
             "trajectory has (frames, samples)"
         )
     samples = samples.astype(np.complex128 if samples.dtype.itemsize > 8 else np.complex64, copy=False)
-    bad = ~np.isfinite(samples)
-    if bad.any():
-        coil, frame, sample = (int(i) for i in np.argwhere(bad)[0])
+    bad = [(coil, np.argwhere(~np.isfinite(one))) for coil, one in enumerate(samples)]
+    number = sum(len(where) for _, where in bad)
+    if number:
+        coil, where = next(one for one in bad if len(one[1]))
         raise InputError(
-            f"kspace: {int(bad.sum())} samples are NaN or infinite, the first at coil {coil}, frame {frame}, "
-            f"sample {sample}; repair or leave out that data"
+            f"kspace: {number} samples are NaN or infinite, the first at coil {coil}, frame {where[0, 0]}, "
+            f"sample {where[0, 1]}; repair or leave out that data"
         )
-    if not samples.any():
+    if not any(one.any() for one in samples):
         raise InputError("kspace: every sample is zero; there is nothing to reconstruct")
     return samples
 
@@ -75,28 +70,3 @@ def checked_basis(basis: Array, trajectory: Trajectory) -> Array:
     if not error < 1e-3:
         raise InputError(f"basis: rows are not orthonormal (off by {error:.2g}); use Dictionary.basis")
     return rows
-
-
-def check_memory(
-    rank: int, coils: int, trajectory: Trajectory, itemsize: int, segments: Segments | None = None
-) -> None:
-    """Refuse a reconstruction that cannot fit, before it starts.
-
-    Raises
-    ------
-    InputError
-        The kernels, grids and images need more than is free.
-    """
-    pixels = math.prod(trajectory.matrix)
-    channels = rank * (1 if segments is None else len(segments.courses))
-    lattices = 2 ** (len(trajectory.matrix) - sum(trajectory.on_grid))
-    kernels = lattices * channels * (channels + 1) // 2 * pixels * itemsize // 2
-    building = 2 * 2 ** len(trajectory.matrix) * lattices * pixels * itemsize
-    images = (2 * coils + 8 * rank + 4 * channels) * pixels * itemsize
-    needed = kernels + building + images
-    log.info("reconstruct: about %.1f GB of memory", needed / 1e9)
-    if needed > available_memory():
-        raise InputError(
-            f"reconstruct: a matrix of {trajectory.matrix} with rank {rank} needs about {needed / 1e9:.1f} GB, "
-            f"{available_memory() / 1e9:.1f} GB are free; lower the rank or the matrix"
-        )

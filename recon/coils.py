@@ -22,7 +22,7 @@ METHODS = ("espirit", "walsh")
 _CENTRE = 24  # k-space samples per axis that calibrate
 _WIDEST = 48  # of them for local covariances, where that many are measured
 _MARGIN = 12  # samples per axis that are fitted too, because they leak into those that calibrate
-_COURSES = 2  # of the signal, unless they are given
+COURSES = 2  # of the signal, unless they are given
 _NEAR = 0.3  # cycles per field of view from k = 0, as good as there
 _VISITS = 2  # of a location, for every course
 _FIT_STEPS = 10
@@ -154,7 +154,7 @@ def _courses(kspace: Array, trajectory: Trajectory, weights: Array | None) -> Ar
         nearest = distance.argmin(axis=1)
         if distance[frames, nearest].max() > _NEAR:
             return np.full((1, len(frames)), len(frames) ** -0.5)
-        strongest: Array = np.linalg.svd(kspace[:, frames, nearest], full_matrices=False)[2][:_COURSES]
+        strongest: Array = np.linalg.svd(kspace[:, frames, nearest], full_matrices=False)[2][:COURSES]
         return strongest
     told = np.asarray(weights)
     if told.ndim not in (1, 2) or told.shape[-1] != len(frames) or not np.isfinite(told).all():

@@ -1,5 +1,6 @@
 """Density compensation weights for gridding."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -33,7 +34,7 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
     Pipe and Menon 1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179::AID-MRM25>3.0.CO;2-V
     """
     first, played = trajectory.arms
-    radians = trajectory.radians[first].reshape(-1, len(trajectory.matrix))
+    radians = trajectory.radians_of(first).reshape(-1, len(trajectory.matrix))
     doubled = tuple(2 * n for n in trajectory.matrix)
     window = np.ones(())
     for n in trajectory.matrix:
@@ -63,11 +64,15 @@ def balanced_weights(trajectory: Trajectory, most: float = 2.0) -> Array | None:
     -------
     (frames, samples) float32, or None where no weight would be below 1
     """
-    cycles = trajectory.k * np.array(trajectory.field_of_view)
-    cells = np.round(cycles).astype(int) + np.array(trajectory.matrix) // 2 + 1
+    first, played = trajectory.arms
     sides = tuple(n + 3 for n in trajectory.matrix)
-    where = np.ravel_multi_index(tuple(np.moveaxis(cells, -1, 0)), sides)
-    counts = np.bincount(where.ravel())
+    where = np.empty((len(first), trajectory.n_samples), np.int64)
+    counts = np.zeros(math.prod(sides))
+    for arm, (frame, plays) in enumerate(zip(first, np.bincount(played), strict=True)):
+        cycles = trajectory.k[frame] * np.array(trajectory.field_of_view)
+        cells = np.round(cycles).astype(int) + np.array(trajectory.matrix) // 2 + 1
+        where[arm] = np.ravel_multi_index(tuple(cells.T), sides)
+        np.add.at(counts, where[arm], plays)
     limit = most * np.median(counts[counts > 0])
     weights = np.minimum(1, limit / counts[where]).astype(np.float32)
-    return None if weights.min() == 1 else weights
+    return None if weights.min() == 1 else weights[played]

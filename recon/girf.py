@@ -3,14 +3,13 @@
 import pathlib
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
 from ..core.arrays import Array, as_host, freeze, real
 from ..core.errors import FileError, InputError
-from ..core.storage import UNREADABLE
+from ..core.storage import read_datasets
 from .delays import Path, checked_rotation, path_of
 from .trajectory import Trajectory
 
@@ -86,17 +85,7 @@ class Girf:
         FileError
             Not there, not readable, a dataset missing or not as above; the message names file and dataset.
         """
-        path = pathlib.Path(path)
-        if not path.is_file():
-            raise FileError(f"{path}: no such file; give an HDF5 file with datasets frequencies and first_order")
-        try:
-            with h5py.File(path, "r") as file:
-                held = {name: np.asarray(file[name]) for name in file if isinstance(file[name], h5py.Dataset)}
-        except UNREADABLE as error:
-            raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
-        for name in ("frequencies", "first_order"):
-            if name not in held:
-                raise FileError(f"{path}: has no dataset {name}, only {', '.join(held) or 'nothing'}; add it")
+        held = read_datasets(path, ("frequencies", "first_order"))
         try:
             return cls(held["frequencies"], held["first_order"], held.get("zeroth_order"))
         except InputError as error:

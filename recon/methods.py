@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from tqdm import tqdm
 
-from ..core.arrays import Array, whole
+from ..core.arrays import Array, memory_budget, whole
 from ..core.errors import InputError
 from .regularize import LocallyLowRank, Regularizer, Wavelet, gradient, gradient_adjoint, shrink_gradient
 from .solvers import admm, conjugate_gradients, fista
@@ -18,6 +18,9 @@ METHODS = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "t
 _STEPS = {"least_squares": 30, "locally_low_rank": 60, "wavelet": 40, "total_variation": 20, "tikhonov": 20}
 _STRONG = 16.0  # times the amount that a penalty starts with, sinking to the amount over the first half of the steps
 _TUNING_STEPS = 20
+FIRST_STEPS = 8  # of the solution whose residual tells the noise
+_TRIED = 4  # amounts, mostly
+_INNER = 3  # conjugate-gradient steps in each of total variation's
 _START = 5  # conjugate-gradient steps before a regularized solution
 _MARGIN = 1.05  # of the step length, for an eigenvalue that Lanczos has not seen to the last digit
 
@@ -41,6 +44,9 @@ class Choices:
     noise_std : float, (coils, coils) array or None
         SD of the real (= imaginary) part of every sample, or its covariance between coils; None: estimated from what a
         least-squares solution leaves of the data.
+    memory : int, str or None
+        Bytes, or text such as "4GB", that the reconstruction may take beyond what is taken before; None: what is free.
+        Where the images of all coils do not fit, they are made twice, coil by coil.
 
     Raises
     ------
@@ -57,6 +63,7 @@ class Choices:
     regularization: float | None = None
     refit: int = 2
     noise_std: float | Array | None = None
+    memory: int | float | str | None = None
 
     def __post_init__(self) -> None:
         """Check the values before any work."""
@@ -69,6 +76,18 @@ class Choices:
             raise InputError(
                 f"regularization: got {self.regularization!r}, expected a number >= 0 in units of the noise, or None"
             )
+        if self.memory is not None:
+            memory_budget(self.memory)
+
+    @property
+    def applications(self) -> int:
+        """About how often the normal operator is applied."""
+        steps = self.iterations or _STEPS.get(self.method, 0)
+        if self.method == "least_squares":
+            return FIRST_STEPS + steps * (2 if self.iterations is None else 1)
+        inner = _INNER if self.method == "total_variation" else 1
+        tuning = _TRIED * (_START + _TUNING_STEPS * inner) if self.regularization is None else 0
+        return FIRST_STEPS + _START + tuning + steps * inner + self.refit
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +165,9 @@ class Method:
             coupling = 0.1 * self._largest
             threshold = amount * float(np.mean(Wavelet.of(self.problem.noise).deviations[0])) / coupling
             transform = (gradient, gradient_adjoint)
-            iterates = admm(normal, b, start, coupling, transform, lambda z: shrink_gradient(z, threshold), steps)
+            iterates = admm(
+                normal, b, start, coupling, transform, lambda z: shrink_gradient(z, threshold), steps, _INNER
+            )
         else:
             generator = np.random.default_rng(0)  # the same grids for every solution
             sinking = iter(_STRONG ** np.maximum(0, 1 - 2 * np.arange(steps) / steps))

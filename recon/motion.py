@@ -4,7 +4,6 @@ import numpy as np
 
 from ..core.arrays import Array
 from .subspace import SubspaceModel
-from .trajectory import Trajectory
 
 _GROUPS = 10
 _PER_GROUP = 12  # frames that are looked at
@@ -12,7 +11,7 @@ _SURE = 5.0  # standard deviations
 _VOXELS = 0.1  # a displacement that matters
 
 
-def displacements(model: SubspaceModel, coefficients: Array, kspace: Array) -> tuple[Array, Array]:
+def displacements(model: SubspaceModel, coefficients: Array, kspace: Array, scale: float = 1.0) -> tuple[Array, Array]:
     """Where the object was in groups of successive frames, against its mean position.
 
     A displacement d turns the phase of k-space by -2 pi k . d; per group, d is what explains most of the difference
@@ -24,6 +23,8 @@ def displacements(model: SubspaceModel, coefficients: Array, kspace: Array) -> t
     model : SubspaceModel
     coefficients : (rank, *matrix)
     kspace : (coils, frames, samples)
+    scale : float
+        The coefficients are of k-space over this.
 
     Returns
     -------
@@ -39,13 +40,10 @@ def displacements(model: SubspaceModel, coefficients: Array, kspace: Array) -> t
     found, deviations = [], []
     for members in np.array_split(np.arange(trajectory.n_frames), groups):
         frames = members[np.unique(np.linspace(0, len(members) - 1, _PER_GROUP).astype(int))]
-        some = Trajectory(
-            trajectory.k[frames], trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times
-        )
-        part = SubspaceModel(some, model.basis[:, frames], model.coils, segments=model.segments)
+        part = model.of_frames(frames)
         told = part.forward(coefficients).astype(np.complex128)
-        left = (kspace[:, frames] - told).reshape(-1)
-        slopes = (-2j * np.pi * told[..., None] * some.k).reshape(-1, len(trajectory.matrix))
+        left = (kspace[:, frames] / scale - told).reshape(-1)
+        slopes = (-2j * np.pi * told[..., None] * part.trajectory.k).reshape(-1, len(trajectory.matrix))
         normal = (slopes.conj().T @ slopes).real
         shift = np.linalg.solve(normal, (slopes.conj().T @ left).real)
         noise = np.sum(np.abs(left - slopes @ shift) ** 2) / (2 * len(left))

@@ -7,9 +7,9 @@ import numpy as np
 from ..core.arrays import Array
 from ..core.errors import InputError
 from .subspace import SubspaceModel
-from .trajectory import Trajectory
 
-_FRAMES = 64
+_FRAMES, _FEWEST = 64, 16  # that are looked at
+_SAMPLES = 100_000  # a coil, that suffice
 _OUTER = 0.5  # fraction of the samples, the farthest from k = 0, that count
 
 
@@ -49,25 +49,27 @@ def whitening(covariance: Array) -> Array:
     return np.linalg.inv(lower)
 
 
-def sampled_frames(n_frames: int) -> Array:
-    """The frames whose residuals are looked at."""
-    return np.unique(np.linspace(0, n_frames - 1, _FRAMES).astype(int))
-
-
-def estimated_covariance(model: SubspaceModel, coefficients: Array, kspace: Array) -> Array:
+def estimated_covariance(model: SubspaceModel, coefficients: Array, kspace: Array, scale: float) -> Array:
     """(coils, coils) covariance of the noise from what a reconstruction leaves of the data.
 
-    Only the outer half of the samples of :func:`sampled_frames` is looked at: near k = 0 what the subspace or the coils
-    do not hold is as large as noise. Outliers are left out.
+    Only the outer half of the samples of some frames is looked at: near k = 0 what the subspace or the coils do not
+    hold is as large as noise. Outliers are left out.
+
+    Parameters
+    ----------
+    model : SubspaceModel
+    coefficients : (rank, *matrix)
+    kspace : (coils, frames, samples)
+    scale : float
+        The model is of k-space over this.
     """
-    trajectory = model.trajectory
-    frames = sampled_frames(trajectory.n_frames)
-    some = Trajectory(
-        trajectory.k[frames], trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times
-    )
-    part = SubspaceModel(some, model.basis[:, frames], model.coils, segments=model.segments)
-    left = (kspace[:, frames] - part.forward(coefficients)).astype(np.complex128)
-    radius = np.linalg.norm(some.radians, axis=-1)
+    n_frames, n_samples = kspace.shape[1:]
+    some = min(_FRAMES, max(_FEWEST, _SAMPLES // n_samples))
+    frames = np.unique(np.linspace(0, n_frames - 1, some).astype(int))
+    part = model.of_frames(frames)
+    data = kspace[:, frames] / scale
+    left = data.astype(np.complex128) - part.forward(coefficients)
+    radius = np.linalg.norm(part.trajectory.radians, axis=-1)
     outer = left[:, radius >= np.quantile(radius, _OUTER)]
     spread = np.median(np.abs(outer.real), axis=1, keepdims=True) / 0.6745
     usual = (np.abs(outer) <= 5 * spread).all(axis=0)
@@ -76,7 +78,7 @@ def estimated_covariance(model: SubspaceModel, coefficients: Array, kspace: Arra
     covariance: Array = kept @ kept.conj().T / (2 * kept.shape[1] * max(1 - unknowns, 0.25))
     own = np.diag(np.diag(covariance))  # correlations are a fit's own where it takes most of the data
     covariance = own + (1 - unknowns) * (covariance - own)
-    floor = 1e-3 * float(np.trace(covariance).real) / len(covariance) + 1e-14 * float(np.mean(np.abs(kspace) ** 2))
+    floor = 1e-3 * float(np.trace(covariance).real) / len(covariance) + 1e-14 * float(np.mean(np.abs(data) ** 2))
     return covariance + floor * np.eye(len(covariance))
 
 

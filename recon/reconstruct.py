@@ -21,6 +21,7 @@ def reconstruct(
     regularization: float | None = None,
     refit: int = 2,
     noise_std: float | Array | None = None,
+    memory: int | float | str | None = None,
     noise: Literal[False] = False,
     progress: bool = False,
 ) -> Array: ...
@@ -37,6 +38,7 @@ def reconstruct(
     regularization: float | None = None,
     refit: int = 2,
     noise_std: float | Array | None = None,
+    memory: int | float | str | None = None,
     noise: Literal[True],
     progress: bool = False,
 ) -> tuple[Array, Array]: ...
@@ -52,6 +54,7 @@ def reconstruct(
     regularization: float | None = None,
     refit: int = 2,
     noise_std: float | Array | None = None,
+    memory: int | float | str | None = None,
     noise: bool = False,
     progress: bool = False,
 ) -> Array | tuple[Array, Array]:
@@ -67,7 +70,7 @@ def reconstruct(
         Sensitivities; None = :func:`mrf.estimate_coils`.
     field_map : (*matrix) real array, optional
         Off-resonance (Hz), of any value where no coil sees anything; the trajectory needs sample times.
-    method, iterations, regularization, refit, noise_std
+    method, iterations, regularization, refit, noise_std, memory
         As the attributes of :class:`mrf.recon.methods.Choices`, which tells what they mean.
     noise : bool
         Also return the noise of the coefficients.
@@ -83,7 +86,7 @@ def reconstruct(
     Raises
     ------
     InputError
-        Shapes that do not fit, NaN samples, coils that are zero, a basis that is not orthonormal.
+        Shapes that do not fit, NaN, coils that are zero, a basis that is not orthonormal, too little memory.
     DivergedError
         A solver did not converge; nothing is returned.
 
@@ -95,7 +98,7 @@ def reconstruct(
     >>> reconstruct(rng.standard_normal((1, 4, 50)) + 0j, trajectory, np.eye(4)[:2], iterations=3).shape
     (2, 8, 8)
     """
-    choices = Choices(method, iterations, regularization, refit, noise_std)
+    choices = Choices(method, iterations, regularization, refit, noise_std, memory)
     stream = Stream.of(kspace, trajectory, basis, choices=choices, coils=coils, field_map=field_map)
     made, deviation = stream.finish(noise=noise, progress=progress)
     return (made, deviation) if noise else made

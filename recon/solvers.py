@@ -125,7 +125,7 @@ def admm(
     transform: tuple[Operator, Operator],
     shrink: Operator,
     steps: int,
-    inner: int = 3,
+    inner: int,
 ) -> Iterator[Array]:
     """Minimize <x, A x> / 2 - Re <b, x> + penalty(D x) by splitting z = D x.
 

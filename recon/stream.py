@@ -1,16 +1,18 @@
 """A scan as it arrives: every shot is projected on the subspace at once, and one solve is left after the last."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.arrays import Array, whole
 from ..core.errors import InputError
-from .checks import check_memory, checked_basis, checked_coils, checked_kspace
-from .coils import estimate_coils
+from .checks import checked_basis, checked_coils, checked_kspace
+from .coils import COURSES, estimate_coils
 from .density import balanced_weights, density_weights
 from .fieldmap import Segments
+from .forecast import Forecast
 from .methods import Choices
 from .motion import displacements
 from .noise import checked_covariance, estimated_covariance
@@ -18,7 +20,6 @@ from .subspace import SubspaceModel
 from .trajectory import Trajectory
 from .white import White
 
-_COURSES = 2  # of the basis, whose images calibrate coils
 _BATCH = 64  # shots of a trajectory without repeated readouts that are transformed together
 
 
@@ -36,6 +37,8 @@ class Stream:
     coils, field_map : arrays, optional
         As in :func:`mrf.reconstruct`; coils = None: estimated after the last shot.
     dtype : complex64 or complex128
+    kspace : (coils, frames, samples) complex array, optional
+        All shots, where they are there already; see :meth:`of`, which checks them.
 
     Raises
     ------
@@ -63,6 +66,7 @@ class Stream:
         coils: Array | None = None,
         field_map: Array | None = None,
         dtype: npt.DTypeLike = np.complex64,
+        kspace: Array | None = None,
     ) -> None:
         self._choices = choices or Choices()
         self._kind = np.dtype(dtype)
@@ -71,26 +75,33 @@ class Stream:
         rows = rows.astype(self._kind if rows.dtype.kind == "c" else np.empty(0, self._kind).real.dtype)
         self._coils = None if coils is None else checked_coils(coils, n_coils, trajectory).astype(self._kind)
         segments = None if field_map is None else Segments.of(_inside(field_map, self._coils), trajectory)
-        check_memory(len(rows), n_coils, trajectory, self._kind.itemsize, segments)
+        self._forecast = Forecast.of(
+            trajectory, len(rows), n_coils, dtype=self._kind, choices=self._choices, segments=segments,
+            complex_basis=rows.dtype.kind == "c", arriving=kspace is None,
+        )  # fmt: skip
+        self._forecast.tell()
+        self._blocked = self._forecast.blocked(self._choices.memory)
         gridding = self._choices.method == "gridding"
         weights = density_weights(trajectory) if gridding else balanced_weights(trajectory)
         weights = None if weights is None else weights.astype(rows.real.dtype, copy=False)
-        unknown = np.broadcast_to(np.zeros((), self._kind), shape)
-        self._model = SubspaceModel(trajectory, rows, unknown, weights, segments)
-        self._kspace = np.zeros((n_coils, trajectory.n_frames, trajectory.n_samples), self._kind)
-        self._seen = np.zeros(trajectory.n_frames, bool)
-        self._scale = 0.0
+        self._model = SubspaceModel(
+            trajectory, rows, np.broadcast_to(np.zeros((), self._kind), shape), weights, segments
+        )
+        self._images: Array | None = None
         first, self._played = trajectory.arms
-        self._repeats = len(first) < trajectory.n_frames
+        self._gathered: Array | None = None
         self._pending: list[int] = []
-        self._images = np.zeros(
-            (n_coils, 1 if segments is None else len(segments.courses), len(rows), *shape[1:]), self._kind
-        )
-        self._gathered = (
-            np.zeros((n_coils, len(rows), len(first), trajectory.n_samples), self._kind)
-            if self._repeats
-            else np.empty(0)
-        )
+        if kspace is not None:
+            self._kspace, self._scale = kspace, max(float(np.abs(one).max()) for one in kspace)
+            self._seen = np.ones(trajectory.n_frames, bool)
+            return
+        self._kspace = np.zeros((n_coils, trajectory.n_frames, trajectory.n_samples), self._kind)
+        self._scale = 0.0
+        self._seen = np.zeros(trajectory.n_frames, bool)
+        if len(first) < trajectory.n_frames:
+            self._gathered = np.zeros((n_coils, len(rows), len(first), trajectory.n_samples), self._kind)
+        elif not self._blocked:
+            self._images = self._no_images()
 
     def add(self, frame: int, samples: Array) -> None:
         """Take the (coils, samples) of a frame, each frame once, in any order.
@@ -105,17 +116,17 @@ class Stream:
         shape = (len(self._kspace), self._kspace.shape[2])
         if samples.shape != shape or not np.isfinite(samples).all():
             raise InputError(f"samples: got shape {samples.shape} or values that are not finite, expected {shape}")
-        self._scale = self._scale or float(np.abs(samples).max())
-        self._kspace[:, frame] = samples / (self._scale or 1.0)
+        self._scale = self._scale or float(np.abs(samples).max())  # so that no scale overflows single precision
+        self._kspace[:, frame] = samples
         self._seen[frame] = True
-        if self._repeats:
+        if self._gathered is not None:
             weights = 1 if self._model.weights is None else self._model.weights[frame]
-            rows = self._model.basis[:, frame].conj()
-            self._gathered[:, :, self._played[frame]] += rows[:, None] * (weights * self._kspace[:, frame])[:, None]
-        else:
+            rows, scaled = self._model.basis[:, frame].conj(), samples / (self._scale or 1.0)
+            self._gathered[:, :, self._played[frame]] += rows[:, None] * (weights * scaled)[:, None]
+        elif self._images is not None:
             self._pending.append(frame)
             if len(self._pending) == _BATCH:
-                self._spread_pending()
+                self._spread_pending(self._images)
 
     @classmethod
     def of(
@@ -131,17 +142,11 @@ class Stream:
         """A stream that has all shots of a (coils, frames, samples) scan; coils are estimated if none are given."""
         kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
         if coils is None:
-            coils = estimate_coils(kspace, trajectory, weights=basis[:_COURSES].conj())
-        stream = cls(
-            trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map, dtype=kspace.dtype
-        )
-        stream._scale = float(np.abs(kspace).max())  # so that no scale overflows single precision
-        np.divide(kspace, kspace.real.dtype.type(stream._scale), out=stream._kspace)
-        stream._seen[:] = True
-        for images, samples in zip(stream._images, stream._kspace, strict=True):
-            images += stream._model.spread(stream._model.gather(samples))
-        stream._gathered = np.empty(0)
-        return stream
+            coils = estimate_coils(kspace, trajectory, weights=basis[:COURSES].conj())
+        return cls(
+            trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map, dtype=kspace.dtype,
+            kspace=kspace,
+        )  # fmt: skip
 
     def finish(self, *, noise: bool = False, progress: bool = False) -> tuple[Array, Array]:
         """Coefficients and, if asked for, their noise, as :func:`mrf.reconstruct` returns them.
@@ -155,51 +160,75 @@ class Stream:
         """
         if not self._seen.all():
             raise InputError(f"frames: {int((~self._seen).sum())} are missing, the first is {int(self._seen.argmin())}")
-        if self._pending:
-            self._spread_pending()
-        if self._gathered.size:
-            for images, gathered in zip(self._images, self._gathered, strict=True):
-                images += self._model.spread(gathered)
-            self._gathered = np.empty(0)
+        if self._images is None and not self._blocked:
+            self._images = self._no_images()
+            for coil, part in self._projected():
+                self._images[coil] += part
+            self._gathered = None
+        elif self._images is not None and self._pending:
+            self._spread_pending(self._images)
         model = self._model.with_coils(self._sensitivities())
+
+        def combined(weighting: Array) -> Array:
+            kept = self._projected() if self._images is None else enumerate(self._images)
+            return model.combined(kept, weighting)
+
         gridding = self._choices.method == "gridding"
         if self._choices.noise_std is not None:
             covariance = checked_covariance(self._choices.noise_std, len(self._kspace)) / self._scale**2
-            work = White.of(model, self._images, covariance)
+            work = White.of(model, combined, covariance)
         elif gridding and not noise:
-            work = White.of(model, self._images, np.eye(len(self._kspace)))
+            work = White.of(model, combined, np.eye(len(self._kspace)))
         else:
-            work = White.of(model, self._images, lambda m, x: estimated_covariance(m, x, self._kspace))
+            work = White.of(model, combined, lambda m, x: estimated_covariance(m, x, self._kspace, self._scale))
         made, deviation = work.gridded(noise) if gridding else work.solved(self._choices, noise, progress)
+        self._forecast.compare()
         with np.errstate(divide="ignore"):
             inverse = np.where(work.power > 0, self._scale / work.power, 0).astype(made.real.dtype)
         return made * inverse, deviation * inverse
 
+    def _no_images(self) -> Array:
+        courses = 1 if self._model.segments is None else len(self._model.segments.courses)
+        shape = (len(self._kspace), courses, len(self._model.basis), *self._model.trajectory.matrix)
+        return np.zeros(shape, self._kind)
+
+    def _projected(self) -> Iterator[tuple[int, Array]]:
+        """What every coil tells of the images without sensitivity, as :meth:`.SubspaceModel.projected` gives it."""
+        if self._gathered is not None:
+            return ((coil, self._model.spread(one)) for coil, one in enumerate(self._gathered))
+        return self._model.projected(_Scaled(self._kspace, self._kspace.real.dtype.type(self._scale)))
+
     def displacements(self, coefficients: Array) -> tuple[Array, Array]:
         """Where the object was in groups of frames: (groups, axes) m and their SD; see :mod:`mrf.recon.motion`."""
         model = self._model.with_coils(self._sensitivities())
-        return displacements(model, (coefficients / self._scale).astype(self._kind), self._kspace)
+        return displacements(model, (coefficients / self._scale).astype(self._kind), self._kspace, self._scale)
 
     def _sensitivities(self) -> Array:
         if self._coils is None:
             trajectory, basis = self._model.trajectory, self._model.basis
-            found = estimate_coils(
-                checked_kspace(self._kspace, trajectory), trajectory, weights=basis[:_COURSES].conj()
-            )
+            found = estimate_coils(checked_kspace(self._kspace, trajectory), trajectory, weights=basis[:COURSES].conj())
             self._coils = checked_coils(found, len(found), trajectory).astype(self._kind)
         return self._coils
 
-    def _spread_pending(self) -> None:
+    def _spread_pending(self, images: Array) -> None:
         """Transform the shots that wait."""
-        frames, whole_scan = np.array(self._pending), self._model.trajectory
-        some = Trajectory(
-            whole_scan.k[frames], whole_scan.matrix, whole_scan.field_of_view, sample_times=whole_scan.sample_times
-        )
-        weights = None if self._model.weights is None else self._model.weights[frames]
-        part = replace(self._model, trajectory=some, basis=self._model.basis[:, frames], weights=weights)
-        for images, samples in zip(self._images, self._kspace, strict=True):
-            images += part.spread(part.gather(samples[frames]))
+        frames = np.array(self._pending)
+        part = self._model.of_frames(frames)
+        for image, samples in zip(images, self._kspace, strict=True):
+            image += part.spread(part.gather(samples[frames] / self._kspace.real.dtype.type(self._scale)))
         self._pending = []
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """Coils' k-space over a number, one at a time."""
+
+    kspace: Array
+    scale: float
+
+    def __iter__(self) -> Iterator[Array]:
+        """(frames, samples) of each coil."""
+        return (samples / self.scale for samples in self.kspace)
 
 
 def _inside(field_map: Array, coils: Array | None) -> Array:

@@ -1,5 +1,6 @@
 """The signal model on subspace coefficients: forward, adjoint, and the normal operator."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,6 +11,8 @@ from .fieldmap import Segments
 from .nufft import Transform
 from .toeplitz import Toeplitz
 from .trajectory import Trajectory
+
+_MOST = 2**24  # gathered samples that are transformed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +54,30 @@ class SubspaceModel:
             other.__dict__["toeplitz"] = self.toeplitz
         return other
 
+    def of_frames(self, frames: Array) -> "SubspaceModel":
+        """The model of some frames."""
+        weights = None if self.weights is None else self.weights[frames]
+        some = self.trajectory.of_frames(frames)
+        return replace(self, trajectory=some, basis=self.basis[:, frames], weights=weights)
+
+    def parts(self) -> Iterator[tuple[Array | slice, "SubspaceModel"]]:
+        """Groups of frames that memory has room for, each with its model; frames of the same readout are together."""
+        first, played = self.trajectory.arms
+        together = max(1, _MOST // (len(self.basis) * self.trajectory.n_samples))
+        if len(first) <= together:
+            yield slice(None), self
+            return
+        for start in range(0, len(first), together):
+            frames = np.flatnonzero((played >= start) & (played < start + together))
+            yield frames, self.of_frames(frames)
+
     @cached_property
     def _readouts(self) -> tuple[Transform, list[Array]]:
         """The transform to the samples of the distinct readouts, and the frames that play each one."""
         first, played = self.trajectory.arms
         order = np.argsort(played, kind="stable")
         frames = np.split(order, np.searchsorted(played[order], np.arange(1, len(first))))
-        radians = self.trajectory.radians[first].reshape(-1, len(self.trajectory.matrix))
+        radians = self.trajectory.radians_of(first).reshape(-1, len(self.trajectory.matrix))
         return Transform(radians, self.trajectory.matrix, self.trajectory.on_grid), frames
 
     @cached_property
@@ -92,15 +112,24 @@ class SubspaceModel:
 
     def adjoint(self, kspace: Array) -> Array:
         """(coils, frames, samples) k-space, weighted, to (rank, *matrix) coefficients."""
-        out = np.zeros((len(self.basis), *self.trajectory.matrix), self.coils.dtype)
-        for weighting, samples in zip(self.weighting, kspace, strict=True):
-            out += np.sum(weighting.conj()[:, None] * self.spread(self.gather(samples)), axis=0)
-        return out
+        return self.combined(self.projected(kspace), self.weighting)
 
-    def combine(self, images: Array) -> Array:
-        """Sum over coils of conj(sensitivity) times what :meth:`spread` gave for each: (coils, segments, rank, ...)."""
-        combined: Array = np.einsum("cl...,clj...->j...", self.weighting.conj(), images)
-        return combined
+    def projected(self, kspace: Iterable[Array]) -> Iterator[tuple[int, Array]]:
+        """From the (frames, samples) of every coil: number of the coil, and a part of its images without sensitivity.
+
+        Each is (segments, rank, *matrix); a coil's parts, which are to be added, may come one by one.
+        """
+        for frames, part in self.parts():
+            for coil, samples in enumerate(kspace):
+                yield coil, part.spread(part.gather(samples[frames]))
+
+    def combined(self, images: Iterable[tuple[int, Array]], weighting: Array) -> Array:
+        """(rank, *matrix): sum of what :meth:`projected` tells times the conjugate of (coils, segments, *matrix)."""
+        out = np.zeros((len(self.basis), *self.trajectory.matrix), self.coils.dtype)
+        for coil, parts in images:
+            for segment, image in enumerate(parts):
+                out += weighting[coil, segment].conj() * image
+        return out
 
     def spread(self, gathered: Array, precision: float | None = None) -> Array:
         """(rank, distinct readouts, samples) of one coil to (segments, rank, *matrix) images without sensitivities."""
@@ -130,20 +159,17 @@ class SubspaceModel:
         """The normal operator without coils; made when first used."""
         transform, frames = self._readouts
         courses = np.ones((1, self.trajectory.n_samples)) if self.segments is None else self.segments.courses
-        segments = len(courses)
         dtype = np.result_type(self.basis.dtype, self.coils.real.dtype)
 
-        def strength(one: int, other: int) -> Array:
-            (j, left), (m, right) = divmod(one, segments), divmod(other, segments)
+        def strength(j: int, m: int) -> Array:
             product = self.basis[j].conj() * self.basis[m]
             if self.weights is None:
                 rows = np.array([product[played].sum() for played in frames])[:, None]
             else:
                 rows = np.array([product[played] @ self.weights[played] for played in frames])
-            strengths: Array = rows * (courses[left] * courses[right])
-            return strengths.astype(dtype, copy=False).reshape(-1)
+            return rows.astype(dtype, copy=False)
 
-        return Toeplitz.of(strength, len(self.basis) * segments, transform)
+        return Toeplitz.of(strength, len(self.basis), courses, transform)
 
     def normal(self, coefficients: Array) -> Array:
         """``adjoint(forward(coefficients))`` by multiplication on a doubled grid."""

@@ -1,10 +1,11 @@
 """The normal operator of a subspace model as a multiplication on a doubled Fourier grid."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numba
 import numpy as np
@@ -15,6 +16,7 @@ from .nufft import Transform
 
 _BLOCK = 256  # points that are mixed at once, in cache
 _PRECISION = 1e-8  # of point spreads
+_NEGLIGIBLE = 1e-9  # of a product of courses, against the strongest
 _NONE = np.empty((0, 0), np.float32)
 
 
@@ -52,36 +54,41 @@ class Toeplitz:
     channels: int
 
     @classmethod
-    def of(cls, strength: Callable[[int, int], Array], channels: int, transform: Transform) -> "Toeplitz":
+    def of(cls, strength: Callable[[int, int], Array], ranks: int, courses: Array, transform: Transform) -> "Toeplitz":
         """From sample weights.
 
         Parameters
         ----------
         strength : callable
-            Of two channels j <= m: (samples,) real or complex, what each sample gives to their product.
-        channels : int
+            Of two ranks j <= m: (readouts, samples or 1) real or complex, what each sample gives to their product.
+        ranks : int
+        courses : (segments, samples) real array
+            Channel (rank, segment) counts a sample of every readout by these.
         transform : Transform
-            To the samples.
+            To the samples of all readouts.
+
+        Notes
+        -----
+        Products of two courses span little more than twice as many dimensions as the courses, so that about
+        ranks^2 segments point spreads are transformed, not (ranks segments)^2 / 2.
         """
         doubled = tuple(not on for on in transform.on_grid)
-        matrix, names = transform.matrix, pairs(channels)
+        matrix = transform.matrix
         wide = replace(transform, matrix=tuple(2 * n if two else n for n, two in zip(matrix, doubled, strict=True)))
-        parts = [
-            tuple(slice(p, None, 2 if two else 1) for p, two in zip(parity, doubled, strict=True))
-            for parity in _lattices(doubled)
-        ]
-        dtype = strength(0, 0).dtype
-        kernels = np.empty((len(parts), len(names), *matrix), dtype)
-        # Point spreads of real weights have real spectra, so that two go through one transform.
-        step = 2 if dtype.kind == "f" else 1
-        for pair in range(0, len(names), step):
-            rows = [strength(*name) for name in names[pair : pair + step]]
-            spectrum = _transfer(rows[0] if len(rows) == 1 else rows[0] + 1j * rows[1], wide, doubled)
-            for lattice, part in enumerate(parts):
-                kernels[lattice, pair] = spectrum[part].real if step == 2 else spectrum[part]
-                if len(rows) == 2:
-                    kernels[lattice, pair + 1] = spectrum[part].imag
-        return cls(kernels, doubled, matrix, channels)
+        spans, shares = _products(courses)
+        segments, dtype = len(courses), strength(0, 0).dtype
+        shares = shares.astype(np.empty(0, dtype).real.dtype)
+        rows = ((strength(j, m) * span).reshape(-1) for j, m in pairs(ranks) for span in spans)
+        spectra = _spectra(rows, wide, doubled, dtype)
+        place = {pair: number for number, pair in enumerate(pairs(ranks * segments))}
+        kernels = np.empty((1 << sum(doubled), len(place), *matrix), dtype)
+        for j, m in pairs(ranks):
+            made = list(itertools.islice(spectra, len(spans)))
+            for left, right in itertools.product(range(segments), repeat=2):
+                number = place.get((j * segments + left, m * segments + right))
+                if number is not None:
+                    kernels[:, number] = sum(s * one for s, one in zip(shares[left, right], made, strict=True))
+        return cls(kernels, doubled, matrix, ranks * segments)
 
     @cached_property
     def _ramps(self) -> list[tuple[Array, Array]]:
@@ -148,6 +155,41 @@ def pairs(channels: int) -> list[tuple[int, int]]:
 
 def _lattices(doubled: tuple[bool, ...]) -> list[tuple[int, ...]]:
     return list(itertools.product(*[(0, 1) if two else (0,) for two in doubled]))
+
+
+def _products(courses: Array) -> tuple[Array, Array]:
+    """(dimensions, samples), and (segments, segments, dimensions): products of courses as sums of few."""
+    products = (courses[:, None] * courses).reshape(-1, courses.shape[1])
+    left, strength, spans = np.linalg.svd(products, full_matrices=False)
+    kept = strength > _NEGLIGIBLE * strength[0]
+    shares: Array = (left * strength)[:, kept].reshape(len(courses), len(courses), -1)
+    return spans[kept], shares
+
+
+def _spectra(
+    rows: Iterator[Array], transform: Transform, doubled: tuple[bool, ...], dtype: np.dtype[Any]
+) -> Iterator[Array]:
+    """(lattices, *matrix) of the transfer function of each row of sample weights, of `dtype`.
+
+    Point spreads of real weights have real spectra, so that two go through one transform.
+    """
+    parts = [
+        tuple(slice(p, None, 2 if two else 1) for p, two in zip(parity, doubled, strict=True))
+        for parity in _lattices(doubled)
+    ]
+
+    def cut(spectrum: Array) -> Array:
+        return np.array([spectrum[part] for part in parts], dtype)
+
+    for row in rows:
+        if dtype.kind == "c":
+            yield cut(_transfer(row, transform, doubled))
+            continue
+        other = next(rows, None)
+        spectrum = _transfer(row if other is None else row + 1j * other, transform, doubled)
+        yield cut(spectrum.real)
+        if other is not None:
+            yield cut(spectrum.imag)
 
 
 def _transfer(row: Array, transform: Transform, doubled: tuple[bool, ...]) -> Array:

@@ -58,6 +58,7 @@ class Trajectory:
         sample_times: npt.ArrayLike | None = None,
     ) -> None:
         where = real("k", k)
+        where.flags.writeable = False  # a copy, which may be large
         size = np.asarray(matrix)
         extent = real("field_of_view", field_of_view, positive=True)
         if where.ndim != 3 or where.shape[2] not in (2, 3) or 0 in where.shape:
@@ -67,7 +68,7 @@ class Trajectory:
             raise InputError(f"matrix: got {matrix!r}, expected {dims} positive whole numbers as k has {dims} axes")
         if extent.shape != (dims,):
             raise InputError(f"field_of_view: got {field_of_view!r}, expected {dims} lengths in m")
-        reach = np.abs(where * extent).max(axis=(0, 1)) / size
+        reach = np.maximum(where.max(axis=(0, 1)), -where.min(axis=(0, 1))) * extent / size
         if (reach > 0.505).any():
             raise InputError(
                 f"k: reaches {reach.max():.3g} cycles per pixel, expected at most 0.5; check the matrix, the "
@@ -95,15 +96,24 @@ class Trajectory:
         """Samples in each frame."""
         return int(self.k.shape[1])
 
-    @cached_property
+    @property
     def radians(self) -> Array:
         """(frames, samples, axes): phase advance per pixel, 2 pi k field_of_view / n, in [-pi, pi]."""
-        return freeze(2 * np.pi * self.k * (np.array(self.field_of_view) / self.matrix))
+        return self.radians_of(slice(None))
+
+    def radians_of(self, frames: Array | slice) -> Array:
+        """:attr:`radians` of some frames."""
+        radians: Array = self.k[frames] * (2 * np.pi * np.array(self.field_of_view) / self.matrix)
+        return radians
+
+    def of_frames(self, frames: Array) -> "Trajectory":
+        """The trajectory of some frames."""
+        return Trajectory(self.k[frames], self.matrix, self.field_of_view, sample_times=self.sample_times)
 
     @cached_property
     def on_grid(self) -> tuple[bool, ...]:
         """Axes on which every sample is a whole number of cycles per field of view: Cartesian ones."""
-        cycles = self.k * np.array(self.field_of_view)
+        cycles = self.k[self.arms[0]] * np.array(self.field_of_view)
         return tuple(bool(x) for x in np.abs(cycles - np.round(cycles)).max(axis=(0, 1)) < _ON_GRID)
 
     @cached_property

@@ -1,6 +1,6 @@
 """A scan made white, solved, and its noise propagated by replicas."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,7 +8,7 @@ import numpy as np
 import scipy.ndimage
 
 from ..core.arrays import Array
-from .methods import Choices, Method
+from .methods import FIRST_STEPS, Choices, Method
 from .noise import whitening
 from .solvers import conjugate_gradients
 from .subspace import SubspaceModel
@@ -17,7 +17,6 @@ from .tuning import Problem
 _REPLICAS = 2
 _ROUGH = 1e-3  # precision of transforms of noise
 _NEIGHBOURS = 5  # pixels per side over which replicas are averaged
-_FIRST_STEPS = 8  # of the solution whose residual tells the noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,30 +39,34 @@ class White:
 
     @classmethod
     def of(
-        cls, model: SubspaceModel, images: Array, covariance: Array | Callable[[SubspaceModel, Array], Array]
+        cls,
+        model: SubspaceModel,
+        combined: Callable[[Array], Array],
+        covariance: Array | Callable[[SubspaceModel, Array], Array],
     ) -> "White":
-        """From what the coils' data give without sensitivities, and the noise's covariance.
+        """From what the coils' data give together, and the noise's covariance.
 
         Parameters
         ----------
         model : SubspaceModel
             With the scan's own sensitivities.
-        images : (coils, segments, rank, *matrix) array
-            Of :meth:`.SubspaceModel.spread`.
+        combined : callable
+            Of (coils, segments, *matrix) weights: :meth:`.SubspaceModel.combined` of the data.
         covariance : (coils, coils) array, or callable
             Of the noise's real parts; or what tells it from a model and coefficients that fit the data.
         """
         power = _power(model.coils)
         model = model.with_coils(_unit(model.coils, power))
         if callable(covariance):
-            for step in conjugate_gradients(model.normal, model.combine(images), None, _FIRST_STEPS):
+            for step in conjugate_gradients(model.normal, combined(model.weighting), None, FIRST_STEPS):
                 solution = step.solution
             covariance = covariance(model, solution)
-        matrix = whitening(covariance).astype(images.dtype)
+        matrix = whitening(covariance).astype(model.coils.dtype)
         coils = np.tensordot(matrix, model.coils, 1)
         more = _power(coils)
         model = model.with_coils(_unit(coils, more))
-        return cls(model, model.combine(np.tensordot(matrix, images, 1)), power * more)
+        # The conjugate weights on the data's coils are those on white ones, times the matrix that whitens.
+        return cls(model, combined(np.tensordot(matrix.conj().T, model.weighting, 1)), power * more)
 
     def gridded(self, noise: bool) -> tuple[Array, Array]:
         """The density-compensated adjoint, and its noise."""
@@ -83,13 +86,16 @@ class White:
     def _drawn(self, number: int) -> Array:
         """The adjoint of white noise."""
         generator = np.random.default_rng([1, number])
-        trajectory, dtype = self.model.trajectory, self.model.coils.dtype
-        total = np.zeros_like(self.data)
-        for weighting in self.model.weighting:
-            noise = np.empty((trajectory.n_frames, trajectory.n_samples), dtype)
-            noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in range(2))
-            total += np.sum(weighting.conj()[:, None] * self.model.spread(self.model.gather(noise), _ROUGH), axis=0)
-        return total
+        model, dtype = self.model, self.model.coils.dtype
+
+        def images() -> Iterator[tuple[int, Array]]:
+            for _, part in model.parts():
+                for coil in range(len(model.coils)):
+                    noise = np.empty((part.trajectory.n_frames, part.trajectory.n_samples), dtype)
+                    noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in "ri")
+                    yield coil, part.spread(part.gather(noise), _ROUGH)
+
+        return model.combined(images(), model.weighting)
 
 
 def _deviation(replicas: list[Array], power: Array) -> Array:

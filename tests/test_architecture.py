@@ -21,7 +21,7 @@ LAYERS = [
     ["dictionaries"],
     ["matching", "models"],
     ["io", "phantom"],
-    ["pipeline", "report", "distributed"],
+    ["recipe", "pipeline", "report", "distributed"],
     ["cli"],
 ]
 

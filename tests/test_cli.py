@@ -18,7 +18,8 @@ from mrf.dictionaries.cache import cache_folder
 from mrf.io.mrd_write import write_mrd
 from mrf.io.sequences import load_pulse, save_sequence
 from mrf.phantom import Phantom, acquire, add_noise, brain, signals, spiral
-from mrf.pipeline import Recipe, warn_of_profile
+from mrf.pipeline import warn_of_profile
+from mrf.recipe import Recipe
 from mrf.report import relaxometry_norm, write_report
 
 RECIPE = "rank = 5\nslice_profile = 'none'\niterations = 12\nt1 = [0.3, 5.0, 90]\nt2 = [0.03, 2.0, 110]\n"

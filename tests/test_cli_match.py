@@ -15,7 +15,7 @@ from mrf.core.arrays import Array
 from mrf.io.images import read_map, read_series
 from mrf.io.mrd_write import write_mrd
 from mrf.phantom import acquire, brain, spiral
-from mrf.pipeline import Recipe
+from mrf.recipe import Recipe
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 0, 3.0, -10], [0, 2.0, 0, 5], [0, 0, 0, 1]])
 

@@ -18,7 +18,8 @@ from mrf.cli.main import main
 from mrf.dictionaries import stream
 from mrf.distributed import executor
 from mrf.phantom import acquire, add_noise, brain, signals, spiral
-from mrf.pipeline import Recipe, reconstruct_scan
+from mrf.pipeline import reconstruct_scan
+from mrf.recipe import Recipe
 
 from .conftest import relative
 

@@ -6,7 +6,6 @@ import pytest
 import mrf
 from mrf.core.arrays import Array
 from mrf.phantom import spiral
-from mrf.recon.checks import check_memory
 from mrf.recon.density import density_weights
 from mrf.recon.nufft import sample, sample_exact, spread
 from mrf.recon.subspace import SubspaceModel
@@ -146,11 +145,6 @@ def test_any_scale_of_kspace(factor: float) -> None:
     kspace, t, basis, coils, truth = noiseless_scan()
     got = mrf.reconstruct((kspace * factor).astype(np.complex64), t, basis, coils=coils, iterations=40)
     assert relative(got / factor, truth) < 1e-2
-
-
-def test_what_cannot_fit_is_refused_first() -> None:
-    with pytest.raises(mrf.InputError, match=r"needs about .* GB"):
-        check_memory(10, 8, mrf.Trajectory(np.zeros((1, 1, 2)), (60000, 60000), (1.0, 1.0)), 8)
 
 
 def test_coils_of_a_signal_that_alternates() -> None:

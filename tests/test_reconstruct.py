@@ -213,7 +213,7 @@ def test_contrast_and_texture_are_not_smoothed() -> None:
 
 def test_recipes_know_every_method() -> None:
     from mrf.cli.reconstruct import _METHODS
-    from mrf.pipeline import Recipe
+    from mrf.recipe import Recipe
 
     assert _METHODS == METHODS
     assert {replace(Recipe(), method=method).method for method in METHODS} == set(METHODS)

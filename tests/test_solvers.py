@@ -44,7 +44,7 @@ def test_solvers_that_diverge_say_so() -> None:
     with pytest.raises(DivergedError, match="grow without bound"):
         list(fista(lambda x: a @ x, b, b, 0.1, lambda x: x, 200))
     with pytest.raises(DivergedError, match="curvature is nan"):
-        list(admm(lambda x: a @ x * np.nan, b, b, 1.0, (lambda x: x, lambda x: x), lambda x: x, 3))
+        list(admm(lambda x: a @ x * np.nan, b, b, 1.0, (lambda x: x, lambda x: x), lambda x: x, 3, 3))
 
 
 def test_fista_and_admm_find_the_same_minimum() -> None:

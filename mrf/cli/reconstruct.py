@@ -27,6 +27,14 @@ _OF_DICTIONARY = (
 )  # fields of a recipe that a given dictionary replaces
 
 
+_OVERRIDES = ("method", "slice_profile", "repetitions", "delays")
+
+
+def _delays(text: str) -> str | tuple[float, ...]:
+    """ "auto", or numbers with commas between them."""
+    return text if text == "auto" else tuple(float(number) for number in text.split(","))
+
+
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     verb = verbs.add_parser("reconstruct", help="raw scan (MRD) to T1, T2 and proton-density maps")
@@ -42,6 +50,11 @@ def add(verbs: Any) -> None:
         "--repetitions", type=repetitions, metavar="N|steady", help="how often the train had been played (overrides)"
     )
     add_known_maps(verb)
+    verb.add_argument("--trajectory", type=Path, metavar="T.h5", help="the trajectory that was played, as measured")
+    verb.add_argument("--girf", type=Path, metavar="G.h5", help="frequency response of the gradient system")
+    verb.add_argument(
+        "--delays", type=_delays, metavar="auto|S,S", help="gradient delays (s) of the image's axes, or from the data"
+    )
     verb.add_argument("--no-refine", action="store_true", help="the best atom of the grid; overrides the recipe")
     verb.add_argument("--frame-counter", metavar="NAME", help="MRD counter that numbers the frames")
     verb.add_argument(
@@ -65,14 +78,16 @@ def _reconstruct(told: argparse.Namespace) -> None:
     from ..dictionaries.dictionary import Dictionary
     from ..distributed import executor
     from ..io.mrd import read_mrd
-    from ..pipeline import Recipe, cached_dictionary, check_dictionary, provenance, reconstruct_scan, scan_shape
+    from ..pipeline import cached_dictionary, check_dictionary, provenance, reconstruct_scan, scan_shape
+    from ..recipe import Recipe
     from .output import write_outputs
 
     recipe = Recipe.load(told.recipe) if told.recipe else Recipe()
-    recipe = replace(recipe, method=told.method) if told.method else recipe
-    recipe = replace(recipe, slice_profile=told.slice_profile) if told.slice_profile else recipe
-    recipe = replace(recipe, repetitions=told.repetitions) if told.repetitions else recipe
-    recipe = replace(recipe, refine=False) if told.no_refine else recipe
+    overrides: dict[str, Any] = {name: getattr(told, name) for name in _OVERRIDES if getattr(told, name) is not None}
+    overrides |= {name: str(getattr(told, name)) for name in ("trajectory", "girf") if getattr(told, name) is not None}
+    if told.no_refine:
+        overrides["refine"] = False
+    recipe = replace(recipe, **overrides)
     given = Dictionary.load(told.dictionary) if told.dictionary else None
     scan = read_mrd(told.scan, frame_counter=told.frame_counter, trajectory_units=told.trajectory_units)
     sequence = _sequence(told, scan, given)
@@ -92,7 +107,8 @@ def _reconstruct(told: argparse.Namespace) -> None:
     )
     with executor(told.scheduler) if told.scheduler else nullcontext() as workers:
         maps = reconstruct_scan(scan, dictionary, recipe, known=known, executor=workers, progress=not told.quiet)
-    sources = [told.scan, *(path for path in (told.dictionary, told.b1_map, told.field_map) if path)]
+    files = (told.dictionary, told.b1_map, told.field_map, recipe.trajectory, recipe.girf)
+    sources = [told.scan, *(path for path in files if path)]
     origin = provenance(sources, recipe, scan.notes) | {"sequence": sequence.digest} | dict(maps.provenance)
     if given is not None:
         origin["recipe"] = {name: value for name, value in origin["recipe"].items() if name not in _OF_DICTIONARY}

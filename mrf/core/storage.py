@@ -252,3 +252,25 @@ def read_hdf5(
     except (KeyError, ValueError) as error:
         raise FileError(f"{path}: field metadata is missing or damaged; make the file again") from error
     return arrays, metadata
+
+
+def read_datasets(path: str | Path, needed: Iterable[str]) -> dict[str, Array]:
+    """The datasets at the top of an HDF5 file that others wrote.
+
+    Raises
+    ------
+    FileError
+        Not there, not readable, or a `needed` dataset is missing; the message names file and dataset.
+    """
+    path, needed = Path(path), list(needed)
+    if not path.is_file():
+        raise FileError(f"{path}: no such file; give an HDF5 file with datasets {' and '.join(needed)}")
+    try:
+        with h5py.File(path, "r") as file:
+            held = {name: np.asarray(file[name]) for name in file if isinstance(file[name], h5py.Dataset)}
+    except UNREADABLE as error:
+        raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
+    for name in needed:
+        if name not in held:
+            raise FileError(f"{path}: has no dataset {name}, only {', '.join(held) or 'nothing'}; add it")
+    return held

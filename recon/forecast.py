@@ -1,0 +1,188 @@
+"""What a reconstruction takes, told before it starts."""
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from ..core.arrays import Array, available_memory, memory_budget, usable_cores
+from ..core.errors import InputError
+from ..core.usage import Usage
+from .fieldmap import Segments
+from .methods import Choices
+from .trajectory import Trajectory
+
+log = logging.getLogger(__name__)
+_VECTORS = 14  # coefficient images that solver and penalty hold together
+_MOST = 2**24  # gathered samples at once
+_LIBRARIES = 60 << 20  # bytes of compiled kernels and libraries that the first run of a process loads
+_TIMED = 2**22  # pixels
+_VISITS = 2.5e-9  # s a sample, core and point of a non-uniform transform's kernel
+_KERNEL = 7.0  # points of it, per axis
+_OVERHEAD = 1.6  # an application of the normal operator over its Fourier transforms
+_PENALTY = 1.2  # a regularized step over an application
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Size and duration of a reconstruction.
+
+    Attributes
+    ----------
+    memory : int
+        Bytes beyond what is taken before.
+    images : int
+        Of these, for what every coil alone tells of the images; they can be made twice instead of kept.
+    seconds : float
+        About how long it takes here.
+    usage : Usage
+        Since it was foretold.
+    """
+
+    memory: int
+    images: int
+    seconds: float
+    usage: Usage = field(default_factory=Usage)
+
+    @classmethod
+    def of(
+        cls,
+        trajectory: Trajectory,
+        rank: int,
+        coils: int,
+        *,
+        dtype: npt.DTypeLike = np.complex64,
+        choices: Choices | None = None,
+        segments: Segments | None = None,
+        complex_basis: bool = False,
+        arriving: bool = False,
+    ) -> "Forecast":
+        """For a scan of `coils` coils, a subspace of `rank`, and k-space that is there already or still `arriving`."""
+        item = np.dtype(dtype).itemsize
+        courses = 1 if segments is None else len(segments.courses)
+        size = _Size(trajectory, rank, coils, courses, item, complex_basis)
+        choices = choices or Choices()
+        return cls(size.memory(choices.method != "gridding", arriving), size.images, size.seconds(choices))
+
+    def tell(self) -> None:
+        """Say it before the work."""
+        log.info("reconstruct: about %.2g GB of memory and %.2g s", self.memory / 1e9, self.seconds)
+
+    def compare(self) -> None:
+        """Say what it took; where shots arrived one by one, with the time that they took."""
+        log.info(
+            "reconstruct: took %.2g s; the peak of memory rose by %.2g GB (foretold at most %.2g)",
+            self.usage.seconds, self.usage.grown / 1e9, self.memory / 1e9,
+        )  # fmt: skip
+
+    def blocked(self, memory: int | float | str | None) -> bool:
+        """Whether coils have to be worked on one by one, their images made twice, to stay within a budget.
+
+        Parameters
+        ----------
+        memory : int, str or None
+            Bytes, text such as "4GB", or None for what is free.
+
+        Raises
+        ------
+        InputError
+            Even that takes more.
+        """
+        budget = available_memory() if memory is None else memory_budget(memory)
+        if self.memory <= budget:
+            return False
+        least = self.memory - self.images
+        if least > budget:
+            raise InputError(
+                f"memory: a reconstruction of this matrix, rank and number of coils takes {least / 1e9:.2g} GB, but "
+                f"{budget / 1e9:.2g} GB are {'free' if memory is None else 'allowed'}; lower the rank, the matrix or, "
+                "with compress_coils, the number of coils"
+            )
+        log.info("reconstruct: coils one by one, which takes %.2g GB", least / 1e9)
+        return True
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Counts of what a reconstruction holds and does."""
+
+    trajectory: Trajectory
+    rank: int
+    coils: int
+    courses: int
+    item: int
+    complex_basis: bool
+
+    @property
+    def pixels(self) -> int:
+        """Of an image."""
+        return math.prod(self.trajectory.matrix)
+
+    @property
+    def lattices(self) -> int:
+        """Of the doubled grid."""
+        return 1 << (len(self.trajectory.matrix) - sum(self.trajectory.on_grid))
+
+    @property
+    def distinct(self) -> int:
+        """Samples of the distinct readouts."""
+        return len(self.trajectory.arms[0]) * self.trajectory.n_samples
+
+    @property
+    def images(self) -> int:
+        """Bytes of what every coil tells of the images."""
+        return self.coils * self.courses * self.rank * self.pixels * self.item
+
+    def memory(self, iterative: bool, arriving: bool) -> int:
+        """Bytes."""
+        samples = self.trajectory.n_frames * self.trajectory.n_samples
+        image, channels = self.pixels * self.item, self.rank * self.courses
+        held = _LIBRARIES + samples * self.item // 2  # weights
+        held += (4 + 2 * (self.courses > 1) * self.courses) * self.coils * image
+        if arriving:
+            held += self.coils * samples * self.item
+            held += self.coils * self.rank * min(self.distinct, samples // 2) * self.item
+        gathered = min(self.rank * self.distinct, _MOST) * self.item
+        grids = min(self.rank, usable_cores()) * image << len(self.trajectory.matrix)
+        reading = 2 * samples * self.item + 2 * gathered + grids + 2 * self.rank * self.courses * image
+        if not iterative:
+            return held + self.images + reading
+        kernel = self.pixels * self.item // (1 if self.complex_basis else 2)
+        held += self.lattices * channels * (channels + 1) // 2 * kernel
+        building = (3 * self.lattices + 2) * self.pixels * 16 + 6 * self.distinct * 16
+        building += 2 * self.courses * self.lattices * kernel  # of the products of two courses
+        solving = (_VECTORS * self.rank + usable_cores() * (channels + self.rank)) * image
+        return held + self.images + max(reading + 3 * self.rank * image, building, solving)
+
+    def seconds(self, choices: Choices) -> float:
+        """By the time that one Fourier transform takes here, and by the samples of the non-uniform ones."""
+        axes = len(self.trajectory.matrix)
+        off = axes - sum(self.trajectory.on_grid)
+        spreads = self.rank * self.courses * self.distinct * _VISITS * _KERNEL**off / usable_cores()
+        passes = self.coils * (4 if choices.method != "gridding" else 2)
+        transforms = 2 * self.coils * self.lattices * self.rank * self.courses
+        once = _transform_seconds(self.trajectory.matrix, self.item) / usable_cores()
+        pairs = self.rank * (self.rank + 1) / 2 * (2 * self.courses - 1)
+        building = pairs * (self.distinct * _VISITS * _KERNEL**off / usable_cores() + 2 * self.lattices * once)
+        iterative = choices.method != "gridding"
+        steps = choices.applications * (_PENALTY if choices.method != "least_squares" else 1)
+        return passes * spreads + iterative * (building + steps * transforms * once * _OVERHEAD)
+
+
+def _transform_seconds(matrix: tuple[int, ...], item: int) -> float:
+    """Of one image on one core, by one that is no larger than 4 million pixels."""
+    most = int(_TIMED ** (1 / len(matrix)))
+    sides = tuple(min(n, most) for n in matrix)
+    image: Array = np.zeros(sides, np.complex64 if item == 8 else np.complex128)
+    best = math.inf
+    for _ in range(2):
+        start = time.perf_counter()
+        image = scipy.fft.fftn(image, overwrite_x=True, workers=1)
+        best = min(best, time.perf_counter() - start)
+    pixels, timed = math.prod(matrix), math.prod(sides)
+    larger = float(pixels * math.log(pixels + 1) / (timed * math.log(timed + 1)))
+    return best * larger
