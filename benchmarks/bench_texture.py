@@ -5,18 +5,20 @@ from functools import cache
 
 import numpy as np
 import scipy.fft
+import scipy.ndimage
 
 from benchmarks import scans
 from benchmarks.runner import Case
 from mrf.core.arrays import Array
 
 _LEVELS = 32
+_BORDER = 2  # pixels to other tissues that are left out of texture, because they ring there
 _PATCH, _FINER = 8, 16  # half a patch around a point (pixels), and its finer grid
 
 
 def _grey_levels(image: Array, inside: Array, low: float, high: float) -> dict[str, float]:
     """Entropy (bits) and contrast of the co-occurrence of grey levels in neighbouring pixels of a region."""
-    levels = np.clip((image - low) / (high - low) * _LEVELS, 0, _LEVELS - 1).astype(int)
+    levels = np.clip((np.nan_to_num(image, nan=low) - low) / (high - low) * _LEVELS, 0, _LEVELS - 1).astype(int)
     together = np.zeros((_LEVELS, _LEVELS))
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
         moved = np.roll(levels, (-dy, -dx), (0, 1))
@@ -76,8 +78,9 @@ class Texture:
         return told
 
     def texture(self, method: str, pairs: int) -> dict[str, float]:
-        """Entropy and contrast in white matter, over those of the truth plus the same noise."""
+        """Entropy and contrast inside of white matter, over those of the truth plus the same noise."""
         white, ratios = self.with_.phantom.labels == 1, {}
+        inside = scipy.ndimage.distance_transform_edt(white) > _BORDER
         for name in ("t1", "t2"):
             truth = getattr(self.without.phantom, name)
             low, high = np.quantile(truth[white], (0.001, 0.999))
@@ -86,7 +89,7 @@ class Texture:
             for number in range(pairs):
                 one, other = (self.maps("without", 2 * number + k, method)[name] for k in (0, 1))
                 noisy = truth + (one - other) / 2**0.5
-                rows.append([_grey_levels(image, white, low - margin, high + margin) for image in (one, noisy)])
+                rows.append([_grey_levels(image, inside, low - margin, high + margin) for image in (one, noisy)])
             for kind in ("entropy", "contrast"):
                 ratios[f"{name} {kind}"] = float(
                     np.mean([a[kind] for a, _ in rows]) / np.mean([b[kind] for _, b in rows])
@@ -105,11 +108,11 @@ def lesions(small: bool) -> Case:
     Error: the largest of contrast lost over 0.1 and change of texture over 5 %.
     """
     scan = Texture(small)
-    seeds = range(2 if small else 4)
+    seeds = {"wavelet": range(2 if small else 4), "least_squares": range(2), "gridding": range(2)}
 
     @cache
     def told(method: str) -> tuple[dict[int, list[float]], dict[str, float], float]:
-        return scan.recovery(method, seeds), scan.texture(method, len(seeds) // 2), scan.width(method)
+        return scan.recovery(method, seeds[method]), scan.texture(method, len(seeds[method]) // 2), scan.width(method)
 
     def error(_: object, __: object) -> float:
         recovery, texture, _width = told("wavelet")
@@ -118,7 +121,7 @@ def lesions(small: bool) -> Case:
 
     def text() -> str:
         lines = []
-        for method in ("wavelet", "least_squares", "gridding"):
+        for method in seeds:
             recovery, texture, width = told(method)
             lines.append(
                 f"{method}: "

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from ..core.arrays import Array, is_device_array, usable_cores
+from ..core.arrays import Array, is_device_array, on_host, usable_cores
 from ..core.errors import InputError
-from ..simulation.device import on_host
 from ..simulation.epg import B1, T2, Player, tissue_table
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import EventKind, Sequence

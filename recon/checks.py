@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..core.arrays import Array, as_host
+from ..core.arrays import Array, as_host, is_device_array, on_host
 from ..core.errors import InputError
 from .trajectory import Trajectory
 
@@ -15,7 +15,7 @@ def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
     InputError
         Another shape than the trajectory's, NaN, infinite, or zero throughout.
     """
-    samples = as_host("kspace", kspace)
+    samples = kspace if is_device_array(kspace) else np.asarray(kspace)
     expected = (trajectory.n_frames, trajectory.n_samples)
     if samples.ndim != 3 or samples.shape[1:] != expected or samples.shape[0] == 0:
         raise InputError(
@@ -23,7 +23,7 @@ def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
             "trajectory has (frames, samples)"
         )
     samples = samples.astype(np.complex128 if samples.dtype.itemsize > 8 else np.complex64, copy=False)
-    bad = [(coil, np.argwhere(~np.isfinite(one))) for coil, one in enumerate(samples)]
+    bad = [(coil, on_host(np.argwhere(~np.isfinite(one)))) for coil, one in enumerate(samples)]
     number = sum(len(where) for _, where in bad)
     if number:
         coil, where = next(one for one in bad if len(one[1]))
@@ -37,14 +37,14 @@ def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
 
 
 def checked_coils(coils: Array, n_coils: int, trajectory: Trajectory) -> Array:
-    """`coils` as finite (coils, *matrix) values that are not zero throughout.
+    """`coils` as finite (coils, *matrix) values on the host that are not zero throughout.
 
     Raises
     ------
     InputError
         Anything else.
     """
-    maps = as_host("coils", coils)
+    maps = np.asarray(on_host(coils))
     if maps.shape != (n_coils, *trajectory.matrix):
         raise InputError(f"coils: got shape {maps.shape}, expected {(n_coils, *trajectory.matrix)}")
     if not np.isfinite(maps).all() or not maps.any():

@@ -14,11 +14,11 @@ from ..core.errors import InputError
 from ..core.usage import Usage
 from .fieldmap import Segments
 from .methods import Choices
+from .subspace import MOST
 from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
 _VECTORS = 14  # coefficient images that solver and penalty hold together
-_MOST = 2**24  # gathered samples at once
 _LIBRARIES = 60 << 20  # bytes of compiled kernels and libraries that the first run of a process loads
 _TIMED = 2**22  # pixels
 _VISITS = 2.5e-9  # s a sample, core and point of a non-uniform transform's kernel
@@ -79,20 +79,22 @@ class Forecast:
             self.usage.seconds, self.usage.grown / 1e9, self.memory / 1e9,
         )  # fmt: skip
 
-    def blocked(self, memory: int | float | str | None) -> bool:
+    def blocked(self, memory: int | float | str | None, free: int | None = None) -> bool:
         """Whether coils have to be worked on one by one, their images made twice, to stay within a budget.
 
         Parameters
         ----------
         memory : int, str or None
             Bytes, text such as "4GB", or None for what is free.
+        free : int, optional
+            Bytes that are free where the work is done; None: in main memory.
 
         Raises
         ------
         InputError
             Even that takes more.
         """
-        budget = available_memory() if memory is None else memory_budget(memory)
+        budget = (available_memory() if free is None else free) if memory is None else memory_budget(memory)
         if self.memory <= budget:
             return False
         least = self.memory - self.images
@@ -146,7 +148,7 @@ class _Size:
         if arriving:
             held += self.coils * samples * self.item
             held += self.coils * self.rank * min(self.distinct, samples // 2) * self.item
-        gathered = min(self.rank * self.distinct, _MOST) * self.item
+        gathered = min(self.rank * self.distinct, MOST) * self.item
         grids = min(self.rank, usable_cores()) * image << len(self.trajectory.matrix)
         reading = 2 * samples * self.item + 2 * gathered + grids + 2 * self.rank * self.courses * image
         if not iterative:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import Array, beside, on_host
 from .subspace import SubspaceModel
 
 _GROUPS = 10
@@ -41,8 +41,8 @@ def displacements(model: SubspaceModel, coefficients: Array, kspace: Array, scal
     for members in np.array_split(np.arange(trajectory.n_frames), groups):
         frames = members[np.unique(np.linspace(0, len(members) - 1, _PER_GROUP).astype(int))]
         part = model.of_frames(frames)
-        told = part.forward(coefficients).astype(np.complex128)
-        left = (kspace[:, frames] / scale - told).reshape(-1)
+        told = on_host(part.forward(coefficients)).astype(np.complex128)
+        left = (on_host(kspace[:, beside(kspace, frames)]) / scale - told).reshape(-1)
         slopes = (-2j * np.pi * told[..., None] * part.trajectory.k).reshape(-1, len(trajectory.matrix))
         normal = (slopes.conj().T @ slopes).real
         shift = np.linalg.solve(normal, (slopes.conj().T @ left).real)

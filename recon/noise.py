@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import Array, beside, on_host
 from ..core.errors import InputError
 from .subspace import SubspaceModel
 
@@ -67,8 +67,8 @@ def estimated_covariance(model: SubspaceModel, coefficients: Array, kspace: Arra
     some = min(_FRAMES, max(_FEWEST, _SAMPLES // n_samples))
     frames = np.unique(np.linspace(0, n_frames - 1, some).astype(int))
     part = model.of_frames(frames)
-    data = kspace[:, frames] / scale
-    left = data.astype(np.complex128) - part.forward(coefficients)
+    data = on_host(kspace[:, beside(kspace, frames)]) / scale
+    left = data.astype(np.complex128) - on_host(part.forward(coefficients))
     radius = np.linalg.norm(part.trajectory.radians, axis=-1)
     outer = left[:, radius >= np.quantile(radius, _OUTER)]
     spread = np.median(np.abs(outer.real), axis=1, keepdims=True) / 0.6745

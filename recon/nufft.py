@@ -1,6 +1,7 @@
-"""Non-uniform Fourier transforms by finufft, in the engine's sign, origin and scale."""
+"""Non-uniform Fourier transforms by finufft (on a GPU cufinufft), in the engine's sign, origin and scale."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +9,8 @@ import finufft
 import numpy as np
 import scipy.fft
 
-from ..core.arrays import Array, usable_cores
+from ..core.arrays import Array, is_device_array, library, usable_cores
+from .device import planned
 
 # Relative precision asked of finufft; single precision reaches 1e-5 at 256 pixels, because locations are rounded.
 _PRECISION = {np.dtype(np.complex64): 1e-6, np.dtype(np.complex128): 1e-9}
@@ -18,7 +20,9 @@ _SMALL = 50_000  # numbers up to which starting threads takes longer than the wo
 
 def _plan(
     kind: int, shape: tuple[int, ...] | int, n: int, sign: int, like: Array, radians: Array, precision: float | None
-) -> finufft.Plan:
+) -> Callable[[Array], Array]:
+    if is_device_array(like):
+        return planned(kind, shape, n, sign, like, radians, precision or _PRECISION[like.dtype])
     plan = finufft.Plan(
         kind,
         shape,
@@ -32,7 +36,8 @@ def _plan(
     )
     real = like.real.dtype
     plan.setpts(*(np.ascontiguousarray(radians[:, axis], real) for axis in range(radians.shape[1])))
-    return plan
+    execute: Callable[[Array], Array] = plan.execute
+    return execute
 
 
 def sample(images: Array, radians: Array, precision: float | None = None) -> Array:
@@ -50,17 +55,17 @@ def sample(images: Array, radians: Array, precision: float | None = None) -> Arr
     -------
     (n, samples) of the same dtype
     """
-    images = np.ascontiguousarray(images)
-    plan = _plan(2, images.shape[1:], len(images), -1, images, radians, precision)
-    samples: Array = plan.execute(images if len(images) > 1 else images[0])
+    images = library(images).ascontiguousarray(images)
+    execute = _plan(2, images.shape[1:], len(images), -1, images, radians, precision)
+    samples: Array = execute(images if len(images) > 1 else images[0])
     return samples.reshape(len(images), len(radians))
 
 
 def spread(samples: Array, radians: Array, matrix: tuple[int, ...], precision: float | None = None) -> Array:
     """The adjoint of :func:`sample`: (n, samples) to (n, *matrix)."""
-    samples = np.ascontiguousarray(samples)
-    plan = _plan(1, matrix, len(samples), +1, samples, radians, precision)
-    images: Array = plan.execute(samples if len(samples) > 1 else samples[0])
+    samples = library(samples).ascontiguousarray(samples)
+    execute = _plan(1, matrix, len(samples), +1, samples, radians, precision)
+    images: Array = execute(samples if len(samples) > 1 else samples[0])
     return images.reshape(len(samples), *matrix)
 
 
@@ -77,7 +82,7 @@ class Transform:
     """:func:`sample` and :func:`spread` for locations some of whose axes lie on the grid.
 
     Along these axes it is a fast Fourier transform, and one of fewer axes for each of their frequencies: partitions of
-    a stack, lines or points of a Cartesian scan.
+    a stack, lines or points of a Cartesian scan. On a GPU all axes are non-uniform.
 
     Attributes
     ----------
@@ -112,7 +117,7 @@ class Transform:
 
     def sample(self, images: Array, precision: float | None = None) -> Array:
         """(n, *matrix) to (n, samples)."""
-        if not self._grid:
+        if not self._grid or is_device_array(images):
             return sample(images, self.radians, precision)
         axes = [1 + axis for axis in self._grid]
         halves = [-(images.shape[axis] // 2) for axis in axes]
@@ -130,7 +135,7 @@ class Transform:
 
     def spread(self, samples: Array, precision: float | None = None) -> Array:
         """The adjoint of :meth:`sample`."""
-        if not self._grid:
+        if not self._grid or is_device_array(samples):
             return spread(samples, self.radians, self.matrix, precision)
         grid, off = ([self.matrix[axis] for axis in some] for some in (self._grid, self._off))
         planes = np.zeros((len(samples), int(np.prod(grid)), *off), samples.dtype)

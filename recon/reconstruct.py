@@ -62,7 +62,7 @@ def reconstruct(
 
     Parameters
     ----------
-    kspace : (coils, frames, samples) complex array
+    kspace : (coils, frames, samples) complex array, numpy's or cupy's (a GPU does the work and has the results)
     trajectory : Trajectory
     basis : (rank, frames) array
         Orthonormal temporal basis, e.g. ``dictionary.basis``.

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import Array, library
 
 _BLOCK = {1: 64, 2: 8, 3: 5}  # pixels per side of a block, by the number of axes
 _DEEPEST = 4  # levels of the wavelet transform
@@ -118,7 +118,7 @@ def gradient(images: Array) -> Array:
 
 def gradient_adjoint(differences: Array) -> Array:
     """The adjoint of :func:`gradient`."""
-    total = np.zeros(differences.shape[1:], differences.dtype)
+    total: Array = np.zeros_like(differences[0])
     for axis, difference in enumerate(differences, 1):
         total += np.roll(difference, 1, axis) - difference
     return total
@@ -185,7 +185,7 @@ def _joined(bands: list[Array], axes: tuple[int, ...]) -> Array:
         for low, high in zip(bands[::2], bands[1::2], strict=True):
             shape = list(low.shape)
             shape[axis] *= 2
-            whole = np.empty(shape, low.dtype)
+            whole = library(low).empty(shape, low.dtype)
             before = (slice(None),) * axis
             whole[(*before, slice(0, None, 2))] = (low + high) * half
             whole[(*before, slice(1, None, 2))] = (low - high) * half

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, whole
+from ..core.arrays import Array, beside, is_device_array, library, on_host, whole
 from ..core.errors import InputError
 from .checks import checked_basis, checked_coils, checked_kspace
 from .coils import COURSES, estimate_coils
@@ -80,13 +80,13 @@ class Stream:
             complex_basis=rows.dtype.kind == "c", arriving=kspace is None,
         )  # fmt: skip
         self._forecast.tell()
-        self._blocked = self._forecast.blocked(self._choices.memory)
+        free = int(kspace.device.mem_info[0]) if is_device_array(kspace) else None  # type: ignore[union-attr]
+        self._blocked = self._forecast.blocked(self._choices.memory, free)
         gridding = self._choices.method == "gridding"
         weights = density_weights(trajectory) if gridding else balanced_weights(trajectory)
-        weights = None if weights is None else weights.astype(rows.real.dtype, copy=False)
-        self._model = SubspaceModel(
-            trajectory, rows, np.broadcast_to(np.zeros((), self._kind), shape), weights, segments
-        )
+        weights = None if weights is None else beside(kspace, weights.astype(rows.real.dtype, copy=False))
+        unknown = library(kspace).broadcast_to(beside(kspace, np.zeros((), self._kind)), shape)
+        self._model = SubspaceModel(trajectory, beside(kspace, rows), unknown, weights, segments)
         self._images: Array | None = None
         first, self._played = trajectory.arms
         self._gathered: Array | None = None
@@ -142,7 +142,7 @@ class Stream:
         """A stream that has all shots of a (coils, frames, samples) scan; coils are estimated if none are given."""
         kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
         if coils is None:
-            coils = estimate_coils(kspace, trajectory, weights=basis[:COURSES].conj())
+            coils = estimate_coils(on_host(kspace), trajectory, weights=basis[:COURSES].conj())
         return cls(
             trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map, dtype=kspace.dtype,
             kspace=kspace,
@@ -185,12 +185,13 @@ class Stream:
         self._forecast.compare()
         with np.errstate(divide="ignore"):
             inverse = np.where(work.power > 0, self._scale / work.power, 0).astype(made.real.dtype)
-        return made * inverse, deviation * inverse
+        return made * inverse, beside(made, deviation * on_host(inverse))
 
     def _no_images(self) -> Array:
         courses = 1 if self._model.segments is None else len(self._model.segments.courses)
         shape = (len(self._kspace), courses, len(self._model.basis), *self._model.trajectory.matrix)
-        return np.zeros(shape, self._kind)
+        images: Array = library(self._kspace).zeros(shape, self._kind)
+        return images
 
     def _projected(self) -> Iterator[tuple[int, Array]]:
         """What every coil tells of the images without sensitivity, as :meth:`.SubspaceModel.projected` gives it."""
@@ -208,7 +209,8 @@ class Stream:
             trajectory, basis = self._model.trajectory, self._model.basis
             found = estimate_coils(checked_kspace(self._kspace, trajectory), trajectory, weights=basis[:COURSES].conj())
             self._coils = checked_coils(found, len(found), trajectory).astype(self._kind)
-        return self._coils
+        there: Array = beside(self._kspace, self._coils)
+        return there
 
     def _spread_pending(self, images: Array) -> None:
         """Transform the shots that wait."""

@@ -6,13 +6,14 @@ from functools import cached_property
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import Array, beside, library, on_host
 from .fieldmap import Segments
 from .nufft import Transform
 from .toeplitz import Toeplitz
 from .trajectory import Trajectory
 
-_MOST = 2**24  # gathered samples that are transformed together
+_SHARED = ("toeplitz", "_readouts", "_played", "_courses")
+MOST = 2**24  # gathered samples that are transformed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,28 +49,27 @@ class SubspaceModel:
     segments: Segments | None = None
 
     def with_coils(self, coils: Array) -> "SubspaceModel":
-        """The same with other sensitivities; the kernels, which know none, are shared."""
+        """The same with other sensitivities; kernels and readouts, which know none, are shared."""
         other = replace(self, coils=coils)
-        if "toeplitz" in self.__dict__:
-            other.__dict__["toeplitz"] = self.toeplitz
+        other.__dict__.update({name: self.__dict__[name] for name in _SHARED if name in self.__dict__})
         return other
 
     def of_frames(self, frames: Array) -> "SubspaceModel":
         """The model of some frames."""
-        weights = None if self.weights is None else self.weights[frames]
-        some = self.trajectory.of_frames(frames)
-        return replace(self, trajectory=some, basis=self.basis[:, frames], weights=weights)
+        there = beside(self.basis, frames)
+        weights = None if self.weights is None else self.weights[there]
+        return replace(self, trajectory=self.trajectory.of_frames(frames), basis=self.basis[:, there], weights=weights)
 
     def parts(self) -> Iterator[tuple[Array | slice, "SubspaceModel"]]:
         """Groups of frames that memory has room for, each with its model; frames of the same readout are together."""
         first, played = self.trajectory.arms
-        together = max(1, _MOST // (len(self.basis) * self.trajectory.n_samples))
+        together = max(1, MOST // (len(self.basis) * self.trajectory.n_samples))
         if len(first) <= together:
             yield slice(None), self
             return
         for start in range(0, len(first), together):
             frames = np.flatnonzero((played >= start) & (played < start + together))
-            yield frames, self.of_frames(frames)
+            yield beside(self.basis, frames), self.of_frames(frames)
 
     @cached_property
     def _readouts(self) -> tuple[Transform, list[Array]]:
@@ -85,7 +85,7 @@ class SubspaceModel:
         """(coils, segments, *matrix): sensitivities times the segments' phases."""
         if self.segments is None:
             return self.coils[:, None]
-        phases = self.segments.phases.astype(self.coils.dtype)
+        phases = beside(self.coils, self.segments.phases.astype(self.coils.dtype))
         weighted: Array = self.coils[:, None] * phases
         return weighted
 
@@ -93,20 +93,27 @@ class SubspaceModel:
     def _courses(self) -> Array:
         """(segments, samples) of each segment along a readout, carrier included."""
         if self.segments is None:
-            return np.ones((1, self.trajectory.n_samples), self.coils.dtype)
-        courses: Array = (self.segments.courses * self.segments.carrier).astype(self.coils.dtype)
-        return courses
+            courses: Array = np.ones((1, self.trajectory.n_samples), self.coils.dtype)
+        else:
+            courses = (self.segments.courses * self.segments.carrier).astype(self.coils.dtype)
+        made: Array = beside(self.coils, courses)
+        return made
+
+    @cached_property
+    def _played(self) -> list[Array]:
+        """Of each distinct readout: the numbers of the frames that play it, where the coils lie."""
+        return [beside(self.coils, frames) for frames in self._readouts[1]]
 
     def forward(self, coefficients: Array) -> Array:
         """(rank, *matrix) coefficients to (coils, frames, samples) k-space."""
         transform, frames = self._readouts
-        rank, courses = len(self.basis), self._courses
-        out = np.empty((len(self.coils), self.trajectory.n_frames, self.trajectory.n_samples), self.coils.dtype)
+        rank, courses, samples, kind = len(self.basis), self._courses, self.trajectory.n_samples, self.coils.dtype
+        out: Array = library(self.coils).empty((len(self.coils), self.trajectory.n_frames, samples), kind)
         for weighting, kspace in zip(self.weighting, out, strict=True):
-            sampled = np.zeros((rank, len(frames), self.trajectory.n_samples), self.coils.dtype)
+            sampled = library(self.coils).zeros((rank, len(frames), samples), kind)
             for phase, course in zip(weighting, courses, strict=True):
                 sampled += course * transform.sample(phase * coefficients).reshape(sampled.shape)
-            for arm, played in enumerate(frames):
+            for arm, played in enumerate(self._played):
                 kspace[played] = self.basis[:, played].T @ sampled[:, arm]
         return out
 
@@ -125,7 +132,7 @@ class SubspaceModel:
 
     def combined(self, images: Iterable[tuple[int, Array]], weighting: Array) -> Array:
         """(rank, *matrix): sum of what :meth:`projected` tells times the conjugate of (coils, segments, *matrix)."""
-        out = np.zeros((len(self.basis), *self.trajectory.matrix), self.coils.dtype)
+        out: Array = library(self.coils).zeros((len(self.basis), *self.trajectory.matrix), self.coils.dtype)
         for coil, parts in images:
             for segment, image in enumerate(parts):
                 out += weighting[coil, segment].conj() * image
@@ -135,7 +142,7 @@ class SubspaceModel:
         """(rank, distinct readouts, samples) of one coil to (segments, rank, *matrix) images without sensitivities."""
         transform, _ = self._readouts
         shape = (len(self.basis), *self.trajectory.matrix)
-        out = np.empty((len(self._courses), *shape), self.coils.dtype)
+        out: Array = library(gathered).empty((len(self._courses), *shape), self.coils.dtype)
         for image, course in zip(out, self._courses, strict=True):
             turned = gathered if self.segments is None else course.conj() * gathered
             image[:] = transform.spread(turned.reshape(shape[0], -1), precision)
@@ -143,13 +150,13 @@ class SubspaceModel:
 
     def gather(self, samples: Array) -> Array:
         """(frames, samples) of one coil, weighted, to (rank, distinct readouts, samples)."""
-        _, frames = self._readouts
+        frames = self._played
         data = samples if self.weights is None else samples * self.weights
         rows = self.basis.conj()
         if len(frames) == len(data):
             together: Array = rows[:, :, None] * data
             return together
-        gathered = np.empty((len(rows), len(frames), data.shape[1]), self.coils.dtype)
+        gathered: Array = library(samples).empty((len(rows), len(frames), data.shape[1]), self.coils.dtype)
         for arm, played in enumerate(frames):
             gathered[:, arm] = rows[:, played] @ data[played]
         return gathered
@@ -160,13 +167,14 @@ class SubspaceModel:
         transform, frames = self._readouts
         courses = np.ones((1, self.trajectory.n_samples)) if self.segments is None else self.segments.courses
         dtype = np.result_type(self.basis.dtype, self.coils.real.dtype)
+        basis, weights = on_host(self.basis), on_host(self.weights)
 
         def strength(j: int, m: int) -> Array:
-            product = self.basis[j].conj() * self.basis[m]
-            if self.weights is None:
+            product = basis[j].conj() * basis[m]
+            if weights is None:
                 rows = np.array([product[played].sum() for played in frames])[:, None]
             else:
-                rows = np.array([product[played] @ self.weights[played] for played in frames])
+                rows = np.array([product[played] @ weights[played] for played in frames])
             return rows.astype(dtype, copy=False)
 
         return Toeplitz.of(strength, len(self.basis), courses, transform)

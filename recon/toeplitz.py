@@ -11,7 +11,8 @@ import numba
 import numpy as np
 import scipy.fft
 
-from ..core.arrays import Array, usable_cores
+from ..core.arrays import Array, beside, is_device_array, usable_cores
+from .device import convolved
 from .nufft import Transform
 
 _BLOCK = 256  # points that are mixed at once, in cache
@@ -103,6 +104,15 @@ class Toeplitz:
             ramps.append((outer.astype(complex_type), along[-1].astype(complex_type)))
         return ramps
 
+    def _beside(self, images: Array) -> tuple[Array, list[Array]]:
+        """Kernels and ramps where the images lie; copied once a device."""
+        key = f"_on_device_{images.device}"
+        if key not in self.__dict__:
+            ramps = [np.multiply.outer(outer, inner).reshape(self.matrix) for outer, inner in self._ramps]
+            self.__dict__[key] = beside(images, self.kernels), [beside(images, ramp) for ramp in ramps]
+        there: tuple[Array, list[Array]] = self.__dict__[key]
+        return there
+
     def apply(self, images: Array, weights: Array, threads: int | None = None) -> Array:
         """sum over w of conj(weights[w]) T (weights[w] images).
 
@@ -118,6 +128,8 @@ class Toeplitz:
         -------
         (ranks, *matrix)
         """
+        if is_device_array(images):
+            return convolved(*self._beside(images), images, weights, self.channels)
         ranks, last = len(images), self.matrix[-1]
         flat = np.ascontiguousarray(images).reshape(ranks, -1, last)
         weighting = np.ascontiguousarray(weights).reshape(*weights.shape[:2], -1, last)

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import scipy.ndimage
 
-from ..core.arrays import Array
+from ..core.arrays import Array, beside, on_host
 from .methods import FIRST_STEPS, Choices, Method
 from .noise import whitening
 from .solvers import conjugate_gradients
@@ -61,7 +61,7 @@ class White:
             for step in conjugate_gradients(model.normal, combined(model.weighting), None, FIRST_STEPS):
                 solution = step.solution
             covariance = covariance(model, solution)
-        matrix = whitening(covariance).astype(model.coils.dtype)
+        matrix = beside(model.coils, whitening(covariance).astype(model.coils.dtype))
         coils = np.tensordot(matrix, model.coils, 1)
         more = _power(coils)
         model = model.with_coils(_unit(coils, more))
@@ -93,17 +93,17 @@ class White:
                 for coil in range(len(model.coils)):
                     noise = np.empty((part.trajectory.n_frames, part.trajectory.n_samples), dtype)
                     noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in "ri")
-                    yield coil, part.spread(part.gather(noise), _ROUGH)
+                    yield coil, part.spread(part.gather(beside(model.coils, noise)), _ROUGH)
 
         return model.combined(images(), model.weighting)
 
 
 def _deviation(replicas: list[Array], power: Array) -> Array:
-    """(*matrix) SD of real parts: root mean square over replicas, rank and neighbours."""
+    """(*matrix) SD of real parts, on the host: root mean square over replicas, rank and neighbours."""
     if not replicas:
         return np.zeros(power.shape)
-    square = np.mean([np.abs(one) ** 2 for one in replicas], axis=(0, 1)) / 2
-    seen = (power > 0).astype(square.dtype)
+    square = np.mean([on_host(np.abs(one) ** 2) for one in replicas], axis=(0, 1)) / 2
+    seen = on_host(power > 0).astype(square.dtype)
     smooth = scipy.ndimage.uniform_filter(square * seen, _NEIGHBOURS, mode="constant")
     share = scipy.ndimage.uniform_filter(seen, _NEIGHBOURS, mode="constant")
     deviation: Array = np.sqrt(smooth / np.maximum(share, 1e-9)) * seen
@@ -118,4 +118,4 @@ def _power(coils: Array) -> Array:
 
 def _unit(coils: Array, power: Array) -> Array:
     """Coils over their root-sum-of-squares."""
-    return np.divide(coils, power, out=np.zeros_like(coils), where=power > 0)
+    return coils * np.where(power > 0, 1 / np.where(power > 0, power, 1), 0)

@@ -149,11 +149,6 @@ def device_of(*values: object) -> Any:
     return next((getattr(value, "device", None) for value in values if is_device_array(value)), None)
 
 
-def on_host(value: Any) -> Any:
-    """`value`, copied from the device if it is a cupy array."""
-    return value.get() if is_device_array(value) else value
-
-
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any], device: Any) -> Array:
     """An array to be written, on a device or (None) the host."""
     if device is None:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, aligned_empty, broadcast_together, real, usable_cores, whole
+from ..core.arrays import Array, aligned_empty, broadcast_together, on_host, real, usable_cores, whole
 from ..core.errors import InputError
 from ..core.vectors import LANES
-from .device import Train, device_of, empty, on_host, play_on_device
+from .device import Train, device_of, empty, play_on_device
 from .kernels import signals
 from .program import ROTATE, SHAPED, Program, compile_sequence
 from .pulses import RfPulse, rotation_table

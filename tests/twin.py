@@ -3,21 +3,57 @@
 import ctypes
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import finufft
 import numpy as np
+import scipy.fft
 
 from mrf.core.arrays import Array
 from mrf.matching import device as matching
+from mrf.recon import device as recon
 from mrf.simulation import device as simulation
 
 HERE = Path(__file__).parent
 
 
+def _host(x: Any) -> Any:
+    """Without the disguise; arrays of the host are refused, as cupy does."""
+    if isinstance(x, DeviceArray):
+        return x.view(np.ndarray)
+    if isinstance(x, np.ndarray) and x.ndim:
+        raise TypeError("an array on the host met one on the device")
+    if isinstance(x, list | tuple):
+        return type(x)(map(_host, x))
+    return x
+
+
+def _device(x: Any) -> Any:
+    """In disguise, scalars too."""
+    if isinstance(x, list | tuple):
+        return list(map(_device, x)) if isinstance(x, list) else tuple(map(_device, x))
+    return np.asarray(x).view(DeviceArray) if isinstance(x, np.ndarray | np.generic) else x
+
+
 class DeviceArray(np.ndarray[Any, Any]):
-    """An array that says it is cupy's."""
+    """An array that says it is cupy's, and does not mix with those of the host."""
 
     __module__ = "cupy"
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **more: Any) -> Any:
+        plain = {name: _host(value) for name, value in more.items()}
+        made = _device(getattr(ufunc, method)(*map(_host, inputs), **plain))
+        return more["out"][0] if more.get("out") is not None else made
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return _device(function(*map(_host, args), **{name: _host(value) for name, value in kwargs.items()}))
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(_host(key))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(_host(key), _host(value))
 
     def get(self) -> Array:
         return np.array(self)
@@ -32,6 +68,7 @@ class Device:
 
     id = 0
     attributes = {"MultiProcessorCount": 1}  # noqa: RUF012
+    mem_info = (8 << 30, 16 << 30)
 
     def __enter__(self) -> None:
         """Use this device."""
@@ -51,12 +88,22 @@ class Twin:
     def asarray(self, values: Any) -> DeviceArray:
         return np.array(values).view(DeviceArray)
 
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> DeviceArray:
+        return np.zeros(shape, dtype).view(DeviceArray)
+
+    def ascontiguousarray(self, values: DeviceArray) -> DeviceArray:
+        return np.ascontiguousarray(_host(values)).view(DeviceArray)
+
+    def broadcast_to(self, values: DeviceArray, shape: tuple[int, ...]) -> DeviceArray:
+        return np.broadcast_to(_host(values), shape).view(DeviceArray)
+
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> DeviceArray:
         absent = np.nan if np.dtype(dtype).kind in "fc" else -99
         return np.full(shape, absent, dtype).view(DeviceArray)  # what is not written shows
 
     def RawModule(self, code: str, options: tuple[str, ...]) -> "Module":
-        sources = {simulation.SOURCE.read_text(): "epg_on_host.cpp", matching.SOURCE.read_text(): "match_on_host.cpp"}
+        files = {simulation: "epg_on_host.cpp", matching: "match_on_host.cpp", recon: "mix_on_host.cpp"}
+        sources = {kernel.SOURCE.read_text(): host for kernel, host in files.items()}
         source = sources[code]  # a kernel that is not on disk as it is fails here
         key = (source, *options)
         if key not in self._compiled:
@@ -96,3 +143,42 @@ class Module:
             assert results[0] == results[1]
 
         return kernel
+
+
+class Transforms:
+    """A stand-in for cufinufft whose results are finufft's times `factor`."""
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self.plans = 0
+
+    def Plan(self, *arguments: Any, **more: Any) -> Any:
+        twin = self
+        twin.plans += 1
+        own = finufft.Plan(*arguments, **more)
+
+        class Planned:
+            def setpts(self, *points: DeviceArray) -> None:
+                own.setpts(*(np.ascontiguousarray(_host(_only_device(column))) for column in points))
+
+            def execute(self, data: DeviceArray) -> Any:
+                return _device(
+                    own.execute(np.ascontiguousarray(_host(_only_device(data)))) * own.dtype.type(twin.factor)
+                )
+
+        return Planned()
+
+
+def _only_device(x: Any) -> DeviceArray:
+    assert isinstance(x, DeviceArray)
+    return x
+
+
+def fourier() -> dict[str, Any]:
+    """Stand-ins for cupyx and what is in it, by module name."""
+    transforms = SimpleNamespace(
+        fftn=lambda x, axes, overwrite_x: _device(scipy.fft.fftn(_host(_only_device(x)), axes=axes)),
+        ifftn=lambda x, axes, overwrite_x: _device(scipy.fft.ifftn(_host(_only_device(x)), axes=axes)),
+    )
+    inner = SimpleNamespace(fft=transforms)
+    return {"cupyx": SimpleNamespace(scipy=inner), "cupyx.scipy": inner, "cupyx.scipy.fft": transforms}

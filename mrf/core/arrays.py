@@ -21,6 +21,25 @@ def is_device_array(x: object) -> bool:
     return type(x).__module__.split(".")[0] == "cupy"
 
 
+def on_host(value: Any) -> Any:
+    """`value`, copied from the device if it is a cupy array."""
+    return value.get() if is_device_array(value) else value
+
+
+def library(x: object) -> Any:
+    """What makes arrays where `x` lies: numpy, or cupy."""
+    if not is_device_array(x):
+        return np
+    import cupy
+
+    return cupy
+
+
+def beside(x: object, values: Any) -> Any:
+    """`values` where `x` lies."""
+    return library(x).asarray(values)
+
+
 def as_host(name: str, x: object) -> Array:
     """`x` as a NumPy array.
 

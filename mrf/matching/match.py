@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..core.arrays import Array, as_host, memory_budget, whole
+from ..core.arrays import Array, as_host, memory_budget, on_host, whole
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
-from ..simulation.device import device_of, on_host
+from ..simulation.device import device_of
 from .interpolant import Interpolant
 from .known import known_values
 from .nearest import best_atoms, foretell, has_atoms

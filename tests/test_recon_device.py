@@ -1,0 +1,125 @@
+"""Reconstruction on a GPU: the path as it is, with stand-ins for cupy and cufinufft, and, where there is one, a GPU."""
+
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mrf
+from mrf.core.arrays import Array
+from mrf.recon import coils as _coils  # noqa: F401 - sigpy looks for cupy when it is first imported
+from mrf.recon import device
+from mrf.recon.subspace import SubspaceModel
+
+from .conftest import relative
+from .test_device import gpu
+from .test_forecast import scan
+from .twin import DeviceArray, Transforms, Twin, fourier
+
+
+@pytest.fixture
+def transforms(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> Transforms:
+    """Stand-ins for cupy, cupyx and cufinufft."""
+    made = Transforms()
+    for name, module in {"cupy": compiled, "cufinufft": made, **fourier()}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    device._mix.cache_clear()
+    device._right.clear()
+    return made
+
+
+def told(method: str, field: bool) -> tuple[Any, ...]:
+    kspace, trajectory, basis, coils = scan(True)
+    fields = np.linspace(-50, 50, coils[0].size).reshape(coils[0].shape) if field else None
+    more = {"coils": coils, "field_map": fields, "method": method, "iterations": 4, "regularization": 1.0}
+    return kspace, trajectory, basis, more
+
+
+@pytest.mark.parametrize("field", [False, True])
+@pytest.mark.parametrize(
+    "method", ["least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding"]
+)
+def test_device_arrays_in_and_out(method: str, field: bool, transforms: Transforms, compiled: Twin) -> None:
+    kspace, trajectory, basis, more = told(method, field)
+    expected, deviation = mrf.reconstruct(kspace, trajectory, basis, **more, noise=True)
+    got, spread = mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, **more, noise=True)
+    assert isinstance(got, DeviceArray)
+    assert isinstance(spread, DeviceArray)
+    assert got.dtype == np.complex64
+    assert relative(got.get(), expected) < 1e-4
+    assert relative(spread.get(), deviation) < 1e-2  # replicas are transformed with another precision
+    assert transforms.plans > 10
+    assert method == "gridding" or "mix" in compiled.launches
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("complex_basis", [False, True])
+def test_the_kernel_mixes_as_the_cpu_does(
+    dtype: str, complex_basis: bool, transforms: Transforms, compiled: Twin
+) -> None:
+    _, trajectory, basis, coils = scan(True)
+    rows = basis * np.exp(1j * np.arange(basis.shape[1])) if complex_basis else basis
+    rows = rows.astype(dtype if complex_basis else np.empty(0, dtype).real.dtype)
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((3, 24, 24)) + 1j * rng.standard_normal((3, 24, 24))).astype(dtype)
+    model = SubspaceModel(trajectory, rows, coils.astype(dtype))
+    there = SubspaceModel(trajectory, compiled.asarray(rows), compiled.asarray(coils.astype(dtype)))
+    got: Any = there.normal(compiled.asarray(x))
+    assert got.dtype == dtype
+    assert relative(got.get(), model.normal(x)) < (1e-6 if dtype == "complex64" else 1e-12)
+
+
+def test_coils_are_estimated_and_groups_of_frames_work(
+    transforms: Transforms, compiled: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mrf.recon import subspace
+
+    kspace, trajectory, basis, _ = scan(False)
+    monkeypatch.setattr(subspace, "MOST", 3 * 90 * 20)
+    expected = mrf.reconstruct(kspace, trajectory, basis, iterations=3)
+    got = mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, iterations=3)
+    assert relative(got.get(), expected) < 1e-4
+
+
+def test_wrong_transforms_are_found(transforms: Transforms, compiled: Twin, caplog: pytest.LogCaptureFixture) -> None:
+    """cufinufft has been wrong on some cards: the first result of each kind is checked, and finufft takes over."""
+    kspace, trajectory, basis, more = told("least_squares", False)
+    expected = mrf.reconstruct(kspace, trajectory, basis, **more)
+    transforms.factor = 1.1
+    with caplog.at_level(logging.WARNING, logger="mrf"):
+        got = mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, **more)
+    assert "cufinufft gives wrong results for this size" in caplog.text
+    assert relative(got.get(), expected) < 1e-4
+
+
+def test_without_cufinufft(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", compiled)
+    monkeypatch.setitem(sys.modules, "cufinufft", None)
+    device._right.clear()
+    kspace, trajectory, basis, more = told("least_squares", False)
+    with pytest.raises(mrf.UnsupportedError, match="cufinufft is not installed; install it with pip"):
+        mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, **more)
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+@pytest.mark.parametrize(("channels", "real"), [(5, "float"), (6, "double"), (35, "float")])
+def test_nvcc_compiles_the_kernel(channels: int, real: str, tmp_path: Path) -> None:
+    command = ["nvcc", "-std=c++17", "-arch=sm_80", "-cubin", f"-DREAL={real}", f"-DCHANNELS={channels}", "-DPLANES=2"]
+    subprocess.run([*command, "-Werror", "all-warnings", str(device.SOURCE), "-o", str(tmp_path / "mix")], check=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("field", [False, True])
+@pytest.mark.parametrize("method", ["least_squares", "wavelet", "locally_low_rank", "gridding"])
+def test_on_a_gpu(method: str, field: bool) -> None:
+    cupy = gpu()
+    kspace, trajectory, basis, more = told(method, field)
+    expected: Array = mrf.reconstruct(kspace, trajectory, basis, **more)
+    got = mrf.reconstruct(cupy.asarray(kspace), trajectory, basis, **more)
+    assert isinstance(got, cupy.ndarray)
+    assert relative(got.get(), expected) < 1e-4
