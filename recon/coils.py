@@ -19,7 +19,8 @@ from .solvers import conjugate_gradients
 from .trajectory import Shape, Trajectory
 
 METHODS = ("espirit", "walsh")
-_CENTRE = 24  # k-space samples per axis that calibrate
+_CENTRE, _CENTRE_3D = 24, 16  # k-space samples per axis that calibrate; ESPIRiT in volumes is as good with fewer
+_KERNEL, _KERNEL_3D = 6, 5
 _WIDEST = 48  # of them for local covariances, where that many are measured
 _MARGIN = 12  # samples per axis that are fitted too, because they leak into those that calibrate
 COURSES = 2  # of the signal, unless they are given
@@ -52,7 +53,7 @@ def estimate_coils(
     weights: Array | None = None,
     covariance: Array | None = None,
     calibration_width: int | None = None,
-    kernel_width: int = 6,
+    kernel_width: int | None = None,
     threshold: float = 0.02,
     crop: float = 0.9,
 ) -> Array:
@@ -69,9 +70,9 @@ def estimate_coils(
     covariance : (coils, coils) array, optional
         Of the noise, which is made white.
     calibration_width : int, optional
-        Central k-space samples per axis that calibrate; None = 24, with "walsh" up to 48 where no sample is missing.
+        Central k-space samples per axis that calibrate; None = 24 (volumes: 16), "walsh" up to 48 if none is missing.
     kernel_width, threshold, crop
-        Of ESPIRiT: k-space kernel size, singular-value cut, eigenvalue below which a pixel is outside the object.
+        Of ESPIRiT: size in k-space (None = 6, volumes 5), singular-value cut, eigenvalue below which is no object.
 
     Returns
     -------
@@ -101,8 +102,8 @@ def estimate_coils(
     width = _width(trajectory, method, calibration_width)
     grid = _calibration(kspace, trajectory, _courses(kspace, trajectory, weights), width, whiten)
     images = _images(grid, trajectory.matrix)
-    sides = images.shape[2:]
-    found = _walsh(images) if method == "walsh" else _espirit(grid[0], sides, kernel_width, threshold, crop)
+    kernel = _kernel(trajectory, kernel_width)
+    found = _walsh(images) if method == "walsh" else _espirit(grid[0], images.shape[2:], kernel, threshold, crop)
     return _finished(found, images, whiten, trajectory.matrix)
 
 
@@ -132,7 +133,7 @@ def _width(trajectory: Trajectory, method: str, told: int | None) -> int:
     if told is not None:
         return whole("calibration_width", told, 2)
     if method == "espirit":
-        return _CENTRE
+        return _CENTRE_3D if _is_volume(trajectory.matrix) else _CENTRE
     half = _WIDEST // 2
     sides = tuple(min(n, _WIDEST) for n in trajectory.matrix)
     cycles = trajectory.k[trajectory.arms[0]] * np.array(trajectory.field_of_view)
@@ -141,6 +142,18 @@ def _width(trajectory: Trajectory, method: str, told: int | None) -> int:
     seen[tuple(cells[((cells >= 0) & (cells < sides)).all(axis=-1)].T)] = True
     missing = np.abs(np.argwhere(~seen) - np.array(sides) // 2).max(axis=-1, initial=0)
     return 2 * max(_CENTRE // 2, int(missing.min(initial=half)))
+
+
+def _kernel(trajectory: Trajectory, told: int | None) -> int:
+    """Size of ESPIRiT's kernel."""
+    if told is not None:
+        return whole("kernel_width", told, 1)
+    return _KERNEL_3D if _is_volume(trajectory.matrix) else _KERNEL
+
+
+def _is_volume(matrix: Shape) -> bool:
+    """Thick enough for a kernel in all directions."""
+    return len(matrix) == 3 and min(matrix) >= 2 * _KERNEL_3D
 
 
 def _courses(kspace: Array, trajectory: Trajectory, weights: Array | None) -> Array:
@@ -263,7 +276,6 @@ def _images(grid: Array, matrix: Shape) -> Array:
 
 def _espirit(grid: Array, sides: Shape, kernel_width: int, threshold: float, crop: float) -> _Found:
     """Sensitivities from (coils, *samples) central k-space; 0 where it holds nothing."""
-    kernel_width = whole("kernel_width", kernel_width, 1)
     if len(sides) == 3 and sides[0] < 2 * kernel_width:  # too thin for a 3-D kernel: plane by plane
         planes = sigpy.ifft(grid, axes=(1,))
         each = [_espirit(planes[:, z], sides[1:], kernel_width, threshold, crop) for z in range(sides[0])]

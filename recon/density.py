@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..core.arrays import Array, freeze
-from .nufft import sample, spread
+from .nufft import Transform
 from .trajectory import Trajectory
 
 
@@ -35,14 +35,17 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
     """
     first, played = trajectory.arms
     radians = trajectory.radians_of(first).reshape(-1, len(trajectory.matrix))
-    doubled = tuple(2 * n for n in trajectory.matrix)
-    window = np.ones(())
-    for n in trajectory.matrix:
-        window = window[..., None] * (1 - np.abs(np.arange(2 * n) - n) / n)
+    # Samples on the grid of an axis meet only themselves there: the kernel is 0 at all other whole numbers.
+    doubled = tuple(n if on else 2 * n for n, on in zip(trajectory.matrix, trajectory.on_grid, strict=True))
+    window = np.ones((), np.float32)
+    for n, on in zip(trajectory.matrix, trajectory.on_grid, strict=True):
+        along = np.ones(n) if on else 1 - np.abs(np.arange(2 * n) - n) / n
+        window = window[..., None] * along.astype(np.float32)
+    transform = Transform(radians, doubled, trajectory.on_grid)
     weights = np.full(len(radians), 1 / len(radians))
     for _ in range(iterations):
-        image = spread(weights[None].astype(np.complex64), radians, doubled) * window
-        weights = weights / np.abs(sample(image.astype(np.complex64), radians)[0])
+        image = transform.spread(weights[None].astype(np.complex64)) * window
+        weights = weights / np.abs(transform.sample(image)[0])
     per_arm = weights.reshape(len(first), -1)
     plays = np.bincount(played)
     return freeze(per_arm[played] * (trajectory.n_frames / plays[played])[:, None])

@@ -19,9 +19,9 @@ from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
 _VECTORS = 14  # coefficient images that solver and penalty hold together
-_LIBRARIES = 60 << 20  # bytes of compiled kernels and libraries that the first run of a process loads
+_LIBRARIES = 100 << 20  # bytes of compiled kernels and libraries that the first run of a process loads
 _TIMED = 2**22  # pixels
-_VISITS = 2.5e-9  # s a sample, core and point of a non-uniform transform's kernel
+_VISITS = 1.5e-9  # s a sample, core and point of a non-uniform transform's kernel
 _KERNEL = 7.0  # points of it, per axis
 _OVERHEAD = 1.6  # an application of the normal operator over its Fourier transforms
 _PENALTY = 1.2  # a regularized step over an application
@@ -150,7 +150,7 @@ class _Size:
             held += self.coils * self.rank * min(self.distinct, samples // 2) * self.item
         gathered = min(self.rank * self.distinct, MOST) * self.item
         grids = min(self.rank, usable_cores()) * image << len(self.trajectory.matrix)
-        reading = 2 * samples * self.item + 2 * gathered + grids + 2 * self.rank * self.courses * image
+        reading = 2 * gathered + grids + 2 * self.rank * self.courses * image
         if not iterative:
             return held + self.images + reading
         kernel = self.pixels * self.item // (1 if self.complex_basis else 2)
@@ -158,7 +158,7 @@ class _Size:
         building = (3 * self.lattices + 2) * self.pixels * 16 + 6 * self.distinct * 16
         building += 2 * self.courses * self.lattices * kernel  # of the products of two courses
         solving = (_VECTORS * self.rank + usable_cores() * (channels + self.rank)) * image
-        return held + self.images + max(reading + 3 * self.rank * image, building, solving)
+        return held + max(self.images + max(reading + 3 * self.rank * image, building), solving)
 
     def seconds(self, choices: Choices) -> float:
         """By the time that one Fourier transform takes here, and by the samples of the non-uniform ones."""

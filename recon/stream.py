@@ -1,7 +1,6 @@
 """A scan as it arrives: every shot is projected on the subspace at once, and one solve is left after the last."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -181,6 +180,7 @@ class Stream:
             work = White.of(model, combined, np.eye(len(self._kspace)))
         else:
             work = White.of(model, combined, lambda m, x: estimated_covariance(m, x, self._kspace, self._scale))
+        self._images = None  # another call makes them again from k-space
         made, deviation = work.gridded(noise) if gridding else work.solved(self._choices, noise, progress)
         self._forecast.compare()
         with np.errstate(divide="ignore"):
@@ -197,7 +197,7 @@ class Stream:
         """What every coil tells of the images without sensitivity, as :meth:`.SubspaceModel.projected` gives it."""
         if self._gathered is not None:
             return ((coil, self._model.spread(one)) for coil, one in enumerate(self._gathered))
-        return self._model.projected(_Scaled(self._kspace, self._kspace.real.dtype.type(self._scale)))
+        return self._model.projected(self._kspace, self._scale)
 
     def displacements(self, coefficients: Array) -> tuple[Array, Array]:
         """Where the object was in groups of frames: (groups, axes) m and their SD; see :mod:`mrf.recon.motion`."""
@@ -217,20 +217,8 @@ class Stream:
         frames = np.array(self._pending)
         part = self._model.of_frames(frames)
         for image, samples in zip(images, self._kspace, strict=True):
-            image += part.spread(part.gather(samples[frames] / self._kspace.real.dtype.type(self._scale)))
+            image += part.spread(part.gather(samples[frames], self._scale))
         self._pending = []
-
-
-@dataclass(frozen=True)
-class _Scaled:
-    """Coils' k-space over a number, one at a time."""
-
-    kspace: Array
-    scale: float
-
-    def __iter__(self) -> Iterator[Array]:
-        """(frames, samples) of each coil."""
-        return (samples / self.scale for samples in self.kspace)
 
 
 def _inside(field_map: Array, coils: Array | None) -> Array:

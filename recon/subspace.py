@@ -121,14 +121,14 @@ class SubspaceModel:
         """(coils, frames, samples) k-space, weighted, to (rank, *matrix) coefficients."""
         return self.combined(self.projected(kspace), self.weighting)
 
-    def projected(self, kspace: Iterable[Array]) -> Iterator[tuple[int, Array]]:
-        """From the (frames, samples) of every coil: number of the coil, and a part of its images without sensitivity.
+    def projected(self, kspace: Array, scale: float = 1.0) -> Iterator[tuple[int, Array]]:
+        """From (coils, frames, samples) over `scale`: number of a coil, and a part of its images without sensitivity.
 
         Each is (segments, rank, *matrix); a coil's parts, which are to be added, may come one by one.
         """
         for frames, part in self.parts():
             for coil, samples in enumerate(kspace):
-                yield coil, part.spread(part.gather(samples[frames]))
+                yield coil, part.spread(part.gather(samples[frames], scale))
 
     def combined(self, images: Iterable[tuple[int, Array]], weighting: Array) -> Array:
         """(rank, *matrix): sum of what :meth:`projected` tells times the conjugate of (coils, segments, *matrix)."""
@@ -148,17 +148,13 @@ class SubspaceModel:
             image[:] = transform.spread(turned.reshape(shape[0], -1), precision)
         return out
 
-    def gather(self, samples: Array) -> Array:
-        """(frames, samples) of one coil, weighted, to (rank, distinct readouts, samples)."""
-        frames = self._played
-        data = samples if self.weights is None else samples * self.weights
-        rows = self.basis.conj()
-        if len(frames) == len(data):
-            together: Array = rows[:, :, None] * data
-            return together
-        gathered: Array = library(samples).empty((len(rows), len(frames), data.shape[1]), self.coils.dtype)
-        for arm, played in enumerate(frames):
-            gathered[:, arm] = rows[:, played] @ data[played]
+    def gather(self, samples: Array, scale: float = 1.0) -> Array:
+        """(frames, samples) of one coil, weighted and over `scale`, to (rank, distinct readouts, samples)."""
+        rows = self.basis.conj() / self.basis.real.dtype.type(scale)
+        gathered: Array = library(samples).empty((len(rows), len(self._played), samples.shape[1]), self.coils.dtype)
+        for arm, played in enumerate(self._played):
+            data = samples[played] if self.weights is None else samples[played] * self.weights[played]
+            gathered[:, arm] = rows[:, played] @ data
         return gathered
 
     @cached_property
