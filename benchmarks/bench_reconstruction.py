@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import finufft
 import numpy as np
@@ -223,7 +224,29 @@ def quality(small: bool) -> Case:
     )  # fmt: skip
 
 
+def off_resonance(small: bool) -> Case:
+    """A field map of +-100 Hz in the model, against the same scan without off-resonance.
+
+    Error: the largest of T1's and T2's errors over those without off-resonance.
+    """
+    n, frames = (64, 300) if small else (128, 1000)
+    off, on = scans.off_resonant(n, frames), scans.plain(n, frames)
+
+    def solve(scan: scans.Scanned, **choices: Any) -> Array:
+        return scan.coefficients(0, method="wavelet", **choices)
+
+    def text() -> str:
+        told = {"corrected": off.errors(solve(off)), "ignored": off.errors(solve(off, field_map=None))}
+        told["on resonance"] = on.errors(solve(on))
+        return ", ".join("{}: T1 {:.2f} T2 {:.2f} %".format(name, *100 * rows) for name, rows in told.items())
+
+    return Case(
+        "wavelet with a field map", "wavelet on resonance", lambda: solve(off), lambda: solve(on),
+        lambda a, b: float((off.errors(a) / on.errors(b)).max()), 1.3, detail=text, repeats=1,
+    )  # fmt: skip
+
+
 CASES: dict[str, Callable[[bool], Case]] = {
     "naive": naive, "own": own, "exact": exact, "setup": setup, "sigpy": sigpy, "iterations": iterations,
-    "quality": quality,
+    "quality": quality, "off_resonance": off_resonance,
 }  # fmt: skip

@@ -26,11 +26,14 @@ class Scanned:
     judged : (ny, nx) bool
         Tissue without cerebrospinal fluid.
     frames : int
+    field : (ny, nx) array, optional
+        Off-resonance (Hz) during readouts of 6 ms.
     """
 
     phantom: Phantom
     judged: Array
     frames: int
+    field: Array | None = None
 
     @cached_property
     def dictionary(self) -> mrf.Dictionary:
@@ -39,7 +42,10 @@ class Scanned:
     @cached_property
     def trajectory(self) -> Trajectory:
         n = self.phantom.shape[0]
-        return spiral(self.frames, n, self.phantom.field_of_view[0], n_samples=5 * n, rotation=GOLDEN_ANGLE)
+        k = spiral(self.frames, n, self.phantom.field_of_view[0], n_samples=5 * n, rotation=GOLDEN_ANGLE)
+        if self.field is None:
+            return k
+        return Trajectory(k.k, k.matrix, k.field_of_view, sample_times=np.linspace(1e-3, 7e-3, 5 * n))
 
     @cached_property
     def clean(self) -> Array:
@@ -47,15 +53,16 @@ class Scanned:
         inside = self.phantom.labels > 0
         p = self.phantom
         signals = mrf.simulate(self.dictionary.sequence, t1=p.t1[inside], t2=p.t2[inside], tolerance=1e-6)
-        return acquire(p, self.trajectory, (signals * p.pd[inside, None]).astype(np.complex64))
+        return acquire(p, self.trajectory, (signals * p.pd[inside, None]).astype(np.complex64), field=self.field)
 
     def coefficients(self, seed: int, level: float = 0.05, **choices: Any) -> Array:
         """Reconstructed from noisy k-space, with the phantom's own sensitivities."""
         kspace, noise = add_noise(self.clean, level, seed)
         covariance = noise @ noise.conj().T / noise.shape[1] / 2
         made: Array = mrf.reconstruct(
-            kspace, self.trajectory, self.dictionary.basis, coils=self.phantom.coils, noise_std=covariance, **choices
-        )
+            kspace, self.trajectory, self.dictionary.basis, coils=self.phantom.coils, noise_std=covariance,
+            **({"field_map": self.field} | choices),
+        )  # fmt: skip
         return made
 
     def maps(self, coefficients: Array) -> dict[str, Array]:
@@ -81,6 +88,12 @@ def plain(n: int, frames: int) -> Scanned:
     """The demo's brain."""
     phantom = brain(n)
     return Scanned(phantom, (phantom.labels == 1) | (phantom.labels == 2), frames)
+
+
+def off_resonant(n: int, frames: int) -> Scanned:
+    """The demo's brain in a field that varies smoothly from -100 to 100 Hz."""
+    y, x = np.meshgrid(*[(np.arange(n) - n // 2) / (n / 2)] * 2, indexing="ij")
+    return replace(plain(n, frames), field=100 * np.sin(2.5 * x + 1.5 * y) * np.cos(1.5 * y))
 
 
 def tubes(n: int, frames: int) -> Scanned:
