@@ -93,9 +93,9 @@ def checked_covariance(noise_std: float | Array, coils: int) -> Array:
     told = np.asarray(noise_std)
     if told.shape == () and np.isrealobj(told) and 0 < told < math.inf:
         return np.eye(coils) * float(told) ** 2
-    if told.shape == (coils, coils) and np.isfinite(told).all():
+    if told.shape == (coils, coils) and np.isfinite(told).all() and np.allclose(told, told.conj().T):
         return told
     raise InputError(
         f"noise_std: got {noise_std if told.ndim == 0 else f'shape {told.shape}'}, expected a positive number or a "
-        f"{(coils, coils)} covariance"
+        f"{(coils, coils)} covariance, Hermitian"
     )

@@ -227,6 +227,7 @@ def test_trajectories_beyond_the_band_are_refused() -> None:
         ({"noise_std": 0.0}, "noise_std: got 0.0, expected a positive number"),
         ({"noise_std": np.ones((2, 2))}, r"noise_std: got shape \(2, 2\)"),
         ({"noise_std": np.ones((3, 3))}, "covariance is singular"),
+        ({"noise_std": np.eye(3) + np.eye(3, k=1)}, "covariance, Hermitian"),
         ({"field_map": np.zeros((24, 24))}, "no sample_times"),
         ({"iterations": 0}, "iterations: got 0"),
     ],

@@ -10,6 +10,7 @@ import numpy as np
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..core.units import MICROSECOND, MILLISECOND
+from ..recon.noise import noise_covariance, whitening
 from ..recon.trajectory import Trajectory
 from .mrd_geometry import slice_geometry
 from .mrd_header import UNITS, Header, parse_header, spatial_frequencies
@@ -237,19 +238,11 @@ def _noise(name: str, table: Array, frames: Frames) -> Array | None:
 
 def _whiten(name: str, kspace: Array, noise: Array, noise_heads: Array, heads: Array) -> Array:
     """K-space in units of its noise: unit variance per complex sample, no correlation between coils."""
-    coils, samples = noise.shape
-    if not np.isfinite(noise).all() or samples < 2 * coils:
-        raise FileError(
-            f"{name}: noise scans have {samples} samples for {coils} coils or hold NaN; expected at least "
-            f"{2 * coils} finite ones; leave the noise scans out"
-        )
-    covariance = noise @ noise.conj().T / samples
     noise_dwell, dwell = float(noise_heads["sample_time_us"][0]), float(heads["sample_time_us"][0])
-    if noise_dwell > 0 and dwell > 0:
-        covariance = covariance * (noise_dwell / dwell)
+    share = noise_dwell / dwell if noise_dwell > 0 and dwell > 0 else 1.0
     try:
-        lower = np.linalg.cholesky(covariance.astype(np.complex128))
-    except np.linalg.LinAlgError as error:
-        raise FileError(f"{name}: noise covariance is singular: a coil without noise; leave that coil out") from error
-    whitened = np.linalg.solve(lower, kspace.reshape(len(kspace), coils, -1))
-    return whitened.reshape(kspace.shape).astype(np.complex64)
+        matrix = whitening(2 * share * noise_covariance(noise))  # of complex samples, not of their real parts
+    except InputError as error:
+        raise FileError(f"{name}: {error}; leave the noise scans or that coil out") from error
+    whitened: Array = np.einsum("ij,zjfs->zifs", matrix.astype(np.complex64), kspace, optimize=True)
+    return whitened
