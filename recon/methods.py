@@ -15,7 +15,7 @@ from .solvers import admm, conjugate_gradients, fista
 from .tuning import Problem, best_amount, best_stop
 
 METHODS = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding")
-_STEPS = {"least_squares": 30, "locally_low_rank": 60, "wavelet": 40, "total_variation": 20, "tikhonov": 20}
+_STEPS = {"least_squares": 30, "locally_low_rank": 60, "wavelet": 40, "total_variation": 30, "tikhonov": 20}
 _STRONG = 16.0  # times the amount that a penalty starts with, sinking to the amount over the first half of the steps
 _TUNING_STEPS = 20
 FIRST_STEPS = 8  # of the solution whose residual tells the noise
@@ -156,6 +156,7 @@ class Method:
 
     def _regularized(self, b: Array, amount: float, start: Array, steps: int, progress: bool) -> Array:
         normal, real = self.problem.normal, b.real.dtype.type
+        sinking = iter(amount * _STRONG ** np.maximum(0, 1 - 2 * np.arange(steps) / steps))
         iterates: Iterator[Array]
         if self.name == "tikhonov":
             ridge = real(amount * float(np.vdot(self.problem.noise, self.problem.noise).real) / (2 * b.size))
@@ -163,17 +164,18 @@ class Method:
             iterates = (step.solution for step in made)
         elif self.name == "total_variation":
             coupling = 0.1 * self._largest
-            threshold = amount * float(np.mean(Wavelet.of(self.problem.noise).deviations[0])) / coupling
+            unit = float(np.mean(Wavelet.of(self.problem.noise).deviations[0])) / coupling
+
+            def shrink_gradients(x: Array) -> Array:
+                return shrink_gradient(x, next(sinking) * unit)
+
             transform = (gradient, gradient_adjoint)
-            iterates = admm(
-                normal, b, start, coupling, transform, lambda z: shrink_gradient(z, threshold), steps, _INNER
-            )
+            iterates = admm(normal, b, start, coupling, transform, shrink_gradients, steps, _INNER)
         else:
             generator = np.random.default_rng(0)  # the same grids for every solution
-            sinking = iter(_STRONG ** np.maximum(0, 1 - 2 * np.arange(steps) / steps))
 
             def shrink(x: Array) -> Array:
-                return self._regularizer.shrink(x, amount * next(sinking) / self._largest, generator)
+                return self._regularizer.shrink(x, next(sinking) / self._largest, generator)
 
             iterates = fista(normal, b, start, self._largest, shrink, steps)
         solution = start

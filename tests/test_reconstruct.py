@@ -56,6 +56,7 @@ def test_self_tuned_penalties_beat_gridding_and_least_squares_are_no_worse(noise
     gridding = errors(solved("gridding", noise))
     assert (errors(solved("least_squares", noise)) <= gridding).all()
     assert (errors(solved("wavelet", noise)) <= np.array([0.80, 0.62]) * gridding).all()
+    assert (errors(solved("total_variation", noise)) <= np.array([0.5, 0.62]) * gridding).all()
     assert (errors(solved("locally_low_rank", noise)) <= np.array([0.9, 0.9]) * gridding).all()
 
 
