@@ -35,8 +35,8 @@ class Forecast:
     ----------
     memory : int
         Bytes beyond what is taken before.
-    images : int
-        Of these, for what every coil alone tells of the images; they can be made twice instead of kept.
+    least : int
+        The same where coils are worked on one by one.
     seconds : float
         About how long it takes here.
     usage : Usage
@@ -44,7 +44,7 @@ class Forecast:
     """
 
     memory: int
-    images: int
+    least: int
     seconds: float
     usage: Usage = field(default_factory=Usage)
 
@@ -66,7 +66,9 @@ class Forecast:
         courses = 1 if segments is None else len(segments.courses)
         size = _Size(trajectory, rank, coils, courses, item, complex_basis)
         choices = choices or Choices()
-        return cls(size.memory(choices.method != "gridding", arriving), size.images, size.seconds(choices))
+        iterative = choices.method != "gridding"
+        memory, least = (size.memory(iterative, arriving, kept) for kept in (True, False))
+        return cls(memory, least, size.seconds(choices))
 
     def tell(self) -> None:
         """Say it before the work."""
@@ -97,14 +99,13 @@ class Forecast:
         budget = (available_memory() if free is None else free) if memory is None else memory_budget(memory)
         if self.memory <= budget:
             return False
-        least = self.memory - self.images
-        if least > budget:
+        if self.least > budget:
             raise InputError(
-                f"memory: a reconstruction of this matrix, rank and number of coils takes {least / 1e9:.2g} GB, but "
-                f"{budget / 1e9:.2g} GB are {'free' if memory is None else 'allowed'}; lower the rank, the matrix or, "
-                "with compress_coils, the number of coils"
+                f"memory: a reconstruction of this matrix, rank and number of coils takes {self.least / 1e9:.2g} GB, "
+                f"but {budget / 1e9:.2g} GB are {'free' if memory is None else 'allowed'}; lower the rank, the matrix "
+                "or, with compress_coils (virtual_coils in a recipe), the number of coils"
             )
-        log.info("reconstruct: coils one by one, which takes %.2g GB", least / 1e9)
+        log.info("reconstruct: coils one by one, which takes %.2g GB", self.least / 1e9)
         return True
 
 
@@ -139,8 +140,8 @@ class _Size:
         """Bytes of what every coil tells of the images."""
         return self.coils * self.courses * self.rank * self.pixels * self.item
 
-    def memory(self, iterative: bool, arriving: bool) -> int:
-        """Bytes."""
+    def memory(self, iterative: bool, arriving: bool, kept: bool) -> int:
+        """Bytes, with what every coil tells of the images `kept` or not."""
         samples = self.trajectory.n_frames * self.trajectory.n_samples
         image, channels = self.pixels * self.item, self.rank * self.courses
         held = _LIBRARIES + samples * self.item // 2  # weights
@@ -152,13 +153,13 @@ class _Size:
         grids = min(self.rank, usable_cores()) * image << len(self.trajectory.matrix)
         reading = 2 * gathered + grids + 2 * self.rank * self.courses * image
         if not iterative:
-            return held + self.images + reading
+            return held + kept * self.images + reading
         kernel = self.pixels * self.item // (1 if self.complex_basis else 2)
         held += self.lattices * channels * (channels + 1) // 2 * kernel
         building = (3 * self.lattices + 2) * self.pixels * 16 + 6 * self.distinct * 16
         building += 2 * self.courses * self.lattices * kernel  # of the products of two courses
         solving = (_VECTORS * self.rank + usable_cores() * (channels + self.rank)) * image
-        return held + max(self.images + max(reading + 3 * self.rank * image, building), solving)
+        return held + max(kept * self.images + max(reading + 3 * self.rank * image, building), solving)
 
     def seconds(self, choices: Choices) -> float:
         """By the time that one Fourier transform takes here, and by the samples of the non-uniform ones."""

@@ -57,7 +57,7 @@ def test_groups_of_frames_are_the_same_as_all_at_once(repeats: bool, monkeypatch
 
 
 def test_budgets(caplog: pytest.LogCaptureFixture) -> None:
-    foretold = Forecast(memory=10**9, images=3 * 10**8, seconds=1.0)
+    foretold = Forecast(memory=10**9, least=7 * 10**8, seconds=1.0)
     with caplog.at_level(logging.INFO, logger="mrf"):
         assert not foretold.blocked("1 GB")
         assert not caplog.text
