@@ -14,6 +14,7 @@ from benchmarks import (
     bench_texture,
     bench_volumes,
 )
+from benchmarks.report import Report, compared, picture, table
 from benchmarks.runner import Result, as_json, run
 
 CASES = (
@@ -21,48 +22,79 @@ CASES = (
     | bench_dictionaries.CASES
     | bench_matching.CASES
     | bench_reconstruction.CASES
-    | bench_volumes.CASES
-    | bench_texture.CASES
     | bench_core.CASES
 )
+LONG = bench_reconstruction.LONG | bench_volumes.CASES | bench_texture.CASES  # many minutes each
 PEERS = bench_simulation.PEERS | bench_matching.PEERS
 
 
 def main() -> int:
-    """Run the chosen cases; 1 if one of them gave a wrong result."""
+    """Do what is asked for; 1 if a case gave a wrong result or became slower."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     verbs = parser.add_subparsers(dest="verb", required=True)
     chosen = verbs.add_parser("run", help="time every case against its baseline")
-    chosen.add_argument("--only", choices=[*CASES, *PEERS], help="one case")
-    chosen.add_argument("--size", choices=("small", "normal"), default="normal")
+    chosen.add_argument("--only", choices=[*CASES, *LONG, *PEERS], metavar="NAME", help="one case")
+    chosen.add_argument(
+        "--size", choices=("small", "normal", "large"), default="normal",
+        help="small: all cases in a few minutes; normal; large: with those that take many minutes each",
+    )  # fmt: skip
     chosen.add_argument("--peers", action="store_true", help="also against other packages, where installed")
-    chosen.add_argument("-o", "--output", type=Path, help="JSON file")
+    chosen.add_argument("-o", "--output", type=Path, metavar="JSON", help="file of the results")
+    chosen.set_defaults(do=_run)
+    shown = verbs.add_parser("report", help="results as a Markdown table, and a picture")
+    shown.add_argument("results", type=Path, nargs="+", metavar="JSON")
+    shown.add_argument("-o", "--output", type=Path, metavar="PNG", help="ratios to the baselines as bars")
+    shown.set_defaults(do=_report)
+    against = verbs.add_parser("compare", help="two runs against each other; fails where one became slower")
+    against.add_argument("before", type=Path, metavar="BEFORE.json")
+    against.add_argument("after", type=Path, metavar="AFTER.json")
+    against.set_defaults(do=_compare)
     told = parser.parse_args()
-    cases = CASES | (PEERS if told.peers or told.only in PEERS else {})
-    results = []
-    for name, make in cases.items():
+    return int(told.do(told))
+
+
+def _run(told: argparse.Namespace) -> int:
+    every = CASES | (LONG if told.size != "normal" or told.only in LONG else {})
+    every |= PEERS if told.peers or told.only in PEERS else {}
+    results: list[Result] = []
+    missing: dict[str, str] = {}
+    for name, make in every.items():
         if told.only not in (None, name):
             continue
         try:
-            case = make(told.size == "small")
+            results.append(run(name, make(told.size == "small")))
+            print(_line(results[-1]), flush=True)
         except ImportError as error:
             if name not in PEERS:
                 raise
+            missing[name] = str(error)
             print(f"{name}: not installed here ({error})", flush=True)
-            continue
-        results.append(run(case))
-        print(_line(results[-1]), flush=True)
-    if told.output:
-        told.output.write_text(json.dumps(as_json(results), indent=2) + "\n")
+        if told.output:  # after every case, so that an interrupted run leaves what it found
+            told.output.write_text(json.dumps(as_json(results, told.size) | {"missing": missing}, indent=2) + "\n")
     return 0 if all(result.right for result in results) else 1
+
+
+def _report(told: argparse.Namespace) -> int:
+    reports = [Report.load(path) for path in told.results]
+    print("\n".join(table(report) for report in reports))
+    if told.output:
+        picture(reports, told.output)
+    return 0
+
+
+def _compare(told: argparse.Namespace) -> int:
+    text, worse = compared(Report.load(told.before), Report.load(told.after))
+    print(text)
+    return 1 if worse else 0
 
 
 def _line(result: Result) -> str:
     rate = f"{result.rate:9.2e}/s" if result.rate else " " * 11
+    roof = f"{100 * result.roofline:3.0f} % of {result.limit}, " if result.roofline else ""
     return (
         f"{result.name:26s} {result.seconds:9.4f} s {rate} {result.ratio:7.2f} x {result.baseline:30s} "
-        f"error {result.error:.1e} of {result.tolerance:.0e}: {'right' if result.right else 'WRONG'}"
-        + (f" ({result.detail})" if result.detail else "")
+        f"{roof}{result.memory / 1e6:.0f} MB, error {result.error:.1e} of {result.tolerance:.0e}: "
+        f"{'right' if result.right else 'WRONG'}" + (f" ({result.detail})" if result.detail else "")
     )
 
 

@@ -117,13 +117,14 @@ def load(small: bool) -> Case:
 
 
 _MEASURED = """
-import resource, sys, time
+import sys
 import mrf
 from benchmarks.bench_dictionaries import RANK, _grid, _sequence
+from mrf.core.usage import peak_memory
 mrf.build(_sequence(True), mrf.Grid(t1=[1.0], t2=[0.1]), rank=1)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 mrf.build(_sequence(sys.argv[1] == "small"), _grid(sys.argv[1]), rank=RANK)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak_memory() - before)
 """
 
 

@@ -11,6 +11,7 @@ import scipy.optimize
 from threadpoolctl import threadpool_limits
 
 import mrf
+from benchmarks.ceilings import Counted
 from benchmarks.runner import Case
 from mrf.core.arrays import Array, usable_cores
 from mrf.matching.brute import best_atoms, best_atoms_reference
@@ -51,6 +52,11 @@ class Voxels:
         """Voxels for which double precision finds another atom."""
         return float(np.count_nonzero(index[: len(self.exact)] != self.exact))
 
+    def counted(self, share: float = 1.0, voxels: int | None = None) -> Counted:
+        """Of scores: products of real atoms and complex signals, and the magnitude."""
+        scores = share * len(self.atoms) * (voxels or len(self.signals))
+        return Counted(flops=scores * (4 * RANK + 3), bytes=float(self.signals.nbytes))
+
     def blocks(self) -> tuple[str, Callable[[], Array]]:
         """The fastest plain product: |x d^H| in complex64, argmax."""
         turned = np.ascontiguousarray(self.atoms.conj().T)
@@ -86,7 +92,8 @@ def _by_tree(size: str, voxels: int) -> Case:
     baseline, plain = v.blocks()
     return Case(
         f"match, {size} atoms", baseline, lambda: tree.best_atoms(v.signals, v.atoms)[0], plain, v.wrong, 0, voxels,
-        v.share, f"{scored:.3f} % of atoms scored, tree {(tree.leaves.nbytes + tree.nodes.nbytes) / 1e6:.1f} MB",
+        v.share, counted=v.counted(scored / 100),
+        detail=f"{scored:.3f} % of atoms scored, tree {(tree.leaves.nbytes + tree.nodes.nbytes) / 1e6:.1f} MB",
     )  # fmt: skip
 
 
@@ -106,7 +113,15 @@ def brute(small: bool) -> Case:
     v = Voxels(size, voxels)
     baseline, plain = v.blocks()
     return Case(
-        f"brute force, {size}", baseline, lambda: best_atoms(v.signals, v.atoms), plain, v.wrong, 0, voxels, v.share
+        f"brute force, {size}",
+        baseline,
+        lambda: best_atoms(v.signals, v.atoms),
+        plain,
+        v.wrong,
+        0,
+        voxels,
+        v.share,
+        counted=v.counted(),
     )
 
 

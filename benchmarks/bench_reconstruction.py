@@ -11,6 +11,7 @@ import scipy.fft
 
 import mrf
 from benchmarks import scans
+from benchmarks.ceilings import Counted, transform_flops
 from benchmarks.runner import Case
 from mrf.core.arrays import Array, usable_cores
 from mrf.phantom import spiral
@@ -41,6 +42,16 @@ class Operators:
 
     def fast(self) -> Array:
         return self.model.normal(self.x)
+
+    def counted(self, coils: int = COILS, times: int = 1) -> Counted:
+        """Of applications: transforms, products of real matrices and complex channels, kernels read once."""
+        kernels = self.model.toeplitz.kernels
+        points = self.x[0].size * len(kernels) * coils
+        return Counted(
+            flops=times * 4 * RANK**2 * points,
+            fft_flops=times * 2 * RANK * len(kernels) * coils * transform_flops(self.x[0].size),
+            bytes=times * (kernels.nbytes + 2 * self.x.nbytes + self.coils[:coils].nbytes),
+        )
 
     def mixed(self, sampled: Array) -> Array:
         """(rank, samples of all frames) onto each frame's signal and back."""
@@ -104,13 +115,13 @@ def _operators(small: bool) -> Operators:
 def naive(small: bool) -> Case:
     """One application against planned non-uniform transforms of precision 1e-3."""
     o = _operators(small)
-    return Case("normal operator", "naive finufft, planned", o.fast, o.naive, _relative, 5e-3)
+    return Case("normal operator", "naive finufft, planned", o.fast, o.naive, _relative, 5e-3, counted=o.counted())
 
 
 def own(small: bool) -> Case:
     """One application against its own Fourier transforms: the ratio is below 1, 0.5 is the limit set."""
     o = _operators(small)
-    return Case("normal operator", "its own FFTs", o.fast, o.own_transforms, lambda a, b: 0.0, 0)
+    return Case("normal operator", "its own FFTs", o.fast, o.own_transforms, lambda a, b: 0.0, 0, counted=o.counted())
 
 
 def exact(small: bool) -> Case:
@@ -158,7 +169,15 @@ def setup(small: bool) -> Case:
 def sigpy(small: bool) -> Case:
     """One coil against sigpy's transforms at its default accuracy."""
     o = _operators(small)
-    return Case("normal operator, one coil", "naive sigpy", o.one_coil, o.one_coil_by_sigpy, _relative, 0.02)
+    return Case(
+        "normal operator, one coil",
+        "naive sigpy",
+        o.one_coil,
+        o.one_coil_by_sigpy,
+        _relative,
+        0.02,
+        counted=o.counted(1),
+    )
 
 
 def iterations(small: bool) -> Case:
@@ -177,7 +196,34 @@ def iterations(small: bool) -> Case:
         made: Array = mrf.reconstruct(kspace, o.trajectory, o.basis, coils=o.coils, method="gridding")
         return made
 
-    return Case("30 iterations, all included", "gridding", solve, grid, lambda a, b: 0.0, 0)
+    return Case(
+        "30 iterations, all included", "gridding", solve, grid, lambda a, b: 0.0, 0, counted=o.counted(times=30)
+    )
+
+
+_AMOUNTS = (0.25, 0.5, 1.0, 2.0)
+
+
+def _judged(some: list[scans.Scanned], level: float, seeds: int, method: str, **choices: float) -> Array:
+    """(scans, seeds, 2) errors of T1 and T2."""
+    print(f"{100 * level:g} % noise:", method, choices, flush=True)  # whole tables take many minutes
+    return np.array(
+        [[s.errors(s.coefficients(seed, level, method=method, **choices)) for seed in range(seeds)] for s in some]
+    )
+
+
+def _best(some: list[scans.Scanned], level: float, seeds: int, method: str) -> Array:
+    """The same with the amount of regularization that is best for each."""
+    found: Array = np.min([_judged(some, level, seeds, method, regularization=one) for one in _AMOUNTS], axis=0)
+    return found
+
+
+def _in_words(told: dict[str, Array]) -> str:
+    """Medians over seeds."""
+    return "; ".join(
+        f"{name}: " + ", ".join("T1 {:.2f} T2 {:.2f} %".format(*100 * np.median(rows, axis=0)) for rows in values)
+        for name, values in told.items()
+    )
 
 
 def quality(small: bool) -> Case:
@@ -188,39 +234,55 @@ def quality(small: bool) -> Case:
     """
     n, frames, seeds = (64, 300, 1) if small else (128, 1000, 5)
     some = [make(n, frames) for make in (scans.plain, scans.tubes, scans.textured)]
-    amounts = (0.25, 0.5, 1.0, 2.0)
-
-    def judged(method: str, **choices: float) -> Array:
-        print("quality:", method, choices, flush=True)  # the whole table takes some twenty minutes
-        return np.array(
-            [[s.errors(s.coefficients(seed, method=method, **choices)) for seed in range(seeds)] for s in some]
-        )
-
-    def all_of() -> dict[str, Array]:
-        told = {name: judged(name) for name in ("gridding", "least_squares", "wavelet", "locally_low_rank")}
-        for name in ("wavelet", "locally_low_rank"):
-            told[f"{name}, best"] = np.min([judged(name, regularization=amount) for amount in amounts], axis=0)
-        return told
+    methods = ("gridding", "least_squares", "wavelet", "locally_low_rank")
 
     @cache
-    def once() -> dict[str, Array]:
-        return all_of()
+    def told() -> dict[str, Array]:
+        found = {name: _judged(some, 0.05, seeds, name) for name in methods}
+        return found | {f"{name}, best": _best(some, 0.05, seeds, name) for name in methods[2:]}
 
     def error(_: object, __: object) -> float:
-        told = once()
-        ratio = np.median(told["wavelet"] / told["gridding"], axis=(0, 1)) / [0.80, 0.62]
-        tuned = np.median(told["wavelet"] / told["wavelet, best"], axis=(0, 1)) / 1.15
-        plain = (told["least_squares"] / told["gridding"]).max()
+        found = told()
+        ratio = np.median(found["wavelet"] / found["gridding"], axis=(0, 1)) / [0.80, 0.62]
+        tuned = np.median(found["wavelet"] / found["wavelet, best"], axis=(0, 1)) / 1.15
+        plain = (found["least_squares"] / found["gridding"]).max()
         return float(max(*ratio, *tuned, plain))
 
-    text = "; ".join(
-        f"{name}: " + ", ".join("T1 {:.2f} T2 {:.2f} %".format(*100 * np.median(rows, axis=0)) for rows in values)
-        for name, values in once().items()
-    )
     one = some[0]
     return Case(
         "wavelet, self-tuned", "gridding", lambda: one.coefficients(0, method="wavelet"),
-        lambda: one.coefficients(0, method="gridding"), error, 1.0, detail=text,
+        lambda: one.coefficients(0, method="gridding"), error, 1.0, detail=lambda: _in_words(told()),
+    )  # fmt: skip
+
+
+def levels(small: bool) -> Case:
+    """The same at 2 and 20 % noise, on two phantoms and two seeds.
+
+    Error: the largest of median ratios to gridding's (1: what noise alone decides, no penalty that keeps contrast
+    takes away) and to the best amount's (1.15), over these limits.
+    """
+    n, frames, seeds = (64, 300, 1) if small else (128, 1000, 2)
+    some = [make(n, frames) for make in ((scans.textured,) if small else (scans.tubes, scans.textured))]
+
+    @cache
+    def told() -> dict[str, Array]:
+        found = {}
+        for level in (0.02, 0.2):
+            for name in ("gridding", "wavelet"):
+                found[f"{100 * level:g} % {name}"] = _judged(some, level, seeds, name)
+            found[f"{100 * level:g} % wavelet, best"] = _best(some, level, seeds, "wavelet")
+        return found
+
+    def error(_: object, __: object) -> float:
+        found = told()
+        ratios = [found[f"{at} % wavelet"] / found[f"{at} % gridding"] for at in (2, 20)]
+        tuned = [found[f"{at} % wavelet"] / found[f"{at} % wavelet, best"] / 1.15 for at in (2, 20)]
+        return max(float(np.median(one, axis=(0, 1)).max()) for one in (*ratios, *tuned))
+
+    return Case(
+        "wavelet at other noise", "gridding", lambda: some[0].coefficients(0, 0.2, method="wavelet"),
+        lambda: some[0].coefficients(0, 0.2, method="gridding"), error, 1.0, detail=lambda: _in_words(told()),
+        repeats=1,
     )  # fmt: skip
 
 
@@ -253,5 +315,5 @@ def off_resonance(small: bool) -> Case:
 
 CASES: dict[str, Callable[[bool], Case]] = {
     "naive": naive, "own": own, "exact": exact, "setup": setup, "sigpy": sigpy, "iterations": iterations,
-    "quality": quality, "off_resonance": off_resonance,
 }  # fmt: skip
+LONG: dict[str, Callable[[bool], Case]] = {"quality": quality, "levels": levels, "off_resonance": off_resonance}

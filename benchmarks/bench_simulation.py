@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 import mrf
+from benchmarks.ceilings import Counted
 from benchmarks.runner import Case
 from mrf.core.arrays import Array
+from mrf.simulation.epg import Player, tissue_table
 from mrf.simulation.reference import simulate_reference
 from mrf.simulation.timing import pulse_table
 
@@ -39,6 +41,13 @@ class Train:
 
     def ours(self) -> Array:
         return self.simulate(self.t1, self.t2)
+
+    def counted(self) -> Counted:
+        """9 operations an order and repetition time (see docs/benchmarks.md); signals are written once."""
+        tissue, _ = tissue_table(self.sequence, self.t1, self.t2, 1.0, 0.0, 0.0, None)
+        player = Player.of(self.sequence, tissue, None, 1, np.dtype(np.complex64))
+        orders = float(player.orders(tissue, None, TOLERANCE).sum())
+        return Counted(flops=9 * orders * self.sequence.n_frames, bytes=8.0 * self.work)
 
     def error(self, signals: Array, _: Any) -> float:
         """Of the worst of the chosen atoms."""
@@ -87,7 +96,10 @@ def threads(small: bool) -> Case:
         finally:
             os.sched_setaffinity(0, cores)
 
-    return Case(f"simulate, {len(cores)} cores", "one core", train.ours, one, train.error, TOLERANCE, train.work)
+    return Case(
+        f"simulate, {len(cores)} cores", "one core", train.ours, one, train.error, TOLERANCE, train.work,
+        counted=train.counted(),
+    )  # fmt: skip
 
 
 def torchsim(small: bool) -> Case:

@@ -4,15 +4,19 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import mrf
+from benchmarks.ceilings import Counted, ceilings
 from mrf.core.arrays import usable_cores
 
 REPEATS = 5
+_STATUS = Path("/proc/self/status")
+_PACKAGES = ("numpy", "scipy", "numba", "finufft", "sigpy", "cupy-cuda12x", "cupy-cuda13x", "cufinufft")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Case:
         What else is known; called after the runs.
     repeats : int
         Runs that are timed.
+    counted : Counted, optional
+        The least that a run of `fast` has to do.
     """
 
     name: str
@@ -47,12 +53,36 @@ class Case:
     share: float = 1.0
     detail: str | Callable[[], str] = ""
     repeats: int = REPEATS
+    counted: Counted | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds are medians of interleaved runs after a warm-up; `spread` is (max - min) / median."""
+    """What was found.
 
+    Attributes
+    ----------
+    case : str
+        By which it is chosen.
+    name, baseline, tolerance, detail
+        As in :class:`Case`.
+    seconds, baseline_seconds, ratio : float
+        Medians of interleaved runs after a warm-up, and the second over the first.
+    spread : float
+        (max - min) / median of the first.
+    error : float
+    right : bool
+    rate : float
+        Work a second.
+    roofline : float
+        Time that the counted work would take at the machine's ceilings, over the time it took; 0 = not counted.
+    limit : str
+        What takes most of that time: flops, transforms or bytes.
+    memory : float
+        Bytes by which the process grew at the most (Linux; else 0).
+    """
+
+    case: str
     name: str
     baseline: str
     seconds: float
@@ -63,18 +93,32 @@ class Result:
     tolerance: float
     right: bool
     rate: float
+    roofline: float
+    limit: str
+    memory: float
     detail: str
 
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "Result":
+        """From a JSON file, of this or an earlier version."""
+        names = {field.name for field in fields(cls)}
+        empty = {"case": told["name"], "roofline": 0.0, "limit": "", "memory": 0.0}
+        return cls(**(empty | {name: value for name, value in told.items() if name in names}))
 
-def run(case: Case) -> Result:
+
+def run(name: str, case: Case) -> Result:
     """Warm up, check, then time both in turn."""
     error = case.error(case.fast(), case.slow())
-    fast, slow = [], []
+    fast, slow, grown = [], [], 0.0
     for _ in range(case.repeats):
+        before = _forget_peak()
         fast.append(_seconds(case.fast))
+        grown = max(grown, _peak() - before)
         slow.append(_seconds(case.slow) / case.share)
     median = statistics.median(fast)
+    floor, limit = ceilings().floor(case.counted) if case.counted else (0.0, "")
     return Result(
+        case=name,
         name=case.name,
         baseline=case.baseline,
         seconds=median,
@@ -85,6 +129,9 @@ def run(case: Case) -> Result:
         tolerance=case.tolerance,
         right=bool(error <= case.tolerance),
         rate=case.work / median,
+        roofline=floor / median,
+        limit=limit,
+        memory=grown,
         detail=case.detail() if callable(case.detail) else case.detail,
     )
 
@@ -95,18 +142,53 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def _forget_peak() -> float:
+    """Bytes of main memory that the process has; its peak counts from now on (Linux)."""
+    if not _STATUS.is_file():
+        return 0.0
+    with suppress(OSError):
+        _STATUS.with_name("clear_refs").write_text("5")
+    return _told("VmRSS")
+
+
+def _peak() -> float:
+    return _told("VmHWM") if _STATUS.is_file() else 0.0
+
+
+def _told(field: str) -> float:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
+    return 1024 * float(line.split()[1])
+
+
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
     return {
-        "processor": platform.machine(),
+        "processor": _processor(),
         "cores": usable_cores(),
         "python": platform.python_version(),
-        "numpy": np.__version__,
         "mrf": mrf.__version__,
+        "versions": versions,
+        "ceilings": asdict(ceilings()),
         "date": time.strftime("%Y-%m-%d"),
     }
 
 
-def as_json(results: list[Result]) -> dict[str, Any]:
+def _processor() -> str:
+    """The processor's name where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    if told.is_file():
+        for line in told.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def as_json(results: list[Result], size: str) -> dict[str, Any]:
     """Machine and results, ready to be stored."""
-    return {"machine": machine(), "results": [asdict(result) for result in results]}
+    return {"machine": machine(), "size": size, "results": [asdict(result) for result in results]}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__
-from .core.arrays import Array
+from .core.arrays import Array, on_host
 from .core.errors import FileError, InputError
 from .core.maps import Maps
 from .core.storage import file_digest, output_folder
@@ -32,6 +32,7 @@ from .recon.corrections import Corrections
 from .recon.motion import moved
 from .recon.stream import Stream
 from .recon.trajectory import Trajectory
+from .simulation.device import current_device
 from .simulation.pulses import RfPulse
 from .simulation.sequence import EventKind, Sequence
 
@@ -45,6 +46,7 @@ def cached_dictionary(
     rank: int,
     slice_profile: RfPulse | None = None,
     repetitions: int | str = 1,
+    device: str = "cpu",
     progress: bool = False,
 ) -> Dictionary:
     """The dictionary of these inputs from the cache, or built and put there.
@@ -57,12 +59,12 @@ def cached_dictionary(
         output_folder(path.parent)
         if path.exists() and not is_dictionary(path):
             path.unlink()  # cut short beyond recognition
-        found = build(sequence, grid, rank=rank, progress=progress, path=path, **physics)
+        found = build(sequence, grid, rank=rank, progress=progress, path=path, device=device, **physics)
         path.touch()  # used today, for `mrf dictionary prune`
         return found
     except (FileError, OSError) as error:
         log.warning("%s; the dictionary is not kept: point MRF_CACHE to a writable folder", error)
-        return build(sequence, grid, rank=rank, progress=progress, **physics)
+        return build(sequence, grid, rank=rank, progress=progress, device=device, **physics)
 
 
 def check_dictionary(dictionary: Dictionary, sequence: Sequence, origin: str) -> None:
@@ -131,8 +133,9 @@ def reconstruct_scan(
     if recipe.noise:
         noise_std = slices[0].deviation if alone else np.stack([one.deviation for one in slices])
     maps = match(
-        coefficients, dictionary, refine=recipe.refine, known=known, noise_std=noise_std, mask=mask, progress=progress
-    )
+        _placed(coefficients, recipe.device), dictionary, refine=recipe.refine, known=known, noise_std=noise_std,
+        mask=mask, progress=progress,
+    )  # fmt: skip
     motion = [one.motion for one in slices]
     _warn_of_motion(scan, motion)
     return replace(maps, affine=scan.affine, provenance=dict(maps.provenance) | {"motion": motion})
@@ -204,11 +207,29 @@ def _one(
     """One slice."""
     kspace, trajectory = corrections.applied(kspace, trajectory, basis, rotation)
     coils = estimate_coils(kspace, trajectory, method=recipe.coils, weights=basis[:COURSES].conj())
-    stream = Stream.of(kspace, trajectory, basis, choices=recipe.choices(), coils=coils, field_map=field_map)
+    there = _placed(kspace, recipe.device)
+    stream = Stream.of(there, trajectory, basis, choices=recipe.choices(), coils=coils, field_map=field_map)
     coefficients, deviation = stream.finish(noise=recipe.noise, progress=progress)
     found, doubt = stream.displacements(coefficients)
     sure = moved(found, doubt, np.array(trajectory.field_of_view) / trajectory.matrix)
-    return _Slice(coefficients, deviation, found.tolist() if sure else [])
+    return _Slice(on_host(coefficients), on_host(deviation), found.tolist() if sure else [])
+
+
+def _placed(array: Array, device: str) -> Array:
+    """An array where the work is to be done.
+
+    Raises
+    ------
+    UnsupportedError
+        There is no GPU, or no cupy.
+    """
+    if device == "cpu":
+        return array
+    with current_device():
+        import cupy
+
+        placed: Array = cupy.asarray(array)
+    return placed
 
 
 def scan_shape(scan: Scan) -> tuple[int, ...]:

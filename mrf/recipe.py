@@ -38,6 +38,8 @@ class Recipe:
         Steps on the data alone after a regularized solution; 0 lets the penalty smooth.
     noise : bool
         Error bars from replicas of the scan's noise (two more solutions); else from what matching leaves of each voxel.
+    device : {"cpu", "gpu"}
+        Where dictionaries are simulated, scans reconstructed and atoms searched.
     memory : int or str
         Bytes or text such as "4GB" that a reconstruction may take; "": what is free.
     coils : {"espirit", "walsh"}
@@ -79,6 +81,7 @@ class Recipe:
     regularization: float | str = "auto"
     refit: int = 2
     noise: bool = False
+    device: str = "cpu"
     memory: int | float | str = ""
     coils: str = "espirit"
     virtual_coils: int = 0
@@ -100,8 +103,9 @@ class Recipe:
         """Check the values, so that a wrong recipe fails before the work."""
         if self.method not in METHODS:
             raise InputError(f"recipe: method is {self.method!r}, expected one of {', '.join(METHODS)}")
-        if self.coils not in COIL_METHODS:
-            raise InputError(f"recipe: coils is {self.coils!r}, expected one of {', '.join(COIL_METHODS)}")
+        for name, known in (("coils", COIL_METHODS), ("device", ("cpu", "gpu"))):
+            if getattr(self, name) not in known:
+                raise InputError(f"recipe: {name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         for name, least in (("iterations", 1), ("rank", 1), ("refit", 0), ("virtual_coils", 0)):
             value = getattr(self, name)
             if name == "iterations" and value == "auto":

@@ -1,6 +1,7 @@
 """The command line as its users meet it, on a small brain."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,8 @@ def test_slices_become_one_volume(
         reconstruct_scan(silent, d, recipe)
 
 
-def test_failures_are_one_line(scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_one_line(scan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
     out = scan / "out"
     (scan / "bad.toml").write_text("ranks = 5")
     (scan / "worse.toml").write_text("rank = 0")
@@ -175,7 +177,7 @@ def test_failures_are_one_line(scan: Path, capsys: pytest.CaptureFixture[str]) -
             ["dictionary", "build", "--sequence", "jiang2015_fisp", "--t1", "1:2:3", "--t2", "1:2:3", "-o", scan],
             "is a fo",
         ),
-        (["demo", "--device", "gpu", "-o", out], "no GPU path yet"),
+        (["demo", "--device", "gpu", "-o", out], "device: cupy is not installed; install it with pip"),
         (["sequence", "show", "nope"], "expected a preset"),
         (["dictionary", "show", scan / "scan.h5"], "not a dictionary file"),
     ]

@@ -4,6 +4,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import pytest
 
 import mrf
 from mrf.core.arrays import Array
+from mrf.io.mrd import read_mrd
+from mrf.io.mrd_write import write_mrd
+from mrf.phantom import acquire, add_noise, brain, signals, spiral
+from mrf.pipeline import cached_dictionary, reconstruct_scan
+from mrf.recipe import Recipe
 from mrf.recon import coils as _coils  # noqa: F401 - sigpy looks for cupy when it is first imported
 from mrf.recon import device
 from mrf.recon.subspace import SubspaceModel
@@ -84,6 +90,27 @@ def test_coils_are_estimated_and_groups_of_frames_work(
     expected = mrf.reconstruct(kspace, trajectory, basis, iterations=3)
     got = mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, iterations=3)
     assert relative(got.get(), expected) < 1e-4
+
+
+def test_a_recipe_names_the_gpu(
+    transforms: Transforms, compiled: Twin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan to maps, with every step that a GPU can do done there."""
+    phantom, sequence = brain(32, 3), mrf.preset("jiang2015_fisp", n_frames=120)
+    trajectory = spiral(120, 32, phantom.field_of_view[0], n_arms=12, inner=6, n_samples=150)
+    kspace, noise = add_noise(acquire(phantom, trajectory, signals(phantom, sequence)), 0.02)
+    write_mrd(tmp_path / "scan.h5", kspace, trajectory, sequence=sequence, noise=noise)
+    recipe = Recipe(rank=4, slice_profile="none", t1=(0.3, 5.0, 12), t2=(0.03, 2.0, 12), iterations=10)
+    found = {}
+    for where in ("cpu", "gpu"):
+        own = replace(recipe, device=where)
+        monkeypatch.setenv("MRF_CACHE", str(tmp_path / where))
+        dictionary = cached_dictionary(sequence, own.grid(), rank=4, device=where)
+        found[where] = reconstruct_scan(read_mrd(tmp_path / "scan.h5"), dictionary, own)
+    tissue = (phantom.labels == 1) | (phantom.labels == 2)
+    assert np.nanmedian(np.abs(found["gpu"].t1 / found["cpu"].t1 - 1)[tissue]) < 1e-3
+    assert {"mix", "descend"} <= set(compiled.launches)
+    assert any(name.startswith("signals") for name in compiled.launches)
 
 
 def test_wrong_transforms_are_found(transforms: Transforms, compiled: Twin, caplog: pytest.LogCaptureFixture) -> None:

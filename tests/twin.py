@@ -85,6 +85,8 @@ class Twin:
         self.launches: list[str] = []
         self._compiled: dict[tuple[str, ...], Any] = {}
 
+    cuda = SimpleNamespace(Device=Device)
+
     def asarray(self, values: Any) -> DeviceArray:
         return np.array(values).view(DeviceArray)
 

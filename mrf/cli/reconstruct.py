@@ -27,7 +27,7 @@ _OF_DICTIONARY = (
 )  # fields of a recipe that a given dictionary replaces
 
 
-_OVERRIDES = ("method", "slice_profile", "repetitions", "delays")
+_OVERRIDES = ("method", "slice_profile", "repetitions", "delays", "device")
 
 
 def _delays(text: str) -> str | tuple[float, ...]:
@@ -55,6 +55,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--delays", type=_delays, metavar="auto|S,S", help="gradient delays (s) of the image's axes, or from the data"
     )
+    verb.add_argument("--device", choices=("cpu", "gpu"), help="where to work; overrides the recipe")
     verb.add_argument("--no-refine", action="store_true", help="the best atom of the grid; overrides the recipe")
     verb.add_argument("--frame-counter", metavar="NAME", help="MRD counter that numbers the frames")
     verb.add_argument(
@@ -103,6 +104,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
         rank=recipe.rank,
         slice_profile=recipe.pulse(),
         repetitions=recipe.repetitions,
+        device=recipe.device,
         progress=not told.quiet,
     )
     with executor(told.scheduler) if told.scheduler else nullcontext() as workers:
