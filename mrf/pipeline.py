@@ -119,6 +119,7 @@ def reconstruct_scan(
             "give the sequence that was played"
         )
     warn_of_profile(scan, dictionary, recipe)
+    affine = scan_affine(scan, recipe)
     slices = []
     for number, made in enumerate(_work(scan, dictionary.basis, recipe, known or {}, executor, progress)):
         log.info("slice %d of %d: %s", number + 1, scan.n_slices, recipe.method)
@@ -138,7 +139,7 @@ def reconstruct_scan(
     )  # fmt: skip
     motion = [one.motion for one in slices]
     _warn_of_motion(scan, motion)
-    return replace(maps, affine=scan.affine, provenance=dict(maps.provenance) | {"motion": motion})
+    return replace(maps, affine=affine, provenance=dict(maps.provenance) | {"motion": motion})
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +231,27 @@ def _placed(array: Array, device: str) -> Array:
 
         placed: Array = cupy.asarray(array)
     return placed
+
+
+def scan_affine(scan: Scan, recipe: Recipe) -> Array:
+    """(4, 4) RAS+ mm affine of the transposed maps: the scan's, moved with the field of view.
+
+    Raises
+    ------
+    InputError
+        The recipe's shift has not as many numbers as a slice or volume has axes.
+    """
+    axes = len(scan.slices[0][1].matrix)
+    if not recipe.shift:
+        return scan.affine
+    if len(recipe.shift) != axes:
+        raise InputError(
+            f"recipe: shift is {recipe.shift}, expected {axes} lengths in m, one of each of the image's axes"
+        )
+    affine = scan.affine.copy()
+    steps = affine[:3, axes - 1 :: -1]
+    affine[:3, 3] += steps / np.linalg.norm(steps, axis=0) @ np.array(recipe.shift) / MILLIMETRE
+    return affine
 
 
 def scan_shape(scan: Scan) -> tuple[int, ...]:

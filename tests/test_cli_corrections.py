@@ -108,6 +108,11 @@ def test_shift_compression_coils_memory_and_noise(
     inside[12:36, 12:36] = True
     back = np.roll(moved.t1, 2, 0)
     assert np.nanmedian(np.abs(back / plain.t1 - 1)[inside]) < 0.01
+    across, down = scan.affine[:3, 0], scan.affine[:3, 1]  # mm per voxel along x and y
+    assert np.allclose(moved.affine[:3, 3], scan.affine[:3, 3] + 2 * down)
+    assert not np.allclose(down, across)
+    with pytest.raises(mrf.InputError, match="expected 2 lengths in m"):
+        made(scan, setting, replace(recipe, shift=(0.01,)))
     fewer = made(scan, setting, replace(recipe, virtual_coils=3))
     assert error(fewer, phantom) < 1.2 * error(plain, phantom)
     assert not np.array_equal(fewer.t1, plain.t1, equal_nan=True)
