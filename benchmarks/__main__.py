@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks import (
     bench_core,
     bench_dictionaries,
+    bench_gpu,
     bench_matching,
     bench_reconstruction,
     bench_simulation,
@@ -16,6 +17,8 @@ from benchmarks import (
 )
 from benchmarks.report import Report, compared, picture, table
 from benchmarks.runner import Result, as_json, run
+from mrf.core.errors import UnsupportedError
+from mrf.simulation.device import current_device
 
 CASES = (
     bench_simulation.CASES
@@ -25,6 +28,7 @@ CASES = (
     | bench_core.CASES
 )
 LONG = bench_reconstruction.LONG | bench_volumes.CASES | bench_texture.CASES  # many minutes each
+GPU = bench_gpu.CASES
 PEERS = bench_simulation.PEERS | bench_matching.PEERS
 
 
@@ -33,7 +37,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     verbs = parser.add_subparsers(dest="verb", required=True)
     chosen = verbs.add_parser("run", help="time every case against its baseline")
-    chosen.add_argument("--only", choices=[*CASES, *LONG, *PEERS], metavar="NAME", help="one case")
+    chosen.add_argument("--only", choices=[*CASES, *LONG, *PEERS, *GPU], metavar="NAME", help="one case")
+    chosen.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: the cases that work on one")
     chosen.add_argument(
         "--size", choices=("small", "normal", "large"), default="normal",
         help="small: all cases in a few minutes; normal; large: with those that take many minutes each",
@@ -50,12 +55,19 @@ def main() -> int:
     against.add_argument("after", type=Path, metavar="AFTER.json")
     against.set_defaults(do=_compare)
     told = parser.parse_args()
-    return int(told.do(told))
+    try:
+        return int(told.do(told))
+    except UnsupportedError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def _run(told: argparse.Namespace) -> int:
     every = CASES | (LONG if told.size != "normal" or told.only in LONG else {})
     every |= PEERS if told.peers or told.only in PEERS else {}
+    if told.device == "gpu":
+        current_device()
+        every = GPU
     results: list[Result] = []
     missing: dict[str, str] = {}
     for name, make in every.items():
@@ -70,7 +82,9 @@ def _run(told: argparse.Namespace) -> int:
             missing[name] = str(error)
             print(f"{name}: not installed here ({error})", flush=True)
         if told.output:  # after every case, so that an interrupted run leaves what it found
-            told.output.write_text(json.dumps(as_json(results, told.size) | {"missing": missing}, indent=2) + "\n")
+            told.output.write_text(
+                json.dumps(as_json(results, told.size, told.device) | {"missing": missing}, indent=2) + "\n"
+            )
     return 0 if all(result.right for result in results) else 1
 
 

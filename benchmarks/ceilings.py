@@ -1,4 +1,4 @@
-"""What this machine can do at the most, measured in the run: copies, matrix products and Fourier transforms."""
+"""What this machine or its GPU can do at the most, measured in the run: copies, matrix products, transforms."""
 
 import math
 import time
@@ -40,7 +40,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Rates of all usable cores, single precision; the best of five.
+    """Rates of all usable cores or the GPU, single precision; the best of five.
 
     Attributes
     ----------
@@ -81,6 +81,30 @@ def ceilings() -> Ceilings:
         transform = _best(lambda: scipy.fft.fft2(grids, workers=cores))
     return Ceilings(
         2 * _COPIED * cores / copies, 2 * _SIDE**3 / product, _GRIDS * transform_flops(_GRID**2) / transform
+    )
+
+
+@cache
+def gpu_ceilings() -> Ceilings:
+    """The same of the GPU that cupy works on."""
+    import cupy
+    import cupyx.scipy.fft
+
+    def done(work: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            work()
+            cupy.cuda.Device().synchronize()
+
+        return run
+
+    source, sink = cupy.ones(8 * _COPIED, np.uint8), cupy.zeros(8 * _COPIED, np.uint8)
+    a = cupy.ones((4 * _SIDE, 4 * _SIDE), np.float32)
+    grids = cupy.ones((16 * _GRIDS, _GRID, _GRID), np.complex64)
+    copies = _best(done(lambda: cupy.copyto(sink, source)))
+    product = _best(done(lambda: a @ a))
+    transform = _best(done(lambda: cupyx.scipy.fft.fft2(grids)))
+    return Ceilings(
+        16 * _COPIED / copies, 2 * (4 * _SIDE) ** 3 / product, 16 * _GRIDS * transform_flops(_GRID**2) / transform
     )
 
 

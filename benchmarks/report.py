@@ -33,7 +33,8 @@ def table(report: Report) -> str:
     lines = [
         f"## {report.path.stem}",
         "",
-        f"{machine['processor']}, {machine['cores']} cores, {machine['date']}, size {report.size}; "
+        f"{machine['processor']}, {machine['cores']} cores, {machine.get('device') or 'no GPU'}, {machine['date']}, "
+        f"size {report.size}; "
         f"mrf {machine['mrf']}, Python {machine['python']}, {versions}.",
         "",
     ]
@@ -55,6 +56,7 @@ def table(report: Report) -> str:
 def _row(one: Result) -> str:
     roofline = f"{100 * one.roofline:.0f} % ({one.limit})" if one.roofline else ""
     memory = f"{one.memory / 1e6:.0f} MB" if one.memory else ""
+    memory += f", GPU {one.device_memory / 1e6:.0f} MB" if one.device_memory else ""
     error = f"{one.error:.1e} of {one.tolerance:.0e}" + ("" if one.right else " WRONG")
     return (
         f"| `{one.case}` | {one.name} | {_time(one.seconds)} | {100 * one.spread:.0f} % | {one.ratio:.2f} x | "

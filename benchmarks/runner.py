@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mrf
-from benchmarks.ceilings import Counted, ceilings
+from benchmarks.ceilings import Counted, ceilings, gpu_ceilings
 from mrf.core.arrays import usable_cores
 
 REPEATS = 5
@@ -41,6 +41,8 @@ class Case:
         Runs that are timed.
     counted : Counted, optional
         The least that a run of `fast` has to do.
+    device : bool
+        `fast` works on the GPU.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Case:
     detail: str | Callable[[], str] = ""
     repeats: int = REPEATS
     counted: Counted | None = None
+    device: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class Result:
         Time that the counted work would take at the machine's ceilings, over the time it took; 0 = not counted.
     limit : str
         What takes most of that time: flops, transforms or bytes.
-    memory : float
-        Bytes by which the process grew at the most (Linux; else 0).
+    memory, device_memory : float
+        Bytes by which the process grew at the most (Linux; else 0); that cupy held on the GPU after the runs.
     """
 
     case: str
@@ -96,18 +99,21 @@ class Result:
     roofline: float
     limit: str
     memory: float
+    device_memory: float
     detail: str
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> "Result":
         """From a JSON file, of this or an earlier version."""
         names = {field.name for field in fields(cls)}
-        empty = {"case": told["name"], "roofline": 0.0, "limit": "", "memory": 0.0}
+        empty = {"case": told["name"], "roofline": 0.0, "limit": "", "memory": 0.0, "device_memory": 0.0}
         return cls(**(empty | {name: value for name, value in told.items() if name in names}))
 
 
 def run(name: str, case: Case) -> Result:
     """Warm up, check, then time both in turn."""
+    if case.device:
+        _forget_device()
     error = case.error(case.fast(), case.slow())
     fast, slow, grown = [], [], 0.0
     for _ in range(case.repeats):
@@ -116,7 +122,8 @@ def run(name: str, case: Case) -> Result:
         grown = max(grown, _peak() - before)
         slow.append(_seconds(case.slow) / case.share)
     median = statistics.median(fast)
-    floor, limit = ceilings().floor(case.counted) if case.counted else (0.0, "")
+    able = gpu_ceilings if case.device else ceilings
+    floor, limit = able().floor(case.counted) if case.counted else (0.0, "")
     return Result(
         case=name,
         name=case.name,
@@ -132,6 +139,7 @@ def run(name: str, case: Case) -> Result:
         roofline=floor / median,
         limit=limit,
         memory=grown,
+        device_memory=_on_device() if case.device else 0.0,
         detail=case.detail() if callable(case.detail) else case.detail,
     )
 
@@ -160,7 +168,21 @@ def _told(field: str) -> float:
     return 1024 * float(line.split()[1])
 
 
-def machine() -> dict[str, Any]:
+def _forget_device() -> None:
+    """Give back what cupy holds without using it."""
+    import cupy
+
+    cupy.get_default_memory_pool().free_all_blocks()
+
+
+def _on_device() -> float:
+    """Bytes of the GPU's memory that cupy holds, used or not: the most that it needed since :func:`_forget_device`."""
+    import cupy
+
+    return float(cupy.get_default_memory_pool().total_bytes())
+
+
+def machine(device: str) -> dict[str, Any]:
     """What the figures were taken on."""
     versions = {}
     for package in _PACKAGES:
@@ -174,7 +196,8 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "mrf": mrf.__version__,
         "versions": versions,
-        "ceilings": asdict(ceilings()),
+        "device": _card() if device == "gpu" else "",
+        "ceilings": asdict(gpu_ceilings() if device == "gpu" else ceilings()),
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -189,6 +212,15 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def as_json(results: list[Result], size: str) -> dict[str, Any]:
+def _card() -> str:
+    """The GPU's name, driver and runtime."""
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    name = runtime.getDeviceProperties(cupy.cuda.Device().id)["name"]
+    return f"{name.decode()}, driver {runtime.driverGetVersion()}, CUDA {runtime.runtimeGetVersion()}"
+
+
+def as_json(results: list[Result], size: str, device: str = "cpu") -> dict[str, Any]:
     """Machine and results, ready to be stored."""
-    return {"machine": machine(), "size": size, "results": [asdict(result) for result in results]}
+    return {"machine": machine(device), "size": size, "results": [asdict(result) for result in results]}

@@ -1,6 +1,7 @@
 """The benchmarks' own machinery: no timing is asserted."""
 
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -98,6 +99,9 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert [one["case"] for one in told["results"]] == ["sum"]
     assert told["missing"] == {"peer": "no such package"}
     assert called("run", "--only", "long") == 1
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert called("run", "--device", "gpu") == 1
+    assert "cupy is not installed" in capsys.readouterr().err
     assert called("run", "--size", "large") == 1
     assert called("compare", path, path) == 0
     assert called("report", path, "-o", str(tmp_path / "r.png")) == 0

@@ -124,6 +124,15 @@ def test_wrong_transforms_are_found(transforms: Transforms, compiled: Twin, capl
     assert relative(got.get(), expected) < 1e-4
 
 
+@pytest.mark.parametrize("name", ["apply", "apply_exact"])
+def test_the_benchmark_of_the_operator_is_right(name: str, transforms: Transforms, compiled: Twin) -> None:
+    from benchmarks import bench_gpu
+
+    bench_gpu._operators.cache_clear()
+    case = bench_gpu.CASES[name](True)
+    assert case.error(case.fast(), case.slow()) <= case.tolerance
+
+
 def test_without_cufinufft(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", compiled)
     monkeypatch.setitem(sys.modules, "cufinufft", None)
