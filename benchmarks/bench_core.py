@@ -54,7 +54,7 @@ def imported(small: bool) -> Case:
 def demo(small: bool) -> Case:
     """``mrf reconstruct`` of the demo's scan with its dictionary cached, against gridding it."""
     folder = Path(tempfile.mkdtemp(prefix="mrf-bench-"))
-    n, frames = (48, 200) if small else (128, 1000)
+    n, frames = (64, 300) if small else (128, 1000)
     phantom, sequence = brain(n), mrf.preset("jiang2015_fisp", n_frames=frames)
     trajectory = spiral(frames, n, phantom.field_of_view[0])
     kspace, noise = add_noise(acquire(phantom, trajectory, signals(phantom, sequence)), 0.05)

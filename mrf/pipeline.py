@@ -120,8 +120,9 @@ def reconstruct_scan(
         )
     warn_of_profile(scan, dictionary, recipe)
     affine = scan_affine(scan, recipe)
+    corrections = checked_corrections(scan, recipe)
     slices = []
-    for number, made in enumerate(_work(scan, dictionary.basis, recipe, known or {}, executor, progress)):
+    for number, made in enumerate(_work(scan, dictionary.basis, recipe, corrections, known or {}, executor, progress)):
         log.info("slice %d of %d: %s", number + 1, scan.n_slices, recipe.method)
         try:
             slices.append(made())
@@ -165,12 +166,13 @@ def _work(
     scan: Scan,
     basis: Array,
     recipe: Recipe,
+    corrections: Corrections,
     known: Mapping[str, Array],
     executor: Executor | None,
     progress: bool,
 ) -> list[Callable[[], _Slice]]:
     """For each slice: what makes it."""
-    corrections, rotation = recipe.corrections(), _rotation(scan)
+    rotation = _rotation(scan)
     fields: list[Array | None] = [None] * scan.n_slices
     if "off_resonance" in known:
         field = known["off_resonance"]
@@ -211,9 +213,12 @@ def _one(
     there = _placed(kspace, recipe.device)
     stream = Stream.of(there, trajectory, basis, choices=recipe.choices(), coils=coils, field_map=field_map)
     coefficients, deviation = stream.finish(noise=recipe.noise, progress=progress)
-    found, doubt = stream.displacements(coefficients)
-    sure = moved(found, doubt, np.array(trajectory.field_of_view) / trajectory.matrix)
-    return _Slice(on_host(coefficients), on_host(deviation), found.tolist() if sure else [])
+    motion: list[list[float]] = []
+    if recipe.method != "gridding":  # whose images differ from the data by far more than noise
+        found, doubt = stream.displacements(coefficients)
+        if moved(found, doubt, np.array(trajectory.field_of_view) / trajectory.matrix):
+            motion = found.tolist()
+    return _Slice(on_host(coefficients), on_host(deviation), motion)
 
 
 def _placed(array: Array, device: str) -> Array:
@@ -231,6 +236,25 @@ def _placed(array: Array, device: str) -> Array:
 
         placed: Array = cupy.asarray(array)
     return placed
+
+
+def checked_corrections(scan: Scan, recipe: Recipe) -> Corrections:
+    """The recipe's corrections, with its files read; what does not fit the scan is refused before any work.
+
+    Raises
+    ------
+    InputError, FileError
+        They contradict each other or the scan, or a file cannot be read.
+    """
+    made, trajectory = recipe.corrections(), scan.slices[0][1]
+    axes = len(trajectory.matrix)
+    if isinstance(made.delays, tuple) and len(made.delays) != axes:
+        raise InputError(f"recipe: delays is {made.delays}, expected {axes} numbers (s), one an axis")
+    if (made.girf is not None or made.delays is not None) and trajectory.sample_times is None:
+        raise InputError(f"{scan.name}: has no sample times, which delays and girf need; check sample_time_us")
+    if made.measured is not None:
+        made.measured.in_place_of(trajectory)
+    return made
 
 
 def scan_affine(scan: Scan, recipe: Recipe) -> Array:

@@ -1,5 +1,6 @@
 """How a scan is turned into maps: every choice, as it can stand in a TOML file."""
 
+import logging
 import math
 import tomllib
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from .recon.methods import METHODS, Choices
 from .simulation.pulses import RfPulse
 from .simulation.sequence import Sequence
 
+log = logging.getLogger(__name__)
 _B1 = (0.5, 1.5, 21)
 _MOST_STEPS = 500  # of an off-resonance axis
 
@@ -153,6 +155,12 @@ class Recipe:
         iterations, regularization = (
             None if isinstance(value, str) else value for value in (self.iterations, self.regularization)
         )
+        if self.method in ("gridding", "least_squares") and regularization is not None:
+            log.warning("recipe: regularization is %s, which %s does not use", regularization, self.method)
+            regularization = None
+        if self.method == "gridding" and iterations is not None:
+            log.warning("recipe: iterations is %s, which gridding does not use", iterations)
+            iterations = None
         memory = None if self.memory == "" else self.memory
         return Choices(
             self.method, None if iterations is None else int(iterations), regularization, self.refit, memory=memory

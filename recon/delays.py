@@ -74,7 +74,10 @@ def path_of(trajectory: Trajectory, rotation: Array, arms: slice = slice(None)) 
     if times is None:
         raise InputError("sample_times: the trajectory has none, expected a time for each sample; give them")
     if len(times) < 2 or not (np.diff(times) > 0).all():
-        raise InputError("sample_times: got times that do not ascend, expected at least 2 samples in order of time")
+        raise InputError(
+            "sample_times: got times that do not ascend, expected at least 2 samples in order of time, or several "
+            "readouts that are alike, one after the other; give each frame one readout"
+        )
     physical = trajectory.k[trajectory.arms[0][arms]] @ rotation.T
     k = tuple(CubicSpline(times, physical[..., axis], axis=1) for axis in range(len(rotation)))
     first, gradient = physical[:, 0], np.stack([spline(times[0], 1) for spline in k], axis=-1)
@@ -134,12 +137,12 @@ def delayed(trajectory: Trajectory, delays: npt.ArrayLike, *, rotation: npt.Arra
     >>> delayed(trajectory, [1e-5, 2e-5]).k[0, :2].round(6).tolist()
     [[-10.2, -14.4], [-9.6, -13.6]]
     """
-    axes = len(trajectory.matrix)
+    axes, single = len(trajectory.matrix), trajectory.per_readout
     turned = checked_rotation(rotation, axes, np.eye(axes))
     late = real("delays", delays)
     if late.shape != (len(turned),):
         raise InputError(f"delays: got shape {late.shape}, expected ({len(turned)},), one for each physical axis")
-    k = path_of(trajectory, turned).late(late)[0][trajectory.arms[1]]
+    k = path_of(single, turned).late(late)[0][single.arms[1]].reshape(trajectory.k.shape)
     return Trajectory(k, trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times)
 
 
@@ -163,8 +166,8 @@ def estimate_delays(
     trajectory : Trajectory
         As prescribed, with sample times.
     basis : (rank, frames) array
-        Orthonormal temporal basis such as a dictionary's, most important row first; three are used at most. One row,
-        the mean course, takes changing contrast for noise: expect errors of a tenth of a sampling interval.
+        Orthonormal, such as a dictionary's, most important row first; three are used at most. One row, the mean
+        course, takes changing contrast for noise: expect errors of a tenth of a sampling interval.
     rotation : (physical axes, axes) array, optional
         As in :func:`delayed`.
     largest : float, optional
@@ -194,8 +197,8 @@ def estimate_delays(
     >>> np.round(estimate_delays(point, trajectory, np.full((1, 40), 40**-0.5)) * 1e6, 1).tolist()
     [3.0, -2.0]
     """
-    samples, rows = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
     axes = len(trajectory.matrix)
+    samples, trajectory, rows = _by_readout(checked_kspace(kspace, trajectory), trajectory, basis)
     path = path_of(trajectory, checked_rotation(rotation, axes, np.eye(axes)))
     reach = float(real("largest", 4 * np.median(np.diff(path.times)) if largest is None else largest, positive=True))
     size = (16 if axes == 2 else 8) if width is None else whole("width", width, 4)
@@ -203,6 +206,14 @@ def estimate_delays(
     found, fit, converged = _descend(centre, _search(coarse, reach), 30)
     _check_fit(centre, found, fit, converged, reach)
     return found
+
+
+def _by_readout(kspace: Array, trajectory: Trajectory, basis: Array) -> tuple[Array, Trajectory, Array]:
+    """Frames of several readouts as so many frames."""
+    single = trajectory.per_readout
+    several = single.n_frames // trajectory.n_frames
+    rows = np.repeat(checked_basis(basis, trajectory), several, axis=1) * several**-0.5
+    return kspace.reshape(len(kspace), single.n_frames, -1), single, rows
 
 
 def _check_fit(centre: "_Centre", found: Array, fit: "_Fit", converged: bool, reach: float) -> None:

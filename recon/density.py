@@ -74,7 +74,7 @@ def balanced_weights(trajectory: Trajectory, most: float = 2.0) -> Array | None:
     for arm, (frame, plays) in enumerate(zip(first, np.bincount(played), strict=True)):
         cycles = trajectory.k[frame] * np.array(trajectory.field_of_view)
         cells = np.round(cycles).astype(int) + np.array(trajectory.matrix) // 2 + 1
-        where[arm] = np.ravel_multi_index(tuple(cells.T), sides)
+        where[arm] = np.ravel_multi_index(tuple(cells.T), sides, mode="clip")
         np.add.at(counts, where[arm], plays)
     limit = most * np.median(counts[counts > 0])
     weights = np.minimum(1, limit / counts[where]).astype(np.float32)

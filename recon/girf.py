@@ -142,7 +142,7 @@ def predicted(trajectory: Trajectory, girf: Girf, *, rotation: npt.ArrayLike | N
     >>> bool(np.allclose(weaker.k, 0.9 * trajectory.k)), bool(phase.any())
     (True, False)
     """
-    axes = len(trajectory.matrix)
+    axes, single = len(trajectory.matrix), trajectory.per_readout
     turned = checked_rotation(rotation, axes, np.eye(3)[:, 3 - axes :])
     if len(turned) != 3:
         raise InputError(
@@ -150,14 +150,14 @@ def predicted(trajectory: Trajectory, girf: Girf, *, rotation: npt.ArrayLike | N
         )
     played = np.concatenate(
         [
-            _played(path_of(trajectory, turned, slice(start, start + _ARMS)), girf)
-            for start in range(0, len(trajectory.arms[0]), _ARMS)
+            _played(path_of(single, turned, slice(start, start + _ARMS)), girf)
+            for start in range(0, len(single.arms[0]), _ARMS)
         ]
     )
-    frames = trajectory.arms[1]
-    k, phase = played[..., 1:] @ turned, -2 * np.pi * played[..., 0]
-    made = Trajectory(k[frames], trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times)
-    return made, phase[frames]
+    frames = single.arms[1]
+    k, phase = (played[..., 1:] @ turned)[frames].reshape(trajectory.k.shape), -2 * np.pi * played[..., 0][frames]
+    made = Trajectory(k, trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times)
+    return made, phase.reshape(k.shape[:2])
 
 
 def _played(path: Path, girf: Girf) -> Array:

@@ -10,7 +10,15 @@ from tqdm import tqdm
 
 from ..core.arrays import Array, memory_budget, whole
 from ..core.errors import InputError
-from .regularize import LocallyLowRank, Regularizer, Wavelet, gradient, gradient_adjoint, shrink_gradient
+from .regularize import (
+    LocallyLowRank,
+    Regularizer,
+    Wavelet,
+    gradient,
+    gradient_adjoint,
+    shrink_gradient,
+    typical,
+)
 from .solvers import admm, conjugate_gradients, fista
 from .tuning import Problem, best_amount, best_stop
 
@@ -76,6 +84,10 @@ class Choices:
             raise InputError(
                 f"regularization: got {self.regularization!r}, expected a number >= 0 in units of the noise, or None"
             )
+        unused = {"gridding": ("iterations", "regularization"), "least_squares": ("regularization",)}
+        for name in unused.get(self.method, ()):
+            if getattr(self, name) is not None:
+                raise InputError(f"{name}: got {getattr(self, name)!r}, but {self.method} has none; leave it out")
         if self.memory is not None:
             memory_budget(self.memory)
 
@@ -151,8 +163,15 @@ class Method:
 
     @cached_property
     def _regularizer(self) -> Regularizer:
-        kind = LocallyLowRank if self.name == "locally_low_rank" else Wavelet
-        return kind.of(self.problem.noise)
+        if self.name == "locally_low_rank":
+            return LocallyLowRank.of(self.problem.noise)
+        made = Wavelet.of(self.problem.noise)
+        if not made.deviations:
+            raise InputError(
+                f"method: images of {self.problem.noise.shape[1:]} are too small for wavelets, expected 8 pixels along "
+                "an axis; use total_variation or locally_low_rank"
+            )
+        return made
 
     def _regularized(self, b: Array, amount: float, start: Array, steps: int, progress: bool) -> Array:
         normal, real = self.problem.normal, b.real.dtype.type
@@ -164,7 +183,7 @@ class Method:
             iterates = (step.solution for step in made)
         elif self.name == "total_variation":
             coupling = 0.1 * self._largest
-            unit = float(np.mean(Wavelet.of(self.problem.noise).deviations[0])) / coupling
+            unit = typical(self.problem.noise) / coupling
 
             def shrink_gradients(x: Array) -> Array:
                 return shrink_gradient(x, next(sinking) * unit)

@@ -9,6 +9,7 @@ _GROUPS = 10
 _PER_GROUP = 12  # frames that are looked at
 _SURE = 5.0  # standard deviations
 _VOXELS = 0.1  # a displacement that matters
+_TOLD = 1e-6  # of an axis, against the one that most is known of
 
 
 def displacements(model: SubspaceModel, coefficients: Array, kspace: Array, scale: float = 1.0) -> tuple[Array, Array]:
@@ -29,7 +30,8 @@ def displacements(model: SubspaceModel, coefficients: Array, kspace: Array, scal
     Returns
     -------
     displacements, deviations : (groups, axes) float
-        m, ordered as the matrix, and their standard deviations.
+        m, ordered as the matrix, and their standard deviations; 0 and infinite along an axis that a group tells
+        nothing of.
 
     References
     ----------
@@ -45,10 +47,12 @@ def displacements(model: SubspaceModel, coefficients: Array, kspace: Array, scal
         left = (on_host(kspace[:, beside(kspace, frames)]) / scale - told).reshape(-1)
         slopes = (-2j * np.pi * told[..., None] * part.trajectory.k).reshape(-1, len(trajectory.matrix))
         normal = (slopes.conj().T @ slopes).real
-        shift = np.linalg.solve(normal, (slopes.conj().T @ left).real)
+        known = np.diag(normal) > _TOLD * np.diag(normal).max()  # k may stand still along an axis
+        inverse = np.linalg.pinv(normal, _TOLD, hermitian=True)
+        shift = inverse @ (slopes.conj().T @ left).real
         noise = np.sum(np.abs(left - slopes @ shift) ** 2) / (2 * len(left))
         found.append(shift)
-        deviations.append(np.sqrt(noise * np.diag(np.linalg.inv(normal))))
+        deviations.append(np.where(known, np.sqrt(noise * np.diag(inverse)), np.inf))
     return np.array(found), np.array(deviations)
 
 

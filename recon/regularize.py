@@ -111,6 +111,13 @@ class LocallyLowRank:
         return back[(slice(None), *(slice(n) for n in images.shape[1:]))]
 
 
+def typical(noise: Array) -> float:
+    """Noise of the gradients' finest details: of (rank, *matrix) images, the norm over rank; of images that are too
+    small for a level of wavelets, of the images themselves."""
+    levels = Wavelet.of(noise).deviations
+    return float(np.mean(levels[0])) if levels else float(np.sqrt(len(noise) * np.mean(np.abs(noise) ** 2)))
+
+
 def gradient(images: Array) -> Array:
     """(axes, rank, *matrix) forward differences, periodic."""
     return np.stack([np.roll(images, -1, axis) - images for axis in range(1, images.ndim)])

@@ -17,7 +17,7 @@ from .motion import displacements
 from .noise import checked_covariance, estimated_covariance
 from .subspace import SubspaceModel
 from .trajectory import Trajectory
-from .white import White
+from .white import White, first_solution
 
 _BATCH = 64  # shots of a trajectory without repeated readouts that are transformed together
 
@@ -159,6 +159,8 @@ class Stream:
         """
         if not self._seen.all():
             raise InputError(f"frames: {int((~self._seen).sum())} are missing, the first is {int(self._seen.argmin())}")
+        if self._scale == 0:
+            raise InputError("kspace: every sample is zero; there is nothing to reconstruct")
         if self._images is None and not self._blocked:
             self._images = self._no_images()
             for coil, part in self._projected():
@@ -173,19 +175,30 @@ class Stream:
             return model.combined(kept, weighting)
 
         gridding = self._choices.method == "gridding"
-        if self._choices.noise_std is not None:
-            covariance = checked_covariance(self._choices.noise_std, len(self._kspace)) / self._scale**2
-            work = White.of(model, combined, covariance)
-        elif gridding and not noise:
-            work = White.of(model, combined, np.eye(len(self._kspace)))
+        coils = len(self._kspace)
+        given, white = self._choices.noise_std, np.eye(coils)
+        if given is not None:
+            work = White.of(model, combined, checked_covariance(given, coils) / self._scale**2)
         else:
-            work = White.of(model, combined, lambda m, x: estimated_covariance(m, x, self._kspace, self._scale))
+            work = White.of(model, combined, white if gridding else self._estimated)
+        told: Array | None = None  # the noise that is left in the work's data
+        if gridding and noise:
+            told = white
+            if given is None:
+                told = self._estimated(work.model, first_solution(work.model, work.data))
         self._images = None  # another call makes them again from k-space
-        made, deviation = work.gridded(noise) if gridding else work.solved(self._choices, noise, progress)
+        if gridding:
+            made, deviation = work.gridded(told)
+        else:
+            made, deviation = work.solved(self._choices, noise, progress)
         self._forecast.compare()
         with np.errstate(divide="ignore"):
             inverse = np.where(work.power > 0, self._scale / work.power, 0).astype(made.real.dtype)
         return made * inverse, beside(made, deviation * on_host(inverse))
+
+    def _estimated(self, model: SubspaceModel, solution: Array) -> Array:
+        """(coils, coils) covariance of the noise, from what a solution leaves."""
+        return estimated_covariance(model, solution, self._kspace, self._scale)
 
     def _no_images(self) -> Array:
         courses = 1 if self._model.segments is None else len(self._model.segments.courses)

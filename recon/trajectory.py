@@ -111,6 +111,21 @@ class Trajectory:
         return Trajectory(self.k[frames], self.matrix, self.field_of_view, sample_times=self.sample_times)
 
     @cached_property
+    def per_readout(self) -> "Trajectory":
+        """Frames of several readouts, whose sample times begin anew with each, as so many frames; else itself."""
+        times = self.sample_times
+        if times is None:
+            return self
+        pieces = 1 + int(np.count_nonzero(np.diff(times) <= 0))
+        if pieces == 1 or self.n_samples % pieces:
+            return self
+        each = times.reshape(pieces, -1)
+        if np.ptp(each, axis=0).max() > 1e-9:
+            return self
+        k = self.k.reshape(-1, each.shape[1], self.k.shape[2])
+        return Trajectory(k, self.matrix, self.field_of_view, sample_times=each[0])
+
+    @cached_property
     def on_grid(self) -> tuple[bool, ...]:
         """Axes on which every sample is a whole number of cycles per field of view: Cartesian ones."""
         cycles = self.k[self.arms[0]] * np.array(self.field_of_view)

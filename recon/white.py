@@ -15,6 +15,7 @@ from .subspace import SubspaceModel
 from .tuning import Problem
 
 _REPLICAS = 2
+_FAINT = 1e-3  # of the largest root-sum-of-squares: nothing is seen
 _ROUGH = 1e-3  # precision of transforms of noise
 _NEIGHBOURS = 5  # pixels per side over which replicas are averaged
 
@@ -56,11 +57,10 @@ class White:
             Of the noise's real parts; or what tells it from a model and coefficients that fit the data.
         """
         power = _power(model.coils)
+        power = np.where(power > _FAINT * power.max(), power, 0)
         model = model.with_coils(_unit(model.coils, power))
         if callable(covariance):
-            for step in conjugate_gradients(model.normal, combined(model.weighting), None, FIRST_STEPS):
-                solution = step.solution
-            covariance = covariance(model, solution)
+            covariance = covariance(model, first_solution(model, combined(model.weighting)))
         matrix = beside(model.coils, whitening(covariance).astype(model.coils.dtype))
         coils = np.tensordot(matrix, model.coils, 1)
         more = _power(coils)
@@ -68,9 +68,9 @@ class White:
         # The conjugate weights on the data's coils are those on white ones, times the matrix that whitens.
         return cls(model, combined(np.tensordot(matrix.conj().T, model.weighting, 1)), power * more)
 
-    def gridded(self, noise: bool) -> tuple[Array, Array]:
-        """The density-compensated adjoint, and its noise."""
-        replicas = [self._drawn(number) for number in range(_REPLICAS if noise else 0)]
+    def gridded(self, covariance: Array | None) -> tuple[Array, Array]:
+        """The density-compensated adjoint, and its noise if the covariance of the samples' noise is given."""
+        replicas = [] if covariance is None else [self._drawn(number, covariance) for number in range(_REPLICAS)]
         return self.data, _deviation(replicas, self.power)
 
     def solved(self, choices: Choices, noise: bool, progress: bool) -> tuple[Array, Array]:
@@ -83,8 +83,8 @@ class White:
         replicas = [method.solve(problem.data + one, amount, steps) - solution for one in drawn]
         return solution, _deviation(replicas, self.power)
 
-    def _drawn(self, number: int) -> Array:
-        """The adjoint of white noise."""
+    def _drawn(self, number: int, covariance: Array | None = None) -> Array:
+        """The adjoint of noise of this covariance; None: white."""
         generator = np.random.default_rng([1, number])
         model, dtype = self.model, self.model.coils.dtype
 
@@ -95,7 +95,19 @@ class White:
                     noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in "ri")
                     yield coil, part.spread(part.gather(beside(model.coils, noise)), _ROUGH)
 
-        return model.combined(images(), model.weighting)
+        weighting = model.weighting
+        if covariance is not None:  # mixes coils: on white noise, the weights are its adjoint times those of the coils
+            mixing = beside(model.coils, np.linalg.cholesky(covariance).astype(dtype))
+            weighting = np.tensordot(mixing.conj().T, weighting, 1)
+        return model.combined(images(), weighting)
+
+
+def first_solution(model: SubspaceModel, b: Array) -> Array:
+    """A few conjugate-gradient steps: enough to tell data from noise."""
+    solution = b * 0
+    for step in conjugate_gradients(model.normal, b, None, FIRST_STEPS):
+        solution = step.solution
+    return solution
 
 
 def _deviation(replicas: list[Array], power: Array) -> Array:
@@ -111,9 +123,9 @@ def _deviation(replicas: list[Array], power: Array) -> Array:
 
 
 def _power(coils: Array) -> Array:
-    """(*matrix) root-sum-of-squares, 0 where there is next to nothing."""
+    """(*matrix) root-sum-of-squares."""
     power: Array = np.sqrt(np.sum(np.abs(coils) ** 2, axis=0))
-    return np.where(power > 0.03 * power.max(), power, 0)
+    return power
 
 
 def _unit(coils: Array, power: Array) -> Array:

@@ -40,6 +40,7 @@ def scan(small: tuple[Phantom, mrf.Sequence, mrf.Trajectory, Array, Array], tmp_
     _, sequence, trajectory, kspace, noise = small
     write_mrd(tmp_path / "scan.h5", kspace, trajectory, sequence=sequence, noise=noise)
     (tmp_path / "recipe.toml").write_text(RECIPE)
+    (tmp_path / "gridding.toml").write_text(RECIPE.replace("iterations = 12\n", "method = 'gridding'\n"))
     return tmp_path
 
 
@@ -49,7 +50,7 @@ def run(*arguments: str | Path) -> int:
 
 def quickly(scan: Path) -> list[str | Path]:
     """The command for maps by gridding, without its output."""
-    return ["reconstruct", scan / "scan.h5", "--recipe", scan / "recipe.toml", "--method", "gridding"]
+    return ["reconstruct", scan / "scan.h5", "--recipe", scan / "gridding.toml"]
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:

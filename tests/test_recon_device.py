@@ -24,7 +24,7 @@ from mrf.recon.subspace import SubspaceModel
 
 from .conftest import relative
 from .test_device import gpu
-from .test_forecast import scan
+from .test_forecast import scan, steps
 from .twin import DeviceArray, Transforms, Twin, fourier
 
 
@@ -42,7 +42,7 @@ def transforms(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> Transforms:
 def told(method: str, field: bool) -> tuple[Any, ...]:
     kspace, trajectory, basis, coils = scan(True)
     fields = np.linspace(-50, 50, coils[0].size).reshape(coils[0].shape) if field else None
-    more = {"coils": coils, "field_map": fields, "method": method, "iterations": 4, "regularization": 1.0}
+    more = {"coils": coils, "field_map": fields, "method": method, **steps(method)}
     return kspace, trajectory, basis, more
 
 

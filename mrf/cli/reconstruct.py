@@ -79,7 +79,15 @@ def _reconstruct(told: argparse.Namespace) -> None:
     from ..dictionaries.dictionary import Dictionary
     from ..distributed import executor
     from ..io.mrd import read_mrd
-    from ..pipeline import cached_dictionary, check_dictionary, provenance, reconstruct_scan, scan_affine, scan_shape
+    from ..pipeline import (
+        cached_dictionary,
+        check_dictionary,
+        checked_corrections,
+        provenance,
+        reconstruct_scan,
+        scan_affine,
+        scan_shape,
+    )
     from ..recipe import Recipe
     from .output import write_outputs
 
@@ -92,6 +100,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     given = Dictionary.load(told.dictionary) if told.dictionary else None
     scan = read_mrd(told.scan, frame_counter=told.frame_counter, trajectory_units=told.trajectory_units)
     sequence = _sequence(told, scan, given)
+    checked_corrections(scan, recipe)
     known = known_maps(told, scan_affine(scan, recipe), scan_shape(scan))
     recipe = recipe.with_axes_for(known, sequence) if given is None else recipe
     if given is not None:
