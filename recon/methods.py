@@ -84,10 +84,6 @@ class Choices:
             raise InputError(
                 f"regularization: got {self.regularization!r}, expected a number >= 0 in units of the noise, or None"
             )
-        unused = {"gridding": ("iterations", "regularization"), "least_squares": ("regularization",)}
-        for name in unused.get(self.method, ()):
-            if getattr(self, name) is not None:
-                raise InputError(f"{name}: got {getattr(self, name)!r}, but {self.method} has none; leave it out")
         if self.memory is not None:
             memory_budget(self.memory)
 

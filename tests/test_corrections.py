@@ -400,7 +400,7 @@ def test_trajectories_that_cannot_be_corrected_are_refused() -> None:
     for correct in (lambda t: delayed(t, [0, 0]), lambda t: predicted(t, girf)):
         with pytest.raises(mrf.InputError, match="sample_times: the trajectory has none"):
             correct(untimed)
-        unordered = mrf.Trajectory(k, (N, N), (FOV, FOV), sample_times=np.resize([0.0, 1.0], 160))
+        unordered = mrf.Trajectory(k, (N, N), (FOV, FOV), sample_times=np.r_[np.arange(100.0), np.arange(60.0)])
         with pytest.raises(mrf.InputError, match="sample_times: got times that do not ascend"):
             correct(unordered)
     uneven = mrf.Trajectory(k, (N, N), (FOV, FOV), sample_times=np.cumsum(np.resize([1e-6, 2e-6], 160)))

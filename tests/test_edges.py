@@ -138,15 +138,6 @@ def test_data_that_the_model_sees_nothing_of() -> None:
         stream.finish()
 
 
-@pytest.mark.parametrize(
-    ("method", "choice"),
-    [("least_squares", "regularization"), ("gridding", "regularization"), ("gridding", "iterations")],
-)
-def test_choices_that_a_method_does_not_know_are_refused(method: str, choice: str) -> None:
-    with pytest.raises(mrf.InputError, match=f"{choice}: got 3, but {method} has none"):
-        mrf.Choices(method, **{choice: 3})
-
-
 def test_images_too_small_for_wavelets() -> None:
     rng = np.random.default_rng(5)
     trajectory = Trajectory(rng.uniform(-15, 15, (6, 40, 2)), (7, 7), (0.2, 0.2))
