@@ -29,6 +29,7 @@ from .matching.match import match
 from .recipe import Recipe
 from .recon.coils import COURSES, estimate_coils
 from .recon.corrections import Corrections
+from .recon.methods import Choices
 from .recon.motion import moved
 from .recon.stream import Stream
 from .recon.trajectory import Trajectory
@@ -172,7 +173,7 @@ def _work(
     progress: bool,
 ) -> list[Callable[[], _Slice]]:
     """For each slice: what makes it."""
-    rotation = _rotation(scan)
+    rotation, choices = _rotation(scan), recipe.choices()
     fields: list[Array | None] = [None] * scan.n_slices
     if "off_resonance" in known:
         field = known["off_resonance"]
@@ -183,7 +184,7 @@ def _work(
         else:
             fields = [field] if scan.n_slices == 1 else list(field)
     jobs: list[Callable[[], _Slice]] = [
-        partial(_one, *one, basis, field, recipe, corrections, rotation, progress and executor is None)
+        partial(_one, *one, basis, field, recipe, choices, corrections, rotation, progress and executor is None)
         for one, field in zip(scan.slices, fields, strict=True)
     ]
     return jobs if executor is None else [executor.submit(job).result for job in jobs]
@@ -203,6 +204,7 @@ def _one(
     basis: Array,
     field_map: Array | None,
     recipe: Recipe,
+    choices: Choices,
     corrections: Corrections,
     rotation: Array,
     progress: bool,
@@ -211,7 +213,7 @@ def _one(
     kspace, trajectory = corrections.applied(kspace, trajectory, basis, rotation)
     coils = estimate_coils(kspace, trajectory, method=recipe.coils, weights=basis[:COURSES].conj())
     there = _placed(kspace, recipe.device)
-    stream = Stream.of(there, trajectory, basis, choices=recipe.choices(), coils=coils, field_map=field_map)
+    stream = Stream.of(there, trajectory, basis, choices=choices, coils=coils, field_map=field_map)
     coefficients, deviation = stream.finish(noise=recipe.noise, progress=progress)
     motion: list[list[float]] = []
     if recipe.method != "gridding":  # whose images differ from the data by far more than noise
@@ -269,9 +271,7 @@ def scan_affine(scan: Scan, recipe: Recipe) -> Array:
     if not recipe.shift:
         return scan.affine
     if len(recipe.shift) != axes:
-        raise InputError(
-            f"recipe: shift is {recipe.shift}, expected {axes} lengths in m, one of each of the image's axes"
-        )
+        raise InputError(f"recipe: shift is {recipe.shift}, expected {axes} lengths in m, one an axis")
     affine = scan.affine.copy()
     steps = affine[:3, axes - 1 :: -1]
     affine[:3, 3] += steps / np.linalg.norm(steps, axis=0) @ np.array(recipe.shift) / MILLIMETRE

@@ -17,7 +17,7 @@ from .io.sequences import load_pulse
 from .recon.coils import METHODS as COIL_METHODS
 from .recon.corrections import Corrections, Measured
 from .recon.girf import Girf
-from .recon.methods import METHODS, Choices
+from .recon.methods import METHODS, UNUSED, Choices
 from .simulation.pulses import RfPulse
 from .simulation.sequence import Sequence
 
@@ -152,19 +152,15 @@ class Recipe:
 
     def choices(self) -> Choices:
         """How each slice is solved."""
-        iterations, regularization = (
-            None if isinstance(value, str) else value for value in (self.iterations, self.regularization)
-        )
-        if self.method in ("gridding", "least_squares") and regularization is not None:
-            log.warning("recipe: regularization is %s, which %s does not use", regularization, self.method)
-            regularization = None
-        if self.method == "gridding" and iterations is not None:
-            log.warning("recipe: iterations is %s, which gridding does not use", iterations)
-            iterations = None
-        memory = None if self.memory == "" else self.memory
-        return Choices(
-            self.method, None if iterations is None else int(iterations), regularization, self.refit, memory=memory
-        )
+        told: dict[str, Any] = {
+            name: None if getattr(self, name) == "auto" else getattr(self, name)
+            for name in ("iterations", "regularization")
+        }
+        for name in UNUSED.get(self.method, ()):
+            if told[name] is not None:
+                log.warning("recipe: %s is %s, but %s has none", name, told[name], self.method)
+                told[name] = None
+        return Choices(self.method, **told, refit=self.refit, memory=self.memory or None)
 
     def corrections(self) -> Corrections:
         """What is put right before; reads the files.

@@ -23,6 +23,7 @@ from .solvers import admm, conjugate_gradients, fista
 from .tuning import Problem, best_amount, best_stop
 
 METHODS = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding")
+UNUSED = {"gridding": ("iterations", "regularization"), "least_squares": ("regularization",)}
 _STEPS = {"least_squares": 30, "locally_low_rank": 60, "wavelet": 40, "total_variation": 30, "tikhonov": 20}
 _STRONG = 16.0  # times the amount that a penalty starts with, sinking to the amount over the first half of the steps
 _TUNING_STEPS = 20
@@ -43,9 +44,10 @@ class Choices:
         Conjugate gradients on the data alone; a penalty on the singular values of blocks, on Haar wavelets, on
         gradients or on the images themselves; or the density-compensated adjoint (with a field map: conjugate phase).
     iterations : int or None
-        None: for least squares where the estimated error is least, else a number that suffices.
+        Gridding has none. None: for least squares where the estimated error is least, else a number that suffices.
     regularization : float or None
-        In units of the noise (see :mod:`mrf.recon.regularize`); None: where the estimated error is least.
+        In units of the noise (see :mod:`mrf.recon.regularize`), of methods with a penalty; None: where the estimated
+        error is least.
     refit : int
         Conjugate-gradient steps on the data alone after a regularized solution. What the data tell is then taken from
         them, so that contrast and texture are not smoothed, and the penalty decides the rest; 0 = none.
@@ -84,6 +86,9 @@ class Choices:
             raise InputError(
                 f"regularization: got {self.regularization!r}, expected a number >= 0 in units of the noise, or None"
             )
+        for name in UNUSED.get(self.method, ()):
+            if getattr(self, name) is not None:
+                raise InputError(f"{name}: got {getattr(self, name)!r}, but {self.method} has none; leave it out")
         if self.memory is not None:
             memory_budget(self.memory)
 

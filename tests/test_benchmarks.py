@@ -41,7 +41,8 @@ def test_a_result_has_everything(known_ceilings: Ceilings) -> None:
     assert found.rate == pytest.approx(10 / found.seconds)
     assert found.limit == "flops"
     assert found.roofline == pytest.approx(8e6 / 1e11 / found.seconds)
-    assert found.memory == 0 or 0.8 * ROOM < found.memory < 3 * ROOM
+    if sys.platform == "linux":
+        assert 0.8 * ROOM < found.memory < 3 * ROOM
     assert not runner.run("sum", case(0.4)).right
     assert known_ceilings.floor(Counted(flops=1e11, fft_flops=2e10)) == (3.0, "transforms")
     assert known_ceilings.floor(Counted(flops=1e11, bytes=2e10)) == (2.0, "bytes")

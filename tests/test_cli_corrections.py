@@ -158,6 +158,9 @@ def test_options_of_the_command_line(
     command += ["-o", str(tmp_path / "out"), "--trajectory", measured]
     assert main([*command, "--delays", "auto"]) == 1
     assert "leave out girf and delays" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--delays", "soon"])
+    assert "got 'soon', expected auto or seconds such as 2e-6,-1e-6" in capsys.readouterr().err
     assert main(command) == 0
     origin = mrf.Maps.load(tmp_path / "out").provenance
     assert origin["recipe"]["trajectory"] == measured

@@ -215,21 +215,26 @@ def test_a_shift_is_merged_with_the_pulse_after_it() -> None:
     assert packed.operation[0, 2, :5].tolist() == pytest.approx([0.1, 0, 0, 0.5 / (2 * np.pi), 0], abs=1e-8)
 
 
+def compiled_by_nvcc(source: Path, macros: list[str], architecture: str, folder: Path) -> dict[str, tuple[int, int]]:
+    """Registers, and bytes spilled, of each kernel in a file, which compiles without a warning."""
+    command = ["nvcc", "-std=c++17", "-cubin", f"-arch={architecture}", "-Xptxas", "-v", "-Werror", "all-warnings"]
+    command += [*macros, str(source), "-o", str(folder / "x.cubin")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    found = re.findall(
+        r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", said, re.S
+    )
+    return {name: (int(used), int(spilled)) for name, spilled, used in found}
+
+
 def registers(architecture: str, variants: list[device.Variant], folder: Path) -> dict[device.Variant, tuple[int, int]]:
-    """Registers, and bytes spilled, of each variant as nvcc compiles it."""
+    """Of each variant."""
     lines = []
     for variant in variants:
         lines += [macro.replace("-D", "#define ").replace("=", " ") for macro in variant.macros]
         lines += [f'#include "{device.SOURCE}"', *(f"#undef {name}" for name in ("REAL", "CHANNELS", "GROUP", "HELD"))]
     source = folder / f"{architecture}.cu"
     source.write_text("\n".join(lines) + "\n")
-    command = ["nvcc", "-std=c++17", "-cubin", f"-arch={architecture}", "-Xptxas", "-v", "-Werror", "all-warnings"]
-    command += [str(source), "-o", str(folder / "x.cubin")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    found = re.findall(
-        r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", said, re.S
-    )
-    numbers = {name: (int(used), int(spilled)) for name, spilled, used in found}
+    numbers = compiled_by_nvcc(source, [], architecture, folder)
     return {variant: numbers[variant.name] for variant in variants}
 
 

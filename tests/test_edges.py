@@ -1,10 +1,13 @@
 """Scans at the edges of what is usual: noisy coils, axes that stand still, frames of several readouts, no data."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import mrf
 from mrf.core.arrays import Array
+from mrf.recipe import Recipe
 from mrf.recon.density import balanced_weights
 from mrf.recon.motion import displacements, moved
 from mrf.recon.nufft import sample_exact
@@ -136,6 +139,20 @@ def test_data_that_the_model_sees_nothing_of() -> None:
         stream.add(frame, np.zeros((4, 90)))
     with pytest.raises(mrf.InputError, match="every sample is zero"):
         stream.finish()
+
+
+@pytest.mark.parametrize(
+    ("method", "choice"),
+    [("least_squares", "regularization"), ("gridding", "regularization"), ("gridding", "iterations")],
+)
+def test_choices_that_a_method_does_not_know_are_refused(
+    method: str, choice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(mrf.InputError, match=f"{choice}: got 3, but {method} has none"):
+        mrf.Choices(method, **{choice: 3})
+    told: dict[str, Any] = {choice: 3}
+    assert getattr(Recipe(method=method, **told).choices(), choice) is None  # whose method the command line may change
+    assert f"recipe: {choice} is 3, but {method} has none" in caplog.text
 
 
 def test_images_too_small_for_wavelets() -> None:

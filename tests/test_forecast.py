@@ -14,7 +14,7 @@ import mrf
 from mrf.core.arrays import Array
 from mrf.recon import subspace
 from mrf.recon.forecast import Forecast
-from mrf.recon.methods import Choices
+from mrf.recon.methods import UNUSED, Choices
 from mrf.recon.trajectory import Trajectory
 
 from .conftest import relative
@@ -38,9 +38,9 @@ def scan(repeats: bool) -> tuple[Array, Trajectory, Array, Array]:
 
 
 def steps(method: str) -> dict[str, Any]:
-    """What the method knows of these."""
-    known: dict[str, Any] = {} if method == "gridding" else {"iterations": 4}
-    return known if method in ("gridding", "least_squares") else known | {"regularization": 1.0}
+    """Numbers for what the method knows."""
+    numbers = {"iterations": 4, "regularization": 1.0}
+    return {name: value for name, value in numbers.items() if name not in UNUSED.get(method, ())}
 
 
 @pytest.mark.parametrize("repeats", [True, False])

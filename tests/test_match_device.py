@@ -1,7 +1,6 @@
 """The GPU kernels of matching: the unchanged file compiled for the CPU, and, where there is one, on a GPU."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mrf.matching.brute import best_atoms_reference
 from mrf.matching.tree import Tree
 
 from .conftest import noisy, turning_bssfp
-from .test_device import gpu
+from .test_device import compiled_by_nvcc, gpu
 from .twin import Device, Twin
 
 
@@ -89,10 +88,8 @@ def test_match_takes_device_arrays(twin: Twin) -> None:
 def test_the_kernels_compile_without_spills(architecture: str, planes: int, tmp_path: Path) -> None:
     if shutil.which("nvcc") is None:
         pytest.skip("nvcc is not here")
-    command = ["nvcc", "-std=c++17", "-cubin", f"-arch={architecture}", "-Xptxas", "-v", "-Werror", "all-warnings"]
-    command += ["-DRANK=10", f"-DPLANES={planes}", str(device.SOURCE), "-o", str(tmp_path / "x.cubin")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    spilled = [int(line.split(" bytes spill stores")[0].split()[-1]) for line in said.splitlines() if "spill" in line]
+    macros = ["-DRANK=10", f"-DPLANES={planes}"]
+    spilled = [bytes_ for _, bytes_ in compiled_by_nvcc(device.SOURCE, macros, architecture, tmp_path).values()]
     assert len(spilled) == 4
     assert max(spilled) <= 16
 

@@ -36,6 +36,14 @@ def repetitions(text: str) -> int | str:
     return text if text == "steady" else int(text)
 
 
+def delays(text: str) -> str | tuple[float, ...]:
+    """Seconds with commas between them, or ``auto``."""
+    try:
+        return text if text == "auto" else tuple(float(number) for number in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected auto or seconds such as 2e-6,-1e-6") from error
+
+
 def add_mask_threshold(verb: Any, told: str = "") -> None:
     """How much signal a voxel needs."""
     verb.add_argument(

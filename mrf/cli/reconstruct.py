@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_known_maps, add_output, known_maps, repetitions
+from .arguments import add_known_maps, add_output, delays, known_maps, repetitions
 
 if TYPE_CHECKING:
     from ..dictionaries.dictionary import Dictionary
@@ -30,11 +30,6 @@ _OF_DICTIONARY = (
 _OVERRIDES = ("method", "slice_profile", "repetitions", "delays", "device")
 
 
-def _delays(text: str) -> str | tuple[float, ...]:
-    """ "auto", or numbers with commas between them."""
-    return text if text == "auto" else tuple(float(number) for number in text.split(","))
-
-
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     verb = verbs.add_parser("reconstruct", help="raw scan (MRD) to T1, T2 and proton-density maps")
@@ -53,7 +48,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--trajectory", type=Path, metavar="T.h5", help="the trajectory that was played, as measured")
     verb.add_argument("--girf", type=Path, metavar="G.h5", help="frequency response of the gradient system")
     verb.add_argument(
-        "--delays", type=_delays, metavar="auto|S,S", help="gradient delays (s) of the image's axes, or from the data"
+        "--delays", type=delays, metavar="auto|S,S", help="gradient delays (s) of the image's axes, or from the data"
     )
     verb.add_argument("--device", choices=("cpu", "gpu"), help="where to work; overrides the recipe")
     verb.add_argument("--no-refine", action="store_true", help="the best atom of the grid; overrides the recipe")
