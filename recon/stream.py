@@ -72,7 +72,9 @@ class Stream:
         shape = (whole("n_coils", n_coils, 1), *trajectory.matrix)
         rows = checked_basis(basis, trajectory)
         rows = rows.astype(self._kind if rows.dtype.kind == "c" else np.empty(0, self._kind).real.dtype)
-        self._coils = None if coils is None else checked_coils(coils, n_coils, trajectory).astype(self._kind)
+        self._coils = (
+            None if coils is None else checked_coils(coils, n_coils, trajectory).astype(self._kind, copy=False)
+        )
         segments = None if field_map is None else Segments.of(_inside(field_map, self._coils), trajectory)
         self._forecast = Forecast.of(
             trajectory, len(rows), n_coils, dtype=self._kind, choices=self._choices, segments=segments,
@@ -221,7 +223,7 @@ class Stream:
         if self._coils is None:
             trajectory, basis = self._model.trajectory, self._model.basis
             found = estimate_coils(checked_kspace(self._kspace, trajectory), trajectory, weights=basis[:COURSES].conj())
-            self._coils = checked_coils(found, len(found), trajectory).astype(self._kind)
+            self._coils = checked_coils(found, len(found), trajectory).astype(self._kind, copy=False)
         there: Array = beside(self._kspace, self._coils)
         return there
 

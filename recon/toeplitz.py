@@ -155,9 +155,10 @@ class Toeplitz:
         if n_threads == 1:
             return some(0).reshape(images.shape)
         with ThreadPoolExecutor(n_threads) as pool:
-            totals = list(pool.map(some, range(n_threads)))
-        summed: Array = np.sum(totals, axis=0, dtype=flat.dtype)
-        return summed.reshape(images.shape)
+            total, *others = pool.map(some, range(n_threads))
+        for other in others:
+            total += other
+        return total.reshape(images.shape)
 
 
 def pairs(channels: int) -> list[tuple[int, int]]:
