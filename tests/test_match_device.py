@@ -1,5 +1,6 @@
 """The GPU kernels of matching: the unchanged file compiled for the CPU, and, where there is one, on a GPU."""
 
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -12,11 +13,12 @@ import mrf
 from mrf.core.arrays import Array
 from mrf.matching import device
 from mrf.matching.brute import best_atoms_reference
+from mrf.matching.search import likeness
 from mrf.matching.tree import Tree
 
 from .conftest import noisy, turning_bssfp
 from .test_device import compiled_by_nvcc, gpu
-from .twin import Device, Twin
+from .twin import DeviceArray, Twin
 
 
 @pytest.fixture
@@ -42,8 +44,9 @@ def test_the_kernels_find_what_the_cpu_finds(kind: str, by_tree: bool, twin: Twi
     assert (tree.phase is None) == (kind == "complex")
     for snr in (3, 30, 1e9):
         signals, _ = noisy(d, 150, snr)
-        found = device.best_atoms(signals, tree, d.coefficients, Device(), by_tree=by_tree)
-        assert np.array_equal(found, best_atoms_reference(signals, d.coefficients)[0])
+        found = device.best_atoms(twin.asarray(signals), tree, d.coefficients, by_tree=by_tree)
+        assert isinstance(found, DeviceArray)
+        assert np.array_equal(found.get(), best_atoms_reference(signals, d.coefficients)[0])
     assert {"prepare", "descend" if by_tree else "settle"} <= set(twin.launches)
 
 
@@ -57,19 +60,64 @@ def test_ties_and_few_atoms(twin: Twin) -> None:
         expected = best_atoms_reference(signals, atoms)[0]
         assert expected[0] == n // 2
         for by_tree in (True, False):
-            assert np.array_equal(
-                device.best_atoms(signals, Tree.of(atoms), atoms, Device(), by_tree=by_tree), expected
-            )
+            found = device.best_atoms(twin.asarray(signals), Tree.of(atoms), atoms, by_tree=by_tree)
+            assert np.array_equal(found.get(), expected)
 
 
 def test_some_voxels_at_a_time(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     d = dictionary("real")
-    signals, _ = noisy(d, 600, 20)
-    monkeypatch.setattr(device, "_MAXIMA", 1)
+    signals, _ = noisy(d, 1200, 20)
+    monkeypatch.setattr(device, "_SHARE", 1 << 60)
     twin.launches.clear()
-    found = device.best_atoms(signals, Tree.of(d.coefficients), d.coefficients, Device(), by_tree=False)
+    found = device.best_atoms(twin.asarray(signals), Tree.of(d.coefficients), d.coefficients, by_tree=False)
     assert twin.launches.count("settle") == 3
-    assert np.array_equal(found, best_atoms_reference(signals, d.coefficients)[0])
+    assert np.array_equal(found.get(), best_atoms_reference(signals, d.coefficients)[0])
+
+
+def test_neighbours_are_those_of_the_cpu(twin: Twin) -> None:
+    """Voxels are searched in the order of `likeness`, which a kernel tells on the device."""
+    rng = np.random.default_rng(0)
+    for rank in (1, 2, 6):
+        atoms = np.eye(rank, dtype=np.complex64)
+        signals = rng.standard_normal((100, rank)) + 1j * rng.standard_normal((100, rank))
+        signals[3] = 0
+        expected = np.empty(100, np.uint16)
+        likeness(signals, expected)
+        there = twin.asarray(signals)
+        single, norms = twin.empty((100, 2 * rank), np.float32), twin.empty((100, 3), np.float64)
+        keys = twin.empty(100, np.uint16)
+        kernel = device._kernels(rank, 2 if np.iscomplexobj(atoms) else 1, 0)("prepare")
+        kernel(
+            (1, 1), (128,), (there.view(np.float64), single, norms, keys, np.int32(100), np.float64(1), np.float64(0))
+        )
+        off = np.abs(keys.get().astype(int) - expected.astype(int))
+        assert set(off.tolist()) <= {0, 1, 512}  # a number on the edge of a bin may round to the other side
+        assert (off == 0).mean() > 0.98
+
+
+def test_a_full_gpu_leaves_the_search_to_the_cpu(
+    twin: Twin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    d = dictionary("real")
+    images = noisy(d, 60, 30)[0].T
+
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError("out of memory allocating 1,000 bytes")
+
+    monkeypatch.setattr(device, "_launch", full)
+    with caplog.at_level(logging.WARNING, logger="mrf"):
+        there = mrf.match(twin.asarray(images), d)
+    assert "the GPU's memory is full (out of memory allocating 1,000 bytes); the CPU searches instead" in caplog.text
+    assert np.array_equal(there.index, mrf.match(images, d).index)
+
+
+def test_known_parameters_on_a_gpu(twin: Twin) -> None:
+    grid = mrf.Grid(t1=mrf.log_axis(0.2, 3, 12), t2=mrf.log_axis(0.02, 0.3, 12), b1=[0.9, 1.0, 1.1])
+    d = mrf.build(mrf.preset("jiang2015_fisp", n_frames=80), grid, rank=6)
+    images, b1 = noisy(d, 60, 30)[0].T, np.linspace(0.9, 1.1, 60)
+    there, here = (mrf.match(x, d, known={"b1": b1}) for x in (twin.asarray(images), images))
+    assert np.array_equal(there.index, here.index)
+    assert np.array_equal(there.t1, here.t1)
 
 
 def test_match_takes_device_arrays(twin: Twin) -> None:
@@ -88,7 +136,7 @@ def test_match_takes_device_arrays(twin: Twin) -> None:
 def test_the_kernels_compile_without_spills(architecture: str, planes: int, tmp_path: Path) -> None:
     if shutil.which("nvcc") is None:
         pytest.skip("nvcc is not here")
-    macros = ["-DRANK=10", f"-DPLANES={planes}"]
+    macros = ["-DRANK=10", f"-DPLANES={planes}", f"-DPAIR={device._pair(10)}"]
     spilled = [bytes_ for _, bytes_ in compiled_by_nvcc(device.SOURCE, macros, architecture, tmp_path).values()]
     assert len(spilled) == 4
     assert max(spilled) <= 16
@@ -103,9 +151,10 @@ def test_a_gpu_finds_what_the_cpu_finds(kind: str, by_tree: bool) -> None:
     tree = Tree.of(d.coefficients)
     for snr in (3, 30, 1e9):
         signals, _ = noisy(d, 5000, snr)
-        found = device.best_atoms(signals, tree, d.coefficients, cupy.cuda.Device(), by_tree=by_tree)
+        found = device.best_atoms(cupy.asarray(signals), tree, d.coefficients, by_tree=by_tree)
         expected: Array = tree.best_atoms(signals, d.coefficients)[0]
-        assert np.array_equal(found, expected)
+        assert isinstance(found, cupy.ndarray)
+        assert np.array_equal(found.get(), expected)
 
 
 @pytest.mark.gpu

@@ -96,15 +96,18 @@ class Twin:
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> DeviceArray:
         return np.zeros(shape, dtype).view(DeviceArray)
 
-    def ascontiguousarray(self, values: DeviceArray) -> DeviceArray:
-        return np.ascontiguousarray(_host(values)).view(DeviceArray)
+    def ascontiguousarray(self, values: DeviceArray, dtype: Any = None) -> DeviceArray:
+        return np.ascontiguousarray(_host(_only_device(values)), dtype).view(DeviceArray)
+
+    def flatnonzero(self, values: DeviceArray) -> DeviceArray:
+        return np.flatnonzero(_host(_only_device(values))).view(DeviceArray)
 
     def broadcast_to(self, values: DeviceArray, shape: tuple[int, ...]) -> DeviceArray:
         return np.broadcast_to(_host(values), shape).view(DeviceArray)
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> DeviceArray:
         absent = np.nan if np.dtype(dtype).kind in "fc" else -99
-        return np.full(shape, absent, dtype).view(DeviceArray)  # what is not written shows
+        return np.full(shape, absent).astype(dtype).view(DeviceArray)  # what is not written shows
 
     def RawModule(self, code: str, options: tuple[str, ...]) -> "Module":
         files = {simulation: "epg_on_host.cpp", matching: "match_on_host.cpp", recon: "mix_on_host.cpp"}

@@ -8,49 +8,87 @@ import threading
 import weakref
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.arrays import Array
 from .brute import settled
-from .search import likeness
 from .tree import Tree
 
 SOURCE = Path(__file__).with_name("match.cu")
 _WARPS, _THREADS = 4, 128  # of a block, as in match.cu
-_PAIR, _TILE = 2, 32  # voxels of a thread; groups whose best score is kept
-_MAXIMA = 1 << 28  # bytes of tiles' best scores that are kept at a time
+_TILE = 32  # groups whose best score is kept
+_SHARE = 8  # of the GPU's free memory: what tiles' best scores may take at a time
 _lock = threading.Lock()
-_kept: weakref.WeakKeyDictionary[Tree, dict[int, tuple[Any, ...]]] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Tree, dict[int, "_There"]] = weakref.WeakKeyDictionary()
 
 
-def best_atoms(signals: Array, tree: Tree, atoms: Array, device: Any, *, by_tree: bool = True) -> Array:
-    """(voxels,) best atom of each of the (voxels, rank) complex128 signals, which come from and go to the host.
+class _There(NamedTuple):
+    """A tree and its atoms on a device."""
 
-    `by_tree` False: every atom is scored.
+    leaves: Any
+    nodes: Any
+    order: Any
+    atoms: Any  # real and imaginary parts in turn
+    starts: Any
+    lowest: int  # atom
+
+
+class _Prepared(NamedTuple):
+    """Signals as the searches take them; see `prepare` in match.cu."""
+
+    signals: Any  # (voxels, 2 rank) float64
+    single: Any  # (voxels, 2 rank) float32
+    norms: Any  # (voxels, 3) float64
+
+
+def best_atoms(signals: Any, tree: Tree, atoms: Array, *, by_tree: bool = True) -> Any:
+    """Best atom of each signal.
+
+    Parameters
+    ----------
+    signals : (voxels, rank) complex128 cupy array
+    tree : Tree
+    atoms : (all atoms, rank) array
+        On the host; they are copied to the device once.
+    by_tree : bool
+        False: every atom of the tree is scored.
+
+    Returns
+    -------
+    (voxels,) int64 cupy array
     """
     import cupy
 
-    if not len(signals):
-        return np.empty(0, np.int64)
-    with device:
-        x = cupy.asarray(np.ascontiguousarray(signals).view(np.float64))
-        single = cupy.empty((len(signals), 2 * atoms.shape[1]), np.float32)
-        norms = cupy.empty((len(signals), 3), np.float64)
+    voxels, rank = signals.shape
+    with signals.device:
+        index = cupy.empty(voxels, np.int64)
+        if not voxels:
+            return index
+        kernel = _kernels(rank, 2 if tree.phase is None else 1, int(signals.device.id))
+        there = _on_device(tree, atoms, int(signals.device.id))
+        x = cupy.ascontiguousarray(signals).view(np.float64)
+        prepared = _Prepared(x, cupy.empty((voxels, 2 * rank), np.float32), cupy.empty((voxels, 3), np.float64))
+        keys = cupy.empty(voxels, np.uint16)
         phase = complex(1.0 if tree.phase is None else tree.phase)
-        kernel = _kernels(atoms.shape[1], 2 if tree.phase is None else 1, int(device.id))
-        voxels = np.int32(len(signals))
-        _launch(kernel("prepare"), math.ceil(len(signals) / _THREADS), 1,
-                (x, single, norms, voxels, np.float64(phase.real), np.float64(phase.imag)))  # fmt: skip
-        index = cupy.empty(len(signals), np.int64)
-        there = _on_device(tree, atoms, int(device.id))
-        search = _descend if by_tree else _every_atom
-        search(kernel, tree, there, signals, (x, single, norms), index)
-        found: Array = index.get()
-    if (found < 0).any():
-        found = settled(np.where(found < 0, -1 - found, found), found < 0, signals, atoms, np.unique(tree.order))
-    return found
+        _launch(kernel("prepare"), math.ceil(voxels / _THREADS), 1,
+                (*prepared, keys, np.int32(voxels), np.float64(phase.real), np.float64(phase.imag)))  # fmt: skip
+        if by_tree:
+            _descend(kernel, tree, there, prepared, keys, index)
+        else:
+            _every_atom(kernel, tree, there, prepared, index)
+        doubtful = cupy.flatnonzero(index < 0)
+        if len(doubtful):
+            found, some = -1 - index[doubtful].get(), signals[doubtful].get()
+            sure = settled(found, np.ones(len(found), np.bool_), some, atoms, np.unique(tree.order))
+            index[doubtful] = cupy.asarray(sure)
+    return index
+
+
+def _pair(rank: int) -> int:
+    """Voxels whose signals fit the registers of a thread that scores every atom."""
+    return 4 if rank <= 12 else 2 if rank <= 24 else 1
 
 
 def _launch(kernel: Any, columns: int, rows: int, arguments: tuple[Any, ...]) -> None:
@@ -62,60 +100,53 @@ def _kernels(rank: int, planes: int, device: int) -> Any:
     """Entry points for this rank on the current device, whose number keys the cache."""
     import cupy
 
-    module = cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", f"-DRANK={rank}", f"-DPLANES={planes}"))
-    return cache(module.get_function)
+    options = ("-std=c++17", f"-DRANK={rank}", f"-DPLANES={planes}", f"-DPAIR={_pair(rank)}")
+    return cache(cupy.RawModule(code=SOURCE.read_text(), options=options).get_function)
 
 
-def _on_device(tree: Tree, atoms: Array, device: int) -> tuple[Any, ...]:
-    """Leaves, nodes, order, atoms and starts on the current device; copied once."""
+def _on_device(tree: Tree, atoms: Array, device: int) -> _There:
+    """What the searches read, on the current device; copied once."""
     import cupy
 
     with _lock:
         own = _kept.setdefault(tree, {})
         if device not in own:
             stored = np.ascontiguousarray(atoms, np.complex64).view(np.float32)
-            host = (tree.leaves, tree.nodes, tree.order, stored, tree.starts.astype(np.int64))
-            own[device] = tuple(cupy.asarray(array) for array in host)
+            leaves, nodes, order = map(cupy.asarray, (tree.leaves, tree.nodes, tree.order))
+            starts = cupy.asarray(tree.starts.astype(np.int64))
+            own[device] = _There(leaves, nodes, order, cupy.asarray(stored), starts, int(tree.order.min()))
         return own[device]
 
 
-def _descend(
-    kernel: Any, tree: Tree, there: tuple[Any, ...], signals: Array, prepared: tuple[Any, ...], index: Any
-) -> None:
-    import cupy
-
-    leaves, nodes, order, atoms, starts = there
-    keys = np.empty(len(signals), np.uint16)
-    likeness(signals, keys)
-    turn = cupy.asarray(np.argsort(keys, kind="stable").astype(np.int64))
+def _descend(kernel: Any, tree: Tree, there: _There, prepared: _Prepared, keys: Any, index: Any) -> None:
+    """A warp a voxel, those that open the same nodes after each other."""
+    turn = keys.argsort().astype(np.int64)
     _launch(
-        kernel("descend"), math.ceil(len(signals) / _WARPS), 1,
-        (*prepared, turn, leaves, nodes, order, atoms, starts, index, np.int32(len(signals)),
-         np.int32(len(tree.starts)), np.int32(tree.nodes.shape[1]), np.int32(tree.directions), np.float64(tree.error),
-         np.float64(tree.margin), np.int64(tree.order.min())),
+        kernel("descend"), math.ceil(len(index) / _WARPS), 1,
+        (*prepared, turn, there.leaves, there.nodes, there.order, there.atoms, there.starts, index,
+         np.int32(len(index)), np.int32(len(tree.starts)), np.int32(tree.nodes.shape[1]), np.int32(tree.directions),
+         np.float64(tree.error), np.float64(tree.margin), np.int64(there.lowest)),
     )  # fmt: skip
 
 
-def _every_atom(
-    kernel: Any, tree: Tree, there: tuple[Any, ...], signals: Array, prepared: tuple[Any, ...], index: Any
-) -> None:
-    """Some voxels at a time, so that the tiles' best scores stay within bounds."""
+def _every_atom(kernel: Any, tree: Tree, there: _There, prepared: _Prepared, index: Any) -> None:
+    """Some voxels at a time, so that the tiles' best scores stay within a share of the memory."""
     import cupy
 
-    leaves, _, order, atoms, _ = there
-    count = len(tree.leaves)
+    count, pair = len(tree.leaves), _pair(prepared.single.shape[1] // 2)
     tiles = math.ceil(count / _TILE)
-    together = max(_THREADS * _PAIR, _MAXIMA // (4 * tiles))
-    for start in range(0, len(signals), together):
+    free, _ = index.device.mem_info
+    together = max(_THREADS * pair, free // (4 * tiles * _SHARE))
+    for start in range(0, len(index), together):
         x, single, norms, out = (array[start : start + together] for array in (*prepared, index))
         voxels = len(out)
         maxima = cupy.empty((tiles, voxels), np.float32)
         _launch(
-            kernel("tile_maxima"), math.ceil(voxels / (_THREADS * _PAIR)), tiles,
-            (single, leaves, maxima, np.int32(voxels), np.int64(count)),
+            kernel("tile_maxima"), math.ceil(voxels / (_THREADS * pair)), tiles,
+            (single, there.leaves, maxima, np.int32(voxels), np.int64(count)),
         )  # fmt: skip
         _launch(
             kernel("settle"), math.ceil(voxels / _WARPS), 1,
-            (x, single, norms, maxima, leaves, order, atoms, out, np.int32(voxels), np.int32(tiles), np.int64(count),
-             np.float64(tree.error), np.int64(tree.order.min())),
+            (x, single, norms, maxima, there.leaves, there.order, there.atoms, out, np.int32(voxels), np.int32(tiles),
+             np.int64(count), np.float64(tree.error), np.int64(there.lowest)),
         )  # fmt: skip

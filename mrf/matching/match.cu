@@ -6,11 +6,11 @@
 //
 // descend: a warp a voxel, a lane a child of a node. Per node 2 RANK PLANES^2 DIRECTIONS multiply-adds and about 60 other
 // instructions, and 128 bytes for each of its rows, mostly from the second-level cache; per leaf 2 RANK PLANES^2.
-// tile_maxima: two voxels a thread in registers, atoms broadcast from shared memory: per voxel and atom
-// 2 RANK PLANES^2 + 3 instructions, and a quarter of a load for each of the atom's components. Only the best score of
+// tile_maxima: PAIR voxels a thread in registers, atoms broadcast from shared memory: per voxel and atom
+// 2 RANK PLANES^2 + 3 instructions, and 1 / (4 PAIR) loads for each of the atom's components. Only the best score of
 // 1024 atoms is written: 4 bytes for these and a voxel. settle: a warp a voxel; tiles within the error are looked at again.
 //
-// Written for nvcc and for NVRTC: no header is included. Macros: RANK, PLANES (1 = atoms are real, 2 = complex).
+// Written for nvcc and for NVRTC: no header is included. Macros: RANK, PLANES (1 = atoms are real, 2 = complex), PAIR.
 
 namespace match {
 
@@ -21,7 +21,6 @@ constexpr int PADDED = (WIDTH + 3) / 4 * 4;
 constexpr int DEEPEST = 8;        // levels of a tree
 constexpr int TILE = 32;          // groups whose best score is kept
 constexpr int STAGED = WIDTH <= 48 ? 4 : WIDTH <= 96 ? 2 : 1;  // groups in shared memory at a time
-constexpr int PAIR = 2;           // voxels of a thread
 constexpr unsigned ALL = 0xffffffffu;
 constexpr double TIE = 1e-14;     // scores closer than this (relative) are equal; the lowest index wins
 
@@ -143,9 +142,10 @@ __device__ __forceinline__ float bound_of(const float* node, int lane, const flo
 }  // namespace match
 
 // Scale each signal to norm 1, turn it so that its real part is as large as it can be (real atoms), and write it in
-// single precision; `norms`: its norm, and those of its real and imaginary part after the turn.
-extern "C" __global__ void prepare(const double* signals, float* single, double* norms, int voxels, double phase_re,
-                                   double phase_im) {
+// single precision; `norms`: its norm, and those of its real and imaginary part after the turn; `keys`: `likeness` of
+// search.py.
+extern "C" __global__ void prepare(const double* signals, float* single, double* norms, unsigned short* keys, int voxels,
+                                   double phase_re, double phase_im) {
     const int v = int(blockIdx.x * blockDim.x + threadIdx.x);
     if (v >= voxels) return;
     const double* const x = signals + 2LL * RANK * v;
@@ -157,6 +157,11 @@ extern "C" __global__ void prepare(const double* signals, float* single, double*
         square_im += 2 * a * b;
     }
     const double norm = sqrt(total);
+    const double size = norm * sqrt(x[0] * x[0] + x[1] * x[1]);
+    int strip = 64, along = 256;
+    if (size > 0 && RANK > 1) strip = int((1 + (x[0] * x[2] + x[1] * x[3]) / size) * 63.99);
+    if (size > 0 && RANK > 2) along = int((1 + (x[0] * x[4] + x[1] * x[5]) / size) * 255.99);
+    keys[v] = (unsigned short)(512 * strip + along);
     double turn_re = 1, turn_im = 0;
     if (PLANES == 1) {
         const double back_re = phase_re * phase_re - phase_im * phase_im, back_im = -2 * phase_re * phase_im;

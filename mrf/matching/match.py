@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..core.arrays import Array, as_host, memory_budget, on_host, whole
+from ..core.arrays import Array, as_host, beside, is_device_array, library, memory_budget, on_host, whole
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
-from ..simulation.device import device_of
 from .interpolant import Interpolant
 from .known import known_values
 from .nearest import best_atoms, foretell, has_atoms
@@ -88,8 +87,8 @@ def match(
     (0.1, 0.07)
     """
     images, where = _checked(on_host(coefficients), dictionary, mask)
-    gpu = device_of(coefficients)
-    return _Work(dictionary, images, where, refine, known, noise_std, memory, low_score, threads, gpu).maps(progress)
+    there = coefficients.reshape(len(images), -1) if is_device_array(coefficients) else None
+    return _Work(dictionary, images, where, refine, known, noise_std, memory, low_score, threads, there).maps(progress)
 
 
 class _Work:
@@ -97,15 +96,14 @@ class _Work:
 
     def __init__(
         self, dictionary: Dictionary, images: Array, where: Array, refine_: bool, known: Mapping[str, Any] | None,
-        noise_std: Any, memory: int | float | str | None, low_score: float, threads: int | None, gpu: Any,
+        noise_std: Any, memory: int | float | str | None, low_score: float, threads: int | None, there: Any,
     ) -> None:  # fmt: skip
         if not 0 <= low_score <= 1:
             raise InputError(f"low_score: got {low_score}, expected a correlation in [0, 1]")
         self.dictionary, self.where, self.refine, self.low_score = dictionary, where, refine_, low_score
         self.threads = None if threads is None else whole("threads", threads, 1)
-        self.gpu = gpu
         self.known, outside = known_values(known, dictionary, where)
-        self.voxels = images.reshape(len(images), -1)
+        self.voxels, self.there = images.reshape(len(images), -1), there  # the same on the host and, perhaps, a GPU
         valid = np.isfinite(self.voxels).all(axis=0) & self.voxels.any(axis=0) & ~outside
         asked = where.reshape(-1)
         valid[asked & valid] = has_atoms(dictionary, {n: v[asked & valid] for n, v in self.known.items()})
@@ -169,7 +167,8 @@ class _Work:
         """Results of some voxels."""
         signals, exponent = _scaled(self.voxels[:, used])
         known = {name: values[used] for name, values in self.known.items()}
-        index = best_atoms(signals, self.dictionary, known, self.room, self.threads, self.gpu)
+        searched = signals if self.there is None else _scaled(self.there[:, beside(self.there, used)])[0]
+        index = best_atoms(searched, self.dictionary, known, self.room, self.threads)
         atoms = {name: values[index] for name, values in self.dictionary.parameters.items()}
         flags = np.zeros(len(used), np.uint8)
         made: dict[str, Array] = {"index": index, "flags": flags}
@@ -269,8 +268,7 @@ def _scaled(voxels: Array) -> tuple[Array, Array]:
 
     Dividing by a power of two rounds nothing, and no scale overflows or underflows.
     """
-    given = np.ascontiguousarray(voxels.T, np.complex128)
-    parts = given.view(np.float64)
+    parts = library(voxels).ascontiguousarray(voxels.T, np.complex128).view(np.float64)
     exponent = np.frexp(np.abs(parts).max(axis=1))[1]
     return np.ldexp(parts, -exponent[:, None]).view(np.complex128), exponent
 

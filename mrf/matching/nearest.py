@@ -4,11 +4,10 @@ import logging
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import Array, beside, is_device_array, on_host
 from ..core.errors import InputError
 from ..dictionaries.dictionary import Dictionary
 from . import brute, device
@@ -101,41 +100,41 @@ def best_atoms(
     known: Mapping[str, Array],
     room: int,
     threads: int | None = None,
-    gpu: Any = None,
 ) -> Array:
-    """(voxels,) best atom of each of the (voxels, rank) complex128 signals.
+    """(voxels,) best atom of each of the (voxels, rank) complex128 signals, found where these lie; on the host.
 
     Parameters
     ----------
     known : {name: (voxels,)}
         Parameters whose values are known: only atoms with the nearest value of the dictionary are looked at.
     room : int
-        Bytes that a tree may take while it is built; where it is too little every atom is scored.
-    gpu : cupy device, optional
-        That searches.
+        Bytes that a tree may take while it is built; where it is too little the host scores every atom.
     """
     names = tuple(sorted(known))
     part = _parts_of(dictionary, names)
     if not names:
-        return _of_part(signals, dictionary, part, 0, room, threads, gpu)
+        return _of_part(signals, dictionary, part, 0, room, threads)
     index = np.empty(len(signals), np.int64)
     keys = part.keys(known)
     order = np.argsort(keys, kind="stable")
     different, starts = np.unique(keys[order], return_index=True)
     for key, some in zip(different, np.split(order, starts[1:]), strict=True):
-        index[some] = _of_part(signals[some], dictionary, part, int(key), room, threads, gpu)
+        index[some] = _of_part(signals[beside(signals, some)], dictionary, part, int(key), room, threads)
     return index
 
 
-def _of_part(
-    signals: Array, dictionary: Dictionary, part: _Parts, key: int, room: int, threads: int | None, gpu: Any
-) -> Array:
-    atoms = dictionary.coefficients
-    tree = part.tree(key, dictionary, len(signals) if gpu is None else _FEW, room)
+def _of_part(signals: Array, dictionary: Dictionary, part: _Parts, key: int, room: int, threads: int | None) -> Array:
+    atoms, there = dictionary.coefficients, is_device_array(signals)
+    tree = part.tree(key, dictionary, _FEW if there else len(signals), room)
+    if there and tree is not None:
+        try:
+            found: Array = device.best_atoms(signals, tree, atoms).get()
+            return found
+        except MemoryError as error:
+            log.warning("match: the GPU's memory is full (%s); the CPU searches instead", error)
+    signals = on_host(signals)
     if tree is None:
         return brute.best_atoms(signals, atoms, part.numbers(key), threads)
-    if gpu is not None:
-        return device.best_atoms(signals, tree, atoms, gpu)
     return tree.best_atoms(signals, atoms, threads)[0]
 
 
