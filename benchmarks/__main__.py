@@ -13,9 +13,10 @@ from benchmarks import (
     bench_reconstruction,
     bench_simulation,
     bench_texture,
+    bench_transforms,
     bench_volumes,
 )
-from benchmarks.report import Report, compared, picture, table
+from benchmarks.report import Report, compared, page, picture, table
 from benchmarks.runner import Result, as_json, run
 from mrf.core.errors import UnsupportedError
 from mrf.simulation.device import current_device
@@ -24,12 +25,13 @@ CASES = (
     bench_simulation.CASES
     | bench_dictionaries.CASES
     | bench_matching.CASES
+    | bench_transforms.CASES
     | bench_reconstruction.CASES
     | bench_core.CASES
 )
 LONG = bench_reconstruction.LONG | bench_volumes.CASES | bench_texture.CASES  # many minutes each
 GPU = bench_gpu.CASES
-PEERS = bench_simulation.PEERS | bench_matching.PEERS
+PEERS = bench_simulation.PEERS | bench_matching.PEERS | bench_transforms.PEERS
 
 
 def main() -> int:
@@ -49,6 +51,7 @@ def main() -> int:
     shown = verbs.add_parser("report", help="results as a Markdown table, and a picture")
     shown.add_argument("results", type=Path, nargs="+", metavar="JSON")
     shown.add_argument("-o", "--output", type=Path, metavar="PNG", help="ratios to the baselines as bars")
+    shown.add_argument("--page", type=Path, metavar="MD", help="the tables as a page, instead of printing them")
     shown.set_defaults(do=_report)
     against = verbs.add_parser("compare", help="two runs against each other; fails where one became slower")
     against.add_argument("before", type=Path, metavar="BEFORE.json")
@@ -90,7 +93,10 @@ def _run(told: argparse.Namespace) -> int:
 
 def _report(told: argparse.Namespace) -> int:
     reports = [Report.load(path) for path in told.results]
-    print("\n".join(table(report) for report in reports))
+    if told.page:
+        told.page.write_text(page(reports))
+    else:
+        print("\n".join(table(report) for report in reports))
     if told.output:
         picture(reports, told.output)
     return 0

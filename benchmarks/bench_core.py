@@ -10,6 +10,7 @@ import ismrmrd
 import numpy as np
 
 import mrf
+from benchmarks.ceilings import Counted
 from benchmarks.runner import Case
 from mrf.core.arrays import Array
 from mrf.phantom import acquire, add_noise, brain, signals, spiral
@@ -34,7 +35,10 @@ def read(small: bool) -> Case:
         dataset.close()
         return np.stack(read, axis=1)
 
-    return Case("read_mrd", "read_acquisition", lambda: mrf.read_mrd(path).kspace, one_by_one, _relative, 0.0)
+    return Case(
+        "read_mrd", "read_acquisition", lambda: mrf.read_mrd(path).kspace, one_by_one, _relative, 0.0,
+        counted=Counted(bytes=float(path.stat().st_size + kspace.nbytes)),
+    )  # fmt: skip
 
 
 def imported(small: bool) -> Case:

@@ -11,20 +11,25 @@ import h5py
 import numpy as np
 
 import mrf
+from benchmarks.ceilings import Counted
 from benchmarks.runner import Case
 from mrf.core.arrays import Array
 from mrf.dictionaries.foretell import memory_needed
+from mrf.dictionaries.stream import Stream
 
 RANK = 10
+_NODES = 12  # of T1 and of T2 that are simulated for an interpolated dictionary
 SIZES = {"small": (60, 40), "normal": (420, 260), "large": (1330, 830)}  # of T1 and T2: 1 000, 100 000, a million atoms
 
 
-def _grid(size: str) -> mrf.Grid:
+def grid_of(size: str) -> mrf.Grid:
+    """Of Jiang's tissues."""
     n1, n2 = SIZES[size]
     return mrf.Grid(t1=mrf.log_axis(0.1, 4.0, n1), t2=mrf.log_axis(0.01, 0.5, n2))
 
 
-def _sequence(small: bool) -> mrf.Sequence:
+def train(small: bool) -> mrf.Sequence:
+    """Jiang's."""
     return mrf.preset("jiang2015_fisp", n_frames=200 if small else 1000)
 
 
@@ -40,7 +45,7 @@ def _plainly(sequence: mrf.Sequence, grid: mrf.Grid) -> mrf.Dictionary:
     return mrf.Dictionary(grid.parameters, made / norms[:, None], norms, basis, sequence, "plain")
 
 
-def _off(sequence: mrf.Sequence, d: mrf.Dictionary) -> float:
+def off(sequence: mrf.Sequence, d: mrf.Dictionary) -> float:
     """Largest relative distance of 64 compressed atoms from their converged signals, compressed alike."""
     some = np.random.default_rng(0).permutation(len(d))[:64]
     exact = mrf.simulate(
@@ -50,31 +55,42 @@ def _off(sequence: mrf.Sequence, d: mrf.Dictionary) -> float:
     return float((np.linalg.norm(made - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max())
 
 
+def counted(sequence: mrf.Sequence, grid: mrf.Grid) -> Counted:
+    """9 operations an order and repetition time; each sample projected, and its projection taken off; coefficients."""
+    stream = Stream.of(sequence, grid, slice_profile=None, repetitions=1, n_states=None)
+    assert stream.certificate is not None
+    orders = float(stream.certificate.needed(grid.parameters["t2"]).sum())
+    samples = 2.0 * len(grid) * sequence.n_frames
+    return Counted(flops=9 * orders * sequence.n_frames + (4 * RANK + 4) * samples, bytes=len(grid) * (8.0 * RANK + 4))
+
+
 def build(small: bool) -> Case:
     """Part by part against all signals at once."""
-    sequence, grid = _sequence(small), _grid("small" if small else "normal")
+    sequence, grid = train(small), grid_of("small" if small else "normal")
     return Case(
         "build",
         "all signals, Gram matrix",
         lambda: mrf.build(sequence, grid, rank=RANK),
         lambda: _plainly(sequence, grid),
-        lambda fast, _: _off(sequence, fast),
+        lambda fast, _: off(sequence, fast),
         2e-4,
         len(grid),
+        counted=counted(sequence, grid),
     )
 
 
 def million(small: bool) -> Case:
     """A million atoms, a few T1 and T2 of which are simulated, against all simulated."""
-    sequence, grid = _sequence(small), _grid("small" if small else "large")
+    sequence, grid = train(small), grid_of("small" if small else "large")
     return Case(
         "build, interpolated",
         "every atom simulated",
         lambda: mrf.build(sequence, grid, rank=RANK, interpolation=1e-4),
         lambda: mrf.build(sequence, grid, rank=RANK),
-        lambda fast, slow: max(_off(sequence, fast), _off(sequence, slow)),
+        lambda fast, slow: max(off(sequence, fast), off(sequence, slow)),
         3e-4,
         len(grid),
+        counted=Counted(flops=2.0 * _NODES * RANK * len(grid), bytes=len(grid) * (8.0 * RANK + 4)),
     )
 
 
@@ -92,9 +108,10 @@ def heart(small: bool) -> Case:
         "simulate",
         lambda: mrf.build(sequence(), grid, rank=RANK),
         lambda: mrf.simulate(sequence(), **grid.parameters),
-        lambda fast, _: _off(fast.sequence, fast),
+        lambda fast, _: off(fast.sequence, fast),
         2e-4,
         len(grid),
+        counted=counted(sequence(), grid),
     )
 
 
@@ -103,8 +120,8 @@ def load(small: bool) -> Case:
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
     path = Path(folder) / "d.h5"
-    grid = _grid("small" if small else "large")
-    made = mrf.build(_sequence(True), grid, rank=RANK, path=path)
+    grid = grid_of("small" if small else "large")
+    made = mrf.build(train(True), grid, rank=RANK, path=path)
 
     def plain() -> list[Array]:
         with h5py.File(path, "r") as file:
@@ -113,17 +130,20 @@ def load(small: bool) -> Case:
     def wrong(fast: mrf.Dictionary, _: list[Array]) -> float:
         return float(np.abs(fast.coefficients - made.coefficients).max())
 
-    return Case("load", "h5py alone", lambda: mrf.Dictionary.load(path), plain, wrong, 0.0, len(grid))
+    return Case(
+        "load", "h5py alone", lambda: mrf.Dictionary.load(path), plain, wrong, 0.0, len(grid),
+        counted=Counted(bytes=float(path.stat().st_size)),
+    )  # fmt: skip
 
 
 _MEASURED = """
 import sys
 import mrf
-from benchmarks.bench_dictionaries import RANK, _grid, _sequence
+from benchmarks.bench_dictionaries import RANK, grid_of, train
 from mrf.core.usage import peak_memory
-mrf.build(_sequence(True), mrf.Grid(t1=[1.0], t2=[0.1]), rank=1)
+mrf.build(train(True), mrf.Grid(t1=[1.0], t2=[0.1]), rank=1)
 before = peak_memory()
-mrf.build(_sequence(sys.argv[1] == "small"), _grid(sys.argv[1]), rank=RANK)
+mrf.build(train(sys.argv[1] == "small"), grid_of(sys.argv[1]), rank=RANK)
 print(peak_memory() - before)
 """
 
@@ -136,7 +156,7 @@ def memory(small: bool) -> Case:
         told = subprocess.run([sys.executable, "-c", _MEASURED, size], capture_output=True, text=True, check=True)
         return int(told.stdout)
 
-    needed = memory_needed(_sequence(small), _grid(size), RANK)
+    needed = memory_needed(train(small), grid_of(size), RANK)
     return Case(
         "memory of a build",
         "interpreter and import",

@@ -1,12 +1,21 @@
-"""Cases for `--device gpu`: everything is on the card before the clock starts, and results stay there."""
+"""Cases for `--device gpu`: everything is on the card before the clock starts, and results stay there.
 
+But for `match`, whose maps are the host's, and `demo`, which begins and ends with files.
+"""
+
+import statistics
+import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import mrf
+from benchmarks import bench_dictionaries, bench_transforms
+from benchmarks.bench_matching import RANK as RANK_MATCHED
 from benchmarks.bench_matching import Voxels
 from benchmarks.bench_reconstruction import COILS, RANK, Operators
 from benchmarks.bench_simulation import TOLERANCE, Train
@@ -16,7 +25,7 @@ from mrf.matching.device import best_atoms
 from mrf.matching.tree import Tree
 from mrf.recon.subspace import SubspaceModel
 
-_BLOCK = 1 << 30  # bytes of scores that the baseline makes at once
+_BLOCKS = (1 << 26, 1 << 28, 1 << 30, 1 << 32)  # bytes of scores that the baseline may make at once
 
 
 def _cupy() -> Any:
@@ -51,22 +60,40 @@ def _voxels(size: str) -> Voxels:
     return Voxels(size, 4096 if size == "10k" else 65536)
 
 
+def _blocks(v: Voxels) -> tuple[str, Callable[[], Any]]:
+    """The fastest plain product on the card: |x d^H| in complex64, argmax."""
+    cupy = _cupy()
+    x, turned = cupy.asarray(v.signals.astype(np.complex64)), cupy.asarray(np.ascontiguousarray(v.atoms.conj().T))
+
+    def match(block: int) -> Any:
+        parts = [abs(x[i : i + block] @ turned).argmax(axis=1) for i in range(0, len(x), block)]
+        return cupy.concatenate(parts)
+
+    def seconds(block: int) -> float:
+        run, taken = _done(lambda: match(block)), []
+        run()
+        for _ in range(3):
+            start = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - start)
+        return statistics.median(taken)
+
+    free, _ = cupy.cuda.Device().mem_info
+    rooms = [room for room in _BLOCKS if room <= free // 4]
+    best = min({max(1, min(len(x), room // (8 * len(v.atoms)))) for room in rooms}, key=seconds)
+    return f"complex64 blocks of {best} by cupy", _done(lambda: match(best))
+
+
 def _matching(size: str, by_tree: bool) -> Case:
-    """Against |x d^H| in complex64 and argmax, in blocks, on the same card."""
+    """Against |x d^H| in complex64 and argmax, in the best of several block sizes, on the same card."""
     cupy, v = _cupy(), _voxels(size)
     tree, signals = Tree.of(v.atoms), cupy.asarray(v.signals)
-    x, turned = signals.astype(np.complex64), cupy.asarray(np.ascontiguousarray(v.atoms.conj().T))
-    block = max(1, _BLOCK // (8 * len(v.atoms)))
-
-    def plain() -> Any:
-        return cupy.concatenate([abs(x[i : i + block] @ turned).argmax(axis=1) for i in range(0, len(x), block)])
-
     scored = tree.best_atoms(v.signals, v.atoms)[1][1] * 32 / len(v.signals) / len(v.atoms) if by_tree else 1.0
+    baseline, plain = _blocks(v)
     return Case(
-        f"{'tree' if by_tree else 'brute force'}, {size} atoms", "complex64 blocks of cupy",
-        _done(lambda: best_atoms(signals, tree, v.atoms, by_tree=by_tree)), _done(plain),
-        lambda fast, _: v.wrong(fast.get()), 0,
-        len(v.signals), counted=v.counted(scored), device=True,
+        f"{'tree' if by_tree else 'brute force'}, {size} atoms", baseline,
+        _done(lambda: best_atoms(signals, tree, v.atoms, by_tree=by_tree)), plain, lambda fast, _: v.wrong(fast.get()),
+        0, len(v.signals), counted=v.counted(scored), device=True,
     )  # fmt: skip
 
 
@@ -74,11 +101,68 @@ def _matching_case(size: str, by_tree: bool) -> Callable[[bool], Case]:
     return lambda small: _matching("10k" if small else size, by_tree)
 
 
+def match(small: bool) -> Case:
+    """Images on the card to refined maps on the host, against images and search on the host."""
+    cupy, v = _cupy(), _voxels("10k" if small else "100k")
+    images = np.ascontiguousarray(v.signals.T.astype(np.complex64))
+    there = cupy.asarray(images)
+
+    def error(fast: mrf.Maps, slow: mrf.Maps) -> float:
+        return float(np.count_nonzero(fast.index != slow.index) + np.count_nonzero(fast.t1 != slow.t1))
+
+    return Case(
+        f"match, {v.size} atoms, refined", "the CPU", lambda: mrf.match(there, v.dictionary),
+        lambda: mrf.match(images, v.dictionary), error, 0, len(v.signals), device=True,
+    )  # fmt: skip
+
+
+def build(small: bool) -> Case:
+    """A dictionary to the host's memory, against the CPU's."""
+    sequence, grid = bench_dictionaries.train(small), bench_dictionaries.grid_of("small" if small else "normal")
+
+    def made(device: str) -> mrf.Dictionary:
+        return mrf.build(sequence, grid, rank=RANK_MATCHED, device=device)
+
+    return Case(
+        "build", "the CPU", lambda: made("gpu"), lambda: made("cpu"),
+        lambda fast, _: bench_dictionaries.off(sequence, fast), 2e-4, len(grid),
+        counted=bench_dictionaries.counted(sequence, grid), device=True,
+    )  # fmt: skip
+
+
+def nufft(small: bool) -> Case:
+    """Non-uniform transforms there and back, planning included, against the CPU's."""
+    cupy, s = _cupy(), bench_transforms.scan(small)
+    images, samples = cupy.asarray(s.images), cupy.asarray(s.samples)
+    return Case(
+        "NUFFT there and back", "the CPU", _done(lambda: s.both(images, samples)), s.ours, s.error,
+        bench_transforms.TOLERANCE, counted=s.counted(), device=True,
+    )  # fmt: skip
+
+
+def demo(small: bool) -> Case:
+    """``mrf demo`` after import, against the CPU's; error: of the median T1 or T2 of white or grey matter."""
+    from mrf.cli import demo as verb
+    from mrf.cli.main import parser
+
+    folder = Path(tempfile.mkdtemp(prefix="mrf-bench-"))
+
+    def run(device: str) -> list[dict[str, str]]:
+        told = parser().parse_args(["-q", "demo", "--device", device, "-o", str(folder / device)])
+        rows: list[dict[str, str]] = verb.scan_and_map(told)
+        return rows
+
+    def error(rows: list[dict[str, str]], _: object) -> float:
+        return max(abs(float(row[f"{name}_median_percent"])) for row in rows[:2] for name in ("t1", "t2"))
+
+    return Case("mrf demo", "the CPU", lambda: run("gpu"), lambda: run("cpu"), error, 2.0, device=True)
+
+
 @cache
 def _operators(small: bool) -> tuple[Operators, SubspaceModel, Any]:
     cupy, o = _cupy(), Operators(64, 320, 240) if small else Operators(256, 1200)
     model = SubspaceModel(o.trajectory, cupy.asarray(o.basis), cupy.asarray(o.coils))
-    model.__dict__["toeplitz"] = o.model.toeplitz
+    assert len(model.toeplitz.kernels)  # made once, before anything is timed
     return o, model, cupy.asarray(o.x)
 
 
@@ -127,6 +211,23 @@ def exact(small: bool) -> Case:
     )  # fmt: skip
 
 
+def setup(small: bool) -> Case:
+    """Kernels of the normal operator, against the CPU's; error: of the operator that they make."""
+    o, model, x = _operators(small)
+
+    def made(of: SubspaceModel) -> SubspaceModel:
+        again = SubspaceModel(of.trajectory, of.basis, of.coils)
+        assert len(again.toeplitz.kernels)
+        return again
+
+    def error(fast: SubspaceModel, slow: SubspaceModel) -> float:
+        return _relative(fast.normal(x), slow.normal(o.x))
+
+    return Case(
+        "kernels", "the CPU", _done(lambda: made(model)), lambda: made(o.model), error, 1e-5, device=True,
+    )  # fmt: skip
+
+
 def reconstruct(small: bool) -> Case:
     """30 steps of wavelet-regularized reconstruction against the CPU's."""
     o, _, _ = _operators(small)
@@ -149,5 +250,6 @@ CASES: dict[str, Callable[[bool], Case]] = {
     "simulate": simulate,
     "brute": _matching_case("100k", False), "brute_million": _matching_case("1M", False),
     "tree": _matching_case("100k", True), "tree_million": _matching_case("1M", True),
-    "apply": apply, "apply_exact": exact, "reconstruct": reconstruct,
+    "match": match, "nufft": nufft, "setup": setup, "apply": apply, "apply_exact": exact, "reconstruct": reconstruct,
+    "demo": demo,
 }  # fmt: skip

@@ -21,6 +21,7 @@ from mrf.matching.tree import Tree
 
 RANK, SNR = 10, 20
 GRIDS = {"10k": (140, 84), "100k": (420, 260), "1M": (1330, 830), "1.2k": (35, 46)}  # values of T1 and T2
+_EVALUATIONS, _POINTS, _DOTS = 3, 44, 12  # of a refinement; multiply-adds an interpolated number; dot products
 _BLOCKS = (64, 512, 2048, 8192)  # voxels of a product
 _LARGEST = 8e9  # bytes of one
 _PLAIN = {"1.2k": 65536, "10k": 16384, "100k": 4096, "1M": 256}  # voxels that the baseline does
@@ -168,6 +169,7 @@ def refinement(small: bool) -> Case:
     return Case(
         "refinement", "scipy least_squares", lambda: refine(space, signals, start, frozenset()),
         lambda: np.stack([one(k) for k in range(few)]), above, 0.05, len(signals), few / len(signals),
+        counted=Counted(flops=len(signals) * _EVALUATIONS * 4.0 * RANK * (_POINTS + _DOTS), bytes=2.0 * signals.nbytes),
     )  # fmt: skip
 
 

@@ -31,11 +31,8 @@ class Operators:
         self.trajectory = spiral(frames, n, 0.24, n_samples=samples)
         rng = np.random.default_rng(0)
         self.basis = np.linalg.qr(rng.standard_normal((frames, RANK)))[0].T.astype(np.float32)
-
-        def drawn(*shape: int) -> Array:
-            return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
-
-        self.coils, self.x = drawn(COILS, n, n), drawn(RANK, n, n)
+        self.coils = scans.smooth_coils(COILS, (n, n), rng)
+        self.x = scans.smooth(RANK, (n, n), 2.5, rng) * scans.rounded((n, n))
         self.model = SubspaceModel(self.trajectory, self.basis, self.coils)
         assert len(self.model.toeplitz.kernels)  # made once, before anything is timed
         self.radians = self.trajectory.radians.reshape(-1, 2).astype(np.float32)
@@ -121,7 +118,10 @@ def naive(small: bool) -> Case:
 def own(small: bool) -> Case:
     """One application against its own Fourier transforms: the ratio is below 1, 0.5 is the limit set."""
     o = _operators(small)
-    return Case("normal operator", "its own FFTs", o.fast, o.own_transforms, lambda a, b: 0.0, 0, counted=o.counted())
+    return Case(
+        "normal operator", "its own FFTs", o.fast, o.own_transforms, lambda a, _: _relative(a, o.naive()), 5e-3,
+        counted=o.counted(),
+    )  # fmt: skip
 
 
 def exact(small: bool) -> Case:
@@ -143,11 +143,16 @@ def exact(small: bool) -> Case:
 
 
 def setup(small: bool) -> Case:
-    """Kernels, against outer products frame by frame (on 20 frames)."""
+    """Kernels, against outer products frame by frame (on 20 frames); error: of the operator that they make."""
     o = _operators(small)
 
-    def made() -> Array:
-        return SubspaceModel(o.trajectory, o.basis, o.coils).toeplitz.kernels
+    def made() -> SubspaceModel:
+        model = SubspaceModel(o.trajectory, o.basis, o.coils)
+        assert len(model.toeplitz.kernels)
+        return model
+
+    def error(model: SubspaceModel, _: object) -> float:
+        return _relative(model.normal(o.x), model.adjoint(model.forward(o.x)))
 
     def by_frame() -> Array:
         n = o.x.shape[1]
@@ -163,7 +168,12 @@ def setup(small: bool) -> Case:
         return total
 
     share = 20 / o.trajectory.n_frames
-    return Case("kernels", "frame by frame", made, by_frame, lambda a, b: 0.0, 0, share=share)
+    points = o.trajectory.matrix[0] * 2
+    counted = Counted(  # double precision counts twice; two kernels come from one point spread
+        fft_flops=2 * RANK * (RANK + 1) / 4 * (transform_flops(points**2) + transform_flops(int(1.25 * points) ** 2)),
+        bytes=float(o.model.toeplitz.kernels.nbytes),
+    )
+    return Case("kernels", "frame by frame", made, by_frame, error, 2e-5, share=share, counted=counted)
 
 
 def sigpy(small: bool) -> Case:
@@ -197,8 +207,9 @@ def iterations(small: bool) -> Case:
         return made
 
     return Case(
-        "30 iterations, all included", "gridding", solve, grid, lambda a, b: 0.0, 0, counted=o.counted(times=30)
-    )
+        "30 iterations, all included", "gridding", solve, grid, lambda made, _: _relative(made, o.x), 0.05,
+        counted=o.counted(times=30),
+    )  # fmt: skip
 
 
 _AMOUNTS = (0.25, 0.5, 1.0, 2.0)
@@ -284,7 +295,6 @@ def levels(small: bool) -> Case:
     return Case(
         "wavelet at other noise", "gridding", lambda: some[0].coefficients(0, 0.2, method="wavelet"),
         lambda: some[0].coefficients(0, 0.2, method="gridding"), error, 1.0, detail=lambda: _in_words(told()),
-        repeats=1,
     )  # fmt: skip
 
 

@@ -42,12 +42,12 @@ class Train:
     def ours(self) -> Array:
         return self.simulate(self.t1, self.t2)
 
-    def counted(self) -> Counted:
-        """9 operations an order and repetition time (see docs/benchmarks.md); signals are written once."""
+    def counted(self, tolerance: float = TOLERANCE, results: int = 1) -> Counted:
+        """9 operations an order, repetition time and result (see docs/benchmarks.md); results are written once."""
         tissue, _ = tissue_table(self.sequence, self.t1, self.t2, 1.0, 0.0, 0.0, None)
         player = Player.of(self.sequence, tissue, None, 1, np.dtype(np.complex64))
-        orders = float(player.orders(tissue, None, TOLERANCE).sum())
-        return Counted(flops=9 * orders * self.sequence.n_frames, bytes=8.0 * self.work)
+        orders = float(player.orders(tissue, None, tolerance).sum())
+        return Counted(flops=9 * results * orders * self.sequence.n_frames, bytes=8.0 * results * self.work)
 
     def error(self, signals: Array, _: Any) -> float:
         """Of the worst of the chosen atoms."""
@@ -70,6 +70,7 @@ def reference(small: bool) -> Case:
         _worst,
         1e-5,
         train.work,
+        counted=Counted(flops=9 * 64.0 * train.work, bytes=8.0 * train.work),
     )
 
 
@@ -82,7 +83,10 @@ def derivatives(small: bool) -> Case:
         signals: Array = mrf.jacobian(train.sequence, parameters, t1=train.t1, t2=train.t2, tolerance=TOLERANCE)[0]
         return signals
 
-    return Case("derivatives", "the signal alone", both, train.ours, train.error, TOLERANCE, train.work)
+    return Case(
+        "derivatives", "the signal alone", both, train.ours, train.error, TOLERANCE, train.work,
+        counted=train.counted(results=1 + len(parameters)),
+    )  # fmt: skip
 
 
 def threads(small: bool) -> Case:
@@ -116,7 +120,7 @@ def torchsim(small: bool) -> Case:
     _agree("torchsim", np.abs(peer.simulate(T1=t1, T2=t2).numpy()), train)
     return Case(
         "simulate", f"torchsim, {PEER_STATES} states", train.ours, lambda: peer.simulate(T1=t1, T2=t2),
-        train.error, TOLERANCE, train.work,
+        train.error, TOLERANCE, train.work, counted=train.counted(),
     )  # fmt: skip
 
 
@@ -137,7 +141,8 @@ def mrpro(small: bool) -> Case:
 
     _agree("MRpro", np.abs(play().numpy()), train)
     return Case(
-        "simulate", f"MRpro, {PEER_STATES} states", train.ours, play, train.error, TOLERANCE, train.work
+        "simulate", f"MRpro, {PEER_STATES} states", train.ours, play, train.error, TOLERANCE, train.work,
+        counted=train.counted(),
     )  # fmt: skip
 
 

@@ -138,7 +138,7 @@ def lesions(small: bool) -> Case:
 
     return Case(
         "wavelet, lesions and texture", "gridding", lambda: scan.with_.coefficients(0, method="wavelet"),
-        lambda: scan.with_.coefficients(0, method="gridding"), error, 1.0, detail=text, repeats=1,
+        lambda: scan.with_.coefficients(0, method="gridding"), error, 1.0, detail=text,
     )  # fmt: skip
 
 

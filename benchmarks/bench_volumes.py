@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
-import scipy.ndimage
 
 import mrf
 from benchmarks.runner import Case
+from benchmarks.scans import rounded, smooth, smooth_coils
 from mrf.core.arrays import Array
 from mrf.core.usage import peak_memory
 from mrf.phantom import GOLDEN_ANGLE, spiral
@@ -40,19 +40,10 @@ class Volume:
     def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory, matrix = trajectory, trajectory.matrix
         rng = np.random.default_rng(0)
-        axes = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in matrix), indexing="ij")
-        self.inside = np.exp(-sum((axis / 0.8) ** 8 for axis in axes))  # without sharp edges
-
-        def smooth(number: int, width: float) -> Array:
-            parts = [
-                scipy.ndimage.gaussian_filter(rng.standard_normal(matrix, np.float32), width) for _ in range(2 * number)
-            ]
-            return (np.stack(parts[::2]) + 1j * np.stack(parts[1::2])).astype(np.complex64)
-
+        self.inside = rounded(matrix)
         self.basis = np.linalg.qr(rng.standard_normal((trajectory.n_frames, RANK)))[0].T.astype(np.float32)
-        self.truth = smooth(RANK, 2.5) * self.inside
-        self.coils = smooth(COILS, 12)
-        self.coils /= np.sqrt(np.sum(np.abs(self.coils) ** 2, axis=0))
+        self.truth = smooth(RANK, matrix, 2.5, rng) * self.inside
+        self.coils = smooth_coils(COILS, matrix, rng)
         self.peak = 0
         self.model = SubspaceModel(trajectory, self.basis, self.coils)
         self.kspace = self.model.forward(self.truth)

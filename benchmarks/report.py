@@ -18,12 +18,26 @@ class Report(NamedTuple):
     machine: dict[str, Any]
     size: str
     results: list[Result]
+    missing: dict[str, str]  # peers that were not installed, and why
 
     @classmethod
     def load(cls, path: Path) -> "Report":
         """What ``run -o`` wrote."""
         told = json.loads(path.read_text())
-        return cls(path, told["machine"], told.get("size", "normal"), [Result.of(one) for one in told["results"]])
+        results = [Result.of(one) for one in told["results"]]
+        return cls(path, told["machine"], told.get("size", "normal"), results, told.get("missing", {}))
+
+
+def page(reports: list[Report]) -> str:
+    """All tables as a page of the documentation."""
+    tables = "\n".join(table(report) for report in reports)
+    return (
+        "# Measured\n\n"
+        "Drawn from the files in `benchmarks/results/` by `python -m benchmarks report`; what is compared, how, and\n"
+        "what limits it: [benchmarks](benchmarks.md). *Roofline*: the time that the least possible work takes at the\n"
+        "ceilings measured in the run, over the time taken. *Error*: of the result, and the most that is allowed.\n\n"
+        f"![Times over the baselines](images/results.png)\n\n{tables}"
+    )
 
 
 def table(report: Report) -> str:
@@ -50,6 +64,11 @@ def table(report: Report) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_row(one) for one in report.results]
+    if report.missing:
+        lines += ["", "Not installed there: " + ", ".join(f"`{name}`" for name in report.missing) + "."]
+    details = [f"- `{one.case}`: {' '.join(one.detail.split())}" for one in report.results if one.detail]
+    if details:
+        lines += ["", *dict.fromkeys(details)]
     return "\n".join(lines) + "\n"
 
 

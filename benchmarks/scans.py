@@ -16,6 +16,26 @@ RANK = 5
 LESIONS = (3, 4, 5, 6, 8)  # diameters, mm
 
 
+def smooth(number: int, matrix: tuple[int, ...], width: float, rng: np.random.Generator) -> Array:
+    """(number, *matrix) complex64 images without detail below `width` pixels."""
+    parts = [scipy.ndimage.gaussian_filter(rng.standard_normal(matrix, np.float32), width) for _ in range(2 * number)]
+    return (np.stack(parts[::2]) + 1j * np.stack(parts[1::2])).astype(np.complex64)
+
+
+def rounded(matrix: tuple[int, ...]) -> Array:
+    """1 in the middle, falling to 0 before the border, without sharp edges."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in matrix), indexing="ij")
+    window: Array = np.exp(-sum((axis / 0.8) ** 8 for axis in axes))
+    return window
+
+
+def smooth_coils(number: int, matrix: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """(number, *matrix) complex64 sensitivities of root-sum-of-squares 1."""
+    coils = smooth(number, matrix, 12, rng)
+    coils /= np.sqrt(np.sum(np.abs(coils) ** 2, axis=0))
+    return coils
+
+
 @dataclass(frozen=True, eq=False)
 class Scanned:
     """A phantom and its k-space without noise.

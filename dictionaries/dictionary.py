@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..core.arrays import Array, as_host, freeze
+from ..core.arrays import Array, beside, freeze, is_device_array
 from ..core.errors import FileError, InputError
 from ..core.storage import UNREADABLE, Rows, read_hdf5, write_hdf5
 from ..simulation.sequence import Sequence
@@ -111,24 +111,26 @@ class Dictionary:
         Parameters
         ----------
         series : (frames, ...) array
+            Numpy's or cupy's.
 
         Returns
         -------
         (rank, ...) complex array
-            ``basis.conj() @ series``.
+            ``basis.conj() @ series``, where the series lies.
 
         Raises
         ------
         InputError
             The series has another number of frames than the basis.
         """
-        series = as_host("series", series)
+        series = series if is_device_array(series) else np.asarray(series)
         if series.ndim == 0 or series.shape[0] != self.basis.shape[1]:
             raise InputError(
                 f"series: got shape {series.shape}, expected {self.basis.shape[1]} frames on axis 0, "
                 "as in the dictionary's sequence"
             )
-        return np.tensordot(self.basis.conj(), series, axes=1)
+        compressed: Array = np.tensordot(beside(series, self.basis.conj()), series, axes=1)
+        return compressed
 
     def save(self, path: str | Path) -> None:
         """Write one atomic, checksummed HDF5 file.

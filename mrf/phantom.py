@@ -8,19 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .core.arrays import Array
+from .core.arrays import Array, beside, library
 from .core.errors import InputError
 from .core.units import MILLIMETRE
 from .recon.trajectory import Trajectory
-from .simulation.reference import configuration_orders, simulate_reference
+from .simulation.program import compile_sequence
+from .simulation.reference import simulate_reference
 from .simulation.sequence import Sequence
+from .simulation.states import surviving_orders
 
 TISSUES = {1: "white matter", 2: "grey matter", 3: "cerebrospinal fluid"}
 _RELAXATION = {1: (0.85, 0.070), 2: (1.40, 0.095), 3: (3.90, 1.20)}  # T1, T2 (s) in the middle of each tissue
 _DENSITY = {1: 0.70, 2: 0.82, 3: 1.0}
 _SPREAD = 0.08  # T1 and T2 vary by this fraction to both sides inside a tissue
 GOLDEN_ANGLE = np.pi * (np.sqrt(5) - 1)  # 222.5 degrees, for interleaves over a full turn
-_STATES = 640  # configuration orders of the signals
+_STATES = 640  # configuration orders of the signals, at most
+_LEFT_OUT = 1e-9  # of a signal: what higher orders could bring back
 _NODES = 6  # Chebyshev nodes per parameter and tissue
 
 
@@ -173,6 +176,7 @@ def signals(phantom: Phantom, sequence: Sequence) -> Array:
     """
     inside = phantom.labels.reshape(-1) > 0
     out = np.empty((phantom.labels.size, sequence.n_frames), np.complex64)
+    program = compile_sequence(sequence, precession=False)
     node = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)
     for tissue, middles in _RELAXATION.items():
         pixels = np.flatnonzero(phantom.labels.reshape(-1) == tissue)
@@ -183,7 +187,7 @@ def signals(phantom: Phantom, sequence: Sequence) -> Array:
             weights.append(_lagrange(node, position))
             nodes.append(np.exp((low + high + (high - low) * node) / 2))
         t1, t2 = (grid.reshape(-1) for grid in np.meshgrid(*nodes, indexing="ij"))
-        orders = min(_STATES, configuration_orders(sequence))
+        orders = min(_STATES, surviving_orders(program, float(t2.max()), _LEFT_OUT))
         played = simulate_reference(sequence, t1, t2, np.ones(len(t1)), np.zeros(len(t1)), orders)
         combined = np.einsum("pi,pj->pij", *weights).reshape(len(pixels), -1)
         out[pixels] = (combined @ played) * phantom.pd.reshape(-1)[pixels, None]
@@ -207,34 +211,38 @@ def acquire(phantom: Phantom, trajectory: Trajectory, series: Array, *, field: A
     phantom : Phantom
     trajectory : Trajectory
     series : (pixels of the object, frames) complex64
-        From :func:`signals`.
+        From :func:`signals`; a cupy array is worked on by its GPU.
     field : (ny, nx) array, optional
         Off-resonance (Hz) while the readouts last; the trajectory needs sample times.
 
     Returns
     -------
-    (coils, frames, samples) complex64
+    (coils, frames, samples) complex64, where the series lies
     """
     inside = phantom.labels > 0
     rows, columns = (index - size // 2 for index, size in zip(np.nonzero(inside), phantom.shape, strict=True))
-    coils = phantom.coils[:, inside].astype(np.complex64)
-    out = np.empty((len(coils), trajectory.n_frames, trajectory.n_samples), np.complex64)
+    coils = beside(series, phantom.coils[:, inside].astype(np.complex64))
+    out: Array = library(series).empty((len(coils), trajectory.n_frames, trajectory.n_samples), np.complex64)
     step = np.array(phantom.field_of_view) / phantom.shape
     alike: dict[bytes, list[int]] = {}
     for frame, k in enumerate(trajectory.k):
         alike.setdefault(k.tobytes(), []).append(frame)
-    turning: Array = np.ones(1)
+    turning: Array | float = 1.0
     if field is not None:
         if trajectory.sample_times is None:
             raise InputError("field: the trajectory has no sample times; give them")
-        turning = np.exp(2j * np.pi * np.outer(trajectory.sample_times, field[inside])).astype(np.complex64)
+        turns = np.outer(trajectory.sample_times, field[inside])
+        turning = beside(series, np.exp(2j * np.pi * turns).astype(np.complex64))
+    places = [(index, beside(series, index - index.min())) for index in (rows, columns)]
     for frames in alike.values():
-        ky, kx = (trajectory.k[frames[0], :, axis] * step[axis] for axis in (0, 1))
-        wave = np.exp(-2j * np.pi * np.outer(ky, np.arange(rows.min(), rows.max() + 1))).astype(np.complex64)
-        wave_x = np.exp(-2j * np.pi * np.outer(kx, np.arange(columns.min(), columns.max() + 1))).astype(np.complex64)
-        kernel = wave[:, rows - rows.min()] * wave_x[:, columns - columns.min()] * turning
-        seen = (coils.T[:, :, None] * series[:, None, frames]).reshape(len(series), -1)
-        out[:, frames] = (kernel @ seen).reshape(-1, len(coils), len(frames)).transpose(1, 2, 0)
+        cycles = trajectory.k[frames[0]] * step
+        kernel = turning
+        for axis, (index, place) in enumerate(places):
+            wave = np.exp(-2j * np.pi * np.outer(cycles[:, axis], np.arange(index.min(), index.max() + 1)))
+            kernel = beside(series, wave.astype(np.complex64))[:, place] * kernel
+        some = beside(series, np.array(frames))
+        seen = (coils.T[:, :, None] * series[:, None, some]).reshape(len(series), -1)
+        out[:, some] = (kernel @ seen).reshape(-1, len(coils), len(frames)).transpose(1, 2, 0)
     return out
 
 

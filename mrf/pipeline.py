@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__
-from .core.arrays import Array, on_host
+from .core.arrays import Array, on_host, there_or_here
 from .core.errors import FileError, InputError
 from .core.maps import Maps
 from .core.storage import file_digest, output_folder
@@ -136,7 +136,7 @@ def reconstruct_scan(
     if recipe.noise:
         noise_std = slices[0].deviation if alone else np.stack([one.deviation for one in slices])
     maps = match(
-        _placed(coefficients, recipe.device), dictionary, refine=recipe.refine, known=known, noise_std=noise_std,
+        placed(coefficients, recipe.device), dictionary, refine=recipe.refine, known=known, noise_std=noise_std,
         mask=mask, progress=progress,
     )  # fmt: skip
     motion = [one.motion for one in slices]
@@ -212,18 +212,21 @@ def _one(
     """One slice."""
     kspace, trajectory = corrections.applied(kspace, trajectory, basis, rotation)
     coils = estimate_coils(kspace, trajectory, method=recipe.coils, weights=basis[:COURSES].conj())
-    there = _placed(kspace, recipe.device)
-    stream = Stream.of(there, trajectory, basis, choices=choices, coils=coils, field_map=field_map)
-    coefficients, deviation = stream.finish(noise=recipe.noise, progress=progress)
-    motion: list[list[float]] = []
-    if recipe.method != "gridding":  # whose images differ from the data by far more than noise
-        found, doubt = stream.displacements(coefficients)
-        if moved(found, doubt, np.array(trajectory.field_of_view) / trajectory.matrix):
-            motion = found.tolist()
-    return _Slice(on_host(coefficients), on_host(deviation), motion)
+
+    def solve(samples: Array) -> _Slice:
+        stream = Stream.of(samples, trajectory, basis, choices=choices, coils=coils, field_map=field_map)
+        coefficients, deviation = stream.finish(noise=recipe.noise, progress=progress)
+        motion: list[list[float]] = []
+        if recipe.method != "gridding":  # whose images differ from the data by far more than noise
+            found, doubt = stream.displacements(coefficients)
+            if moved(found, doubt, np.array(trajectory.field_of_view) / trajectory.matrix):
+                motion = found.tolist()
+        return _Slice(on_host(coefficients), on_host(deviation), motion)
+
+    return there_or_here("reconstruct", solve, placed(kspace, recipe.device))
 
 
-def _placed(array: Array, device: str) -> Array:
+def placed(array: Array, device: str) -> Array:
     """An array where the work is to be done.
 
     Raises
@@ -236,8 +239,8 @@ def _placed(array: Array, device: str) -> Array:
     with current_device():
         import cupy
 
-        placed: Array = cupy.asarray(array)
-    return placed
+        there: Array = cupy.asarray(array)
+    return there
 
 
 def checked_corrections(scan: Scan, recipe: Recipe) -> Corrections:

@@ -10,7 +10,7 @@ import sigpy
 import sigpy.mri
 from scipy.interpolate import CubicSpline
 
-from ..core.arrays import Array, whole
+from ..core.arrays import Array, beside, on_host, whole
 from ..core.errors import InputError
 from .checks import checked_kspace
 from .compression import checked_whitening
@@ -61,7 +61,7 @@ def estimate_coils(
 
     Parameters
     ----------
-    kspace : (coils, frames, samples) complex array
+    kspace : (coils, frames, samples) complex array, numpy's or cupy's (the host works on either)
     trajectory : Trajectory
     method : {"espirit", "walsh"}
         ESPIRiT (sigpy's; thin slabs plane by plane), or dominant eigenvectors of local covariances between the coils.
@@ -96,15 +96,15 @@ def estimate_coils(
     >>> estimate_coils(np.ones((1, 4, 50), np.complex64), trajectory).shape  # one coil needs no estimate
     (1, 8, 8)
     """
-    kspace, whiten = _checked(kspace, trajectory, method, covariance)
-    if len(kspace) == 1:
-        return np.ones((1, *trajectory.matrix), np.complex64)
+    samples, whiten = _checked(on_host(kspace), trajectory, method, covariance)
+    if len(samples) == 1:
+        return beside(kspace, np.ones((1, *trajectory.matrix), np.complex64))  # type: ignore[no-any-return]
     width = _width(trajectory, method, calibration_width)
-    grid = _calibration(kspace, trajectory, _courses(kspace, trajectory, weights), width, whiten)
+    grid = _calibration(samples, trajectory, _courses(samples, trajectory, weights), width, whiten)
     images = _images(grid, trajectory.matrix)
     kernel = _kernel(trajectory, kernel_width)
     found = _walsh(images) if method == "walsh" else _espirit(grid[0], images.shape[2:], kernel, threshold, crop)
-    return _finished(found, images, whiten, trajectory.matrix)
+    return beside(kspace, _finished(found, images, whiten, trajectory.matrix))  # type: ignore[no-any-return]
 
 
 def _checked(kspace: Array, trajectory: Trajectory, method: str, covariance: Array | None) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..core.arrays import Array, as_host, whole
+from ..core.arrays import Array, as_host, beside, is_device_array, on_host, whole
 from ..core.errors import InputError
 from .noise import whitening
 
@@ -61,12 +61,12 @@ def compress_coils(
     strongest = vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))]
     rows = (vectors * np.exp(-1j * np.angle(strongest))).conj().T[:kept]  # signs that do not depend on the library
     matrix: Array = rows @ whiten
-    compressed: Array = np.tensordot(matrix.astype(samples.dtype), samples, 1)
+    compressed: Array = np.tensordot(beside(samples, matrix.astype(samples.dtype)), samples, 1)
     return compressed, matrix
 
 
 def _checked(kspace: Array) -> Array:
-    samples = as_host("kspace", kspace)
+    samples = kspace if is_device_array(kspace) else np.asarray(kspace)
     if samples.ndim < 2 or samples.size == 0:
         raise InputError(f"kspace: got shape {samples.shape}, expected (coils, frames, samples)")
     samples = samples.astype(np.complex128 if samples.dtype.itemsize > 8 else np.complex64, copy=False)
@@ -83,7 +83,7 @@ def _gram(samples: Array) -> Array:
     step = max(1, _BLOCK // len(flat))
     for start in range(0, flat.shape[1], step):
         part = flat[:, start : start + step].astype(np.complex128) / scale
-        gram += part @ part.conj().T
+        gram += on_host(part @ part.conj().T)
     gram /= np.trace(gram).real
     return gram
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import finufft
 import numpy as np
+import scipy.fft
 
-from ..core.arrays import Array, beside, on_host, usable_cores
+from ..core.arrays import Array, beside, is_device_array, on_host, usable_cores
 from ..core.errors import UnsupportedError
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,15 @@ def _as_the_sum(kind: int, sign: int, data: Array, made: Array, radians: Array, 
     return bool((np.abs(made[some] - expected) <= _WRONG * max(size, float(np.abs(expected).max()))).all())
 
 
+def fourier(like: Array) -> Any:
+    """The module with fast Fourier transforms of arrays beside `like`: scipy's, or cupyx's of the same interface."""
+    if not is_device_array(like):
+        return scipy.fft
+    import cupyx.scipy.fft
+
+    return cupyx.scipy.fft
+
+
 def convolved(kernels: Array, ramps: list[Array], images: Array, weights: Array, channels: int) -> Array:
     """:meth:`.Toeplitz.apply` on a GPU.
 
@@ -109,8 +119,7 @@ def convolved(kernels: Array, ramps: list[Array], images: Array, weights: Array,
     weights : (coils, segments, *matrix) complex cupy array
     channels : int
     """
-    import cupyx.scipy.fft
-
+    transforms = fourier(images)
     mix = _mix(images.real.dtype.name, channels, kernels.dtype.kind == "c", int(images.device.id))  # type: ignore[attr-defined]
     axes = tuple(range(3, 2 + images.ndim))
     together = max(1, _TOGETHER // (channels * images[0].nbytes))
@@ -121,10 +130,10 @@ def convolved(kernels: Array, ramps: list[Array], images: Array, weights: Array,
         for kernel, ramp in zip(kernels, ramps, strict=True):
             weighting = some[:, None] * ramp
             grids = images[:, None] * weighting  # (coils, ranks, segments, *matrix)
-            spectra = cupyx.scipy.fft.fftn(grids, axes=axes, overwrite_x=True)
+            spectra = transforms.fftn(grids, axes=axes, overwrite_x=True)
             blocks = (math.ceil(points / _THREADS), len(some))
             mix(blocks, (_THREADS,), (kernel, spectra, np.int64(points)))
-            back = cupyx.scipy.fft.ifftn(spectra, axes=axes, overwrite_x=True)
+            back = transforms.ifftn(spectra, axes=axes, overwrite_x=True)
             out += (back * weighting.conj()).sum(axis=(0, 2))
     return out
 
@@ -134,6 +143,10 @@ def _mix(real: str, channels: int, complex_kernels: bool, device: int) -> Any:
     """The kernel for this type and number of channels on the current device, whose number keys the cache."""
     import cupy
 
-    types = {"float32": "float", "float64": "double"}
-    macros = (f"-DREAL={types[real]}", f"-DCHANNELS={channels}", f"-DPLANES={2 if complex_kernels else 1}")
-    return cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", *macros)).get_function("mix")
+    own = macros(channels, {"float32": "float", "float64": "double"}[real], 2 if complex_kernels else 1)
+    return cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", *own)).get_function("mix")
+
+
+def macros(channels: int, real: str, planes: int) -> tuple[str, ...]:
+    """What the compiler is told; `planes`: 1 = kernels are real, 2 = complex."""
+    return f"-DREAL={real}", f"-DCHANNELS={channels}", f"-DPLANES={planes}"

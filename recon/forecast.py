@@ -89,16 +89,20 @@ class Forecast:
         memory : int, str or None
             Bytes, text such as "4GB", or None for what is free.
         free : int, optional
-            Bytes that are free where the work is done; None: in main memory.
+            Bytes that are free on the GPU that does the work; None: the CPU does it.
 
         Raises
         ------
         InputError
             Even that takes more.
+        MemoryError
+            Even that takes more than the GPU has free, but no budget is given, so that the CPU may do it.
         """
         budget = (available_memory() if free is None else free) if memory is None else memory_budget(memory)
         if self.memory <= budget:
             return False
+        if self.least > budget and free is not None and memory is None:
+            raise MemoryError(f"{self.least / 1e9:.2g} GB are needed, {free / 1e9:.2g} GB are free")
         if self.least > budget:
             raise InputError(
                 f"memory: a reconstruction of this matrix, rank and number of coils takes {self.least / 1e9:.2g} GB, "

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, real
+from ..core.arrays import Array, beside, real
 from ..core.errors import InputError
 from .checks import checked_kspace
 from .trajectory import Trajectory
@@ -43,6 +43,6 @@ def shift_field_of_view(kspace: Array, trajectory: Trajectory, shift: npt.ArrayL
     if offset.shape != (len(trajectory.matrix),):
         raise InputError(f"shift: got shape {offset.shape}, expected ({len(trajectory.matrix)},) lengths in m")
     first, played = trajectory.arms
-    cycles = trajectory.k[first] @ offset
-    turned: Array = samples * np.exp(2j * np.pi * cycles).astype(samples.dtype)[played]
+    phases = np.exp(2j * np.pi * (trajectory.k[first] @ offset)).astype(samples.dtype)
+    turned: Array = samples * beside(samples, phases)[beside(samples, played)]
     return turned

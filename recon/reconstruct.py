@@ -1,8 +1,9 @@
 """`reconstruct`: k-space to subspace coefficient images."""
 
+from functools import partial
 from typing import Literal, overload
 
-from ..core.arrays import Array
+from ..core.arrays import Array, beside, there_or_here
 from .methods import Choices
 from .stream import Stream
 from .trajectory import Trajectory
@@ -72,9 +73,8 @@ def reconstruct(
         Off-resonance (Hz), of any value where no coil sees anything; the trajectory needs sample times.
     method, iterations, regularization, refit, noise_std, memory
         As the attributes of :class:`mrf.recon.methods.Choices`, which tells what they mean.
-    noise : bool
-        Also return the noise of the coefficients.
-    progress : bool
+    noise, progress : bool
+        Also return the noise of the coefficients; show a progress bar.
 
     Returns
     -------
@@ -99,6 +99,7 @@ def reconstruct(
     (2, 8, 8)
     """
     choices = Choices(method, iterations, regularization, refit, noise_std, memory)
-    stream = Stream.of(kspace, trajectory, basis, choices=choices, coils=coils, field_map=field_map)
-    made, deviation = stream.finish(noise=noise, progress=progress)
+    of = partial(Stream.of, trajectory=trajectory, basis=basis, choices=choices, coils=coils, field_map=field_map)
+    solved = there_or_here("reconstruct", lambda x: of(x).finish(noise=noise, progress=progress), kspace)
+    made, deviation = (beside(kspace, array) for array in solved)
     return (made, deviation) if noise else made

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, beside, is_device_array, library, on_host, whole
+from ..core.arrays import Array, beside, free_memory, is_device_array, library, on_host, whole
 from ..core.errors import InputError
 from .checks import checked_basis, checked_coils, checked_kspace
 from .coils import COURSES, estimate_coils
@@ -81,7 +81,7 @@ class Stream:
             complex_basis=rows.dtype.kind == "c", arriving=kspace is None,
         )  # fmt: skip
         self._forecast.tell()
-        free = int(kspace.device.mem_info[0]) if is_device_array(kspace) else None  # type: ignore[union-attr]
+        free = free_memory(kspace) if is_device_array(kspace) else None
         self._blocked = self._forecast.blocked(self._choices.memory, free)
         gridding = self._choices.method == "gridding"
         weights = density_weights(trajectory) if gridding else balanced_weights(trajectory)
@@ -143,7 +143,7 @@ class Stream:
         """A stream that has all shots of a (coils, frames, samples) scan; coils are estimated if none are given."""
         kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
         if coils is None:
-            coils = estimate_coils(on_host(kspace), trajectory, weights=basis[:COURSES].conj())
+            coils = estimate_coils(kspace, trajectory, weights=basis[:COURSES].conj())
         return cls(
             trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map, dtype=kspace.dtype,
             kspace=kspace,

@@ -173,7 +173,7 @@ class SubspaceModel:
                 rows = np.array([product[played] @ weights[played] for played in frames])
             return rows.astype(dtype, copy=False)
 
-        return Toeplitz.of(strength, len(self.basis), courses, transform)
+        return Toeplitz.of(strength, len(self.basis), courses, transform, self.coils)
 
     def normal(self, coefficients: Array) -> Array:
         """``adjoint(forward(coefficients))`` by multiplication on a doubled grid."""

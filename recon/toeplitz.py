@@ -11,8 +11,8 @@ import numba
 import numpy as np
 import scipy.fft
 
-from ..core.arrays import Array, beside, is_device_array, usable_cores
-from .device import convolved
+from ..core.arrays import Array, beside, is_device_array, library, usable_cores
+from .device import convolved, fourier
 from .nufft import Transform
 
 _BLOCK = 256  # points that are mixed at once, in cache
@@ -55,7 +55,9 @@ class Toeplitz:
     channels: int
 
     @classmethod
-    def of(cls, strength: Callable[[int, int], Array], ranks: int, courses: Array, transform: Transform) -> "Toeplitz":
+    def of(
+        cls, strength: Callable[[int, int], Array], ranks: int, courses: Array, transform: Transform, like: Array
+    ) -> "Toeplitz":
         """From sample weights.
 
         Parameters
@@ -67,6 +69,8 @@ class Toeplitz:
             Channel (rank, segment) counts a sample of every readout by these.
         transform : Transform
             To the samples of all readouts.
+        like : array
+            Where it lies, the kernels are made.
 
         Notes
         -----
@@ -79,10 +83,10 @@ class Toeplitz:
         spans, shares = _products(courses)
         segments, dtype = len(courses), strength(0, 0).dtype
         shares = shares.astype(np.empty(0, dtype).real.dtype)
-        rows = ((strength(j, m) * span).reshape(-1) for j, m in pairs(ranks) for span in spans)
+        rows = (beside(like, (strength(j, m) * span).reshape(-1)) for j, m in pairs(ranks) for span in spans)
         spectra = _spectra(rows, wide, doubled, dtype)
         place = {pair: number for number, pair in enumerate(pairs(ranks * segments))}
-        kernels = np.empty((1 << sum(doubled), len(place), *matrix), dtype)
+        kernels: Array = library(like).empty((1 << sum(doubled), len(place), *matrix), dtype)
         for j, m in pairs(ranks):
             made = list(itertools.islice(spectra, len(spans)))
             for left, right in itertools.product(range(segments), repeat=2):
@@ -192,7 +196,8 @@ def _spectra(
     ]
 
     def cut(spectrum: Array) -> Array:
-        return np.array([spectrum[part] for part in parts], dtype)
+        cuts: Array = np.stack([spectrum[part] for part in parts]).astype(dtype)
+        return cuts
 
     for row in rows:
         if dtype.kind == "c":
@@ -212,7 +217,8 @@ def _transfer(row: Array, transform: Transform, doubled: tuple[bool, ...]) -> Ar
     for axis, two in enumerate(doubled):
         if two:
             spread_out[(slice(None),) * axis + (0,)] = 0  # the farthest offset joins no two pixels
-    spectrum: Array = scipy.fft.fftn(scipy.fft.ifftshift(spread_out), overwrite_x=True, workers=usable_cores())
+    transforms, more = fourier(row), {} if is_device_array(row) else {"workers": usable_cores()}
+    spectrum: Array = transforms.fftn(transforms.ifftshift(spread_out), overwrite_x=True, **more)
     spectrum *= 0.5 ** sum(doubled)
     return spectrum
 

@@ -1,11 +1,7 @@
-"""The GPU path: its kernel on the CPU against the reference, what nvcc makes of it, and a real GPU if there is one."""
+"""Simulation on a GPU: its kernel on the CPU against the reference, and a real GPU if there is one."""
 
-import re
-import shutil
-import subprocess
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,40 +209,6 @@ def test_a_shift_is_merged_with_the_pulse_after_it() -> None:
     packed = device.pack(train_of(s))
     assert packed.code.tolist() == [0, 7, 16, 7, 0, 7, 9, 5]
     assert packed.operation[0, 2, :5].tolist() == pytest.approx([0.1, 0, 0, 0.5 / (2 * np.pi), 0], abs=1e-8)
-
-
-def compiled_by_nvcc(source: Path, macros: list[str], architecture: str, folder: Path) -> dict[str, tuple[int, int]]:
-    """Registers, and bytes spilled, of each kernel in a file, which compiles without a warning."""
-    command = ["nvcc", "-std=c++17", "-cubin", f"-arch={architecture}", "-Xptxas", "-v", "-Werror", "all-warnings"]
-    command += [*macros, str(source), "-o", str(folder / "x.cubin")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    found = re.findall(
-        r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", said, re.S
-    )
-    return {name: (int(used), int(spilled)) for name, spilled, used in found}
-
-
-def registers(architecture: str, variants: list[device.Variant], folder: Path) -> dict[device.Variant, tuple[int, int]]:
-    """Of each variant."""
-    lines = []
-    for variant in variants:
-        lines += [macro.replace("-D", "#define ").replace("=", " ") for macro in variant.macros]
-        lines += [f'#include "{device.SOURCE}"', *(f"#undef {name}" for name in ("REAL", "CHANNELS", "GROUP", "HELD"))]
-    source = folder / f"{architecture}.cu"
-    source.write_text("\n".join(lines) + "\n")
-    numbers = compiled_by_nvcc(source, [], architecture, folder)
-    return {variant: numbers[variant.name] for variant in variants}
-
-
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
-def test_states_stay_in_registers(architecture: str, tmp_path: Path) -> None:
-    if shutil.which("nvcc") is None:
-        pytest.skip("nvcc is not here")
-    variants = [device.Variant(*key, 4, held) for key, some in device._HELD.items() for held in some]
-    for variant, (used, spilled) in registers(architecture, variants, tmp_path).items():
-        words = 3 * variant.channels * variant.held * (1 if variant.real == "float" else 2)
-        assert words < used <= 255, variant
-        assert spilled == 0 or (words == 144 and spilled <= 128), variant  # a few scalars, no states
 
 
 def gpu() -> Any:

@@ -1,9 +1,10 @@
 """Reconstruction on a GPU: the path as it is, with stand-ins for cupy and cufinufft, and, where there is one, a GPU."""
 
 import logging
-import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,23 @@ import numpy as np
 import pytest
 
 import mrf
+from benchmarks import bench_gpu
+from benchmarks.bench_matching import Voxels
 from mrf.core.arrays import Array
 from mrf.io.mrd import read_mrd
 from mrf.io.mrd_write import write_mrd
+from mrf.matching import device as matching
 from mrf.phantom import acquire, add_noise, brain, signals, spiral
 from mrf.pipeline import cached_dictionary, reconstruct_scan
 from mrf.recipe import Recipe
 from mrf.recon import coils as _coils  # noqa: F401 - sigpy looks for cupy when it is first imported
-from mrf.recon import device
+from mrf.recon import device, toeplitz
 from mrf.recon.subspace import SubspaceModel
 
 from .conftest import relative
-from .test_device import compiled_by_nvcc, gpu
+from .test_device import gpu
 from .test_forecast import scan, steps
-from .twin import DeviceArray, Transforms, Twin, fourier
+from .twin import Device, DeviceArray, Transforms, Twin, fourier
 
 
 @pytest.fixture
@@ -123,12 +127,65 @@ def test_wrong_transforms_are_found(transforms: Transforms, compiled: Twin, capl
     assert relative(got.get(), expected) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["apply", "apply_exact"])
-def test_the_benchmark_of_the_operator_is_right(name: str, transforms: Transforms, compiled: Twin) -> None:
-    from benchmarks import bench_gpu
+@pytest.mark.parametrize("free", [16 << 30, 1000])
+def test_a_full_gpu_leaves_the_work_to_the_cpu(
+    free: int, transforms: Transforms, compiled: Twin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it is found out before or during the work; a budget that is given is kept to, or refused."""
+    kspace, trajectory, basis, more = told("wavelet", False)
+    expected = mrf.reconstruct(kspace, trajectory, basis, **more)
 
+    def full(*_: Any) -> None:
+        raise MemoryError("out of memory allocating 1,000 bytes")
+
+    monkeypatch.setattr(toeplitz, "convolved", full)
+    monkeypatch.setattr(Device, "mem_info", (free, 16 << 30))
+    with caplog.at_level(logging.WARNING, logger="mrf"):
+        got = mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, **more)
+    why = "out of memory allocating 1,000 bytes" if free > 1000 else "GB are needed, 1e-06 GB are free"
+    assert f"{why}); the CPU does the work instead" in caplog.text
+    assert isinstance(got, DeviceArray)
+    assert np.array_equal(got.get(), expected)
+    with pytest.raises(mrf.InputError, match=r"but 0.001 GB are allowed"):
+        mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, **more, memory="1 MB")
+
+
+def test_what_prepares_a_scan_takes_device_arrays(transforms: Transforms, compiled: Twin) -> None:
+    kspace, trajectory, _, _ = scan(True)
+    there = compiled.asarray(kspace)
+    works: list[Callable[[Array], Array]] = [
+        lambda x: mrf.shift_field_of_view(x, trajectory, [0.01, -0.003]),
+        lambda x: mrf.estimate_coils(x, trajectory, method="walsh"),
+        lambda x: mrf.compress_coils(x, 2)[0],
+    ]
+    for work in works:
+        got: Any = work(there)
+        assert isinstance(got, DeviceArray)
+        assert relative(got.get(), work(kspace)) < 1e-5
+    phantom, sequence = brain(32, 3), mrf.preset("jiang2015_fisp", n_frames=20)
+    spirals, series = spiral(20, 32, phantom.field_of_view[0]), signals(phantom, sequence)
+    field = np.linspace(-30, 30, 32 * 32).reshape(32, 32)
+    timed = replace(spirals, sample_times=np.linspace(1e-3, 7e-3, spirals.n_samples))
+    for played, told in ((spirals, None), (timed, field)):
+        seen: Any = acquire(phantom, played, compiled.asarray(series), field=told)
+        assert isinstance(seen, DeviceArray)
+        assert relative(seen.get(), acquire(phantom, played, series, field=told)) < 1e-5
+    d = mrf.build(sequence, mrf.Grid(t1=[0.5, 1.0], t2=[0.05, 0.1]), rank=2)
+    compressed: Any = d.compress(compiled.asarray(series.T))
+    assert isinstance(compressed, DeviceArray)
+    assert relative(compressed.get(), d.compress(series.T)) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["apply", "apply_exact", "nufft", "setup", "brute", "tree", "match"])
+def test_benchmarks_of_the_gpu_are_right(
+    name: str, transforms: Transforms, compiled: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their small cases, with few voxels."""
+    matching._kernels.cache_clear()
     bench_gpu._operators.cache_clear()
+    monkeypatch.setattr(bench_gpu, "_voxels", cache(lambda size: Voxels("1.2k", 60)))
     case = bench_gpu.CASES[name](True)
+    assert case.device
     assert case.error(case.fast(), case.slow()) <= case.tolerance
 
 
@@ -139,19 +196,6 @@ def test_without_cufinufft(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> N
     kspace, trajectory, basis, more = told("least_squares", False)
     with pytest.raises(mrf.UnsupportedError, match="cufinufft is not installed; install it with pip"):
         mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, **more)
-
-
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
-@pytest.mark.parametrize(("channels", "real", "planes"), [(5, "float", 1), (10, "float", 2), (10, "double", 2)])
-def test_the_kernel_compiles_without_spills(
-    channels: int, real: str, planes: int, architecture: str, tmp_path: Path
-) -> None:
-    if shutil.which("nvcc") is None:
-        pytest.skip("nvcc is not here")
-    macros = [f"-DREAL={real}", f"-DCHANNELS={channels}", f"-DPLANES={planes}"]
-    used, spilled = compiled_by_nvcc(device.SOURCE, macros, architecture, tmp_path)["mix"]
-    assert 4 * channels * (1 if real == "float" else 2) < used <= 255  # all channels and their sums in registers
-    assert spilled == 0
 
 
 @pytest.mark.gpu

@@ -90,6 +90,10 @@ class Twin:
 
     cuda = SimpleNamespace(Device=Device)
 
+    @staticmethod
+    def get_default_memory_pool() -> Any:
+        return SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
+
     def asarray(self, values: Any) -> DeviceArray:
         return np.array(values).view(DeviceArray)
 
@@ -98,6 +102,9 @@ class Twin:
 
     def ascontiguousarray(self, values: DeviceArray, dtype: Any = None) -> DeviceArray:
         return np.ascontiguousarray(_host(_only_device(values)), dtype).view(DeviceArray)
+
+    def concatenate(self, values: list[DeviceArray]) -> DeviceArray:
+        return np.concatenate([_host(_only_device(one)) for one in values]).view(DeviceArray)
 
     def flatnonzero(self, values: DeviceArray) -> DeviceArray:
         return np.flatnonzero(_host(_only_device(values))).view(DeviceArray)
@@ -185,8 +192,9 @@ def _only_device(x: Any) -> DeviceArray:
 def fourier() -> dict[str, Any]:
     """Stand-ins for cupyx and what is in it, by module name."""
     transforms = SimpleNamespace(
-        fftn=lambda x, axes, overwrite_x: _device(scipy.fft.fftn(_host(_only_device(x)), axes=axes)),
-        ifftn=lambda x, axes, overwrite_x: _device(scipy.fft.ifftn(_host(_only_device(x)), axes=axes)),
+        fftn=lambda x, axes=None, overwrite_x=False: _device(scipy.fft.fftn(_host(_only_device(x)), axes=axes)),
+        ifftn=lambda x, axes=None, overwrite_x=False: _device(scipy.fft.ifftn(_host(_only_device(x)), axes=axes)),
+        ifftshift=lambda x: _device(scipy.fft.ifftshift(_host(_only_device(x)))),
     )
     inner = SimpleNamespace(fft=transforms)
     return {"cupyx": SimpleNamespace(scipy=inner), "cupyx.scipy": inner, "cupyx.scipy.fft": transforms}

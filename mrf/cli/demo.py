@@ -22,10 +22,26 @@ def add(verbs: Any) -> None:
 
 def run(told: argparse.Namespace) -> None:
     """Make the scan, reconstruct it as any other, compare with the truth."""
+    from ..core.storage import atomic_path
+
+    started = time.perf_counter()
+    rows = scan_and_map(told)
+    with atomic_path(told.output / "accuracy.csv") as temporary, open(temporary, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    print(table(rows))
+    print(f"{told.output / 'accuracy.csv'}\n{time.perf_counter() - started:.0f} s in all")
+
+
+def scan_and_map(told: argparse.Namespace) -> list[dict[str, str]]:
+    """The scan and its results in a folder; what :func:`compare` tells of them."""
+    from ..core.arrays import on_host
     from ..core.maps import Maps
-    from ..core.storage import atomic_path, output_folder
+    from ..core.storage import output_folder
     from ..io.mrd_write import write_mrd
     from ..phantom import acquire, add_noise, brain, signals, spiral
+    from ..pipeline import placed
     from ..simulation.device import current_device
     from ..simulation.presets import preset
     from . import reconstruct
@@ -33,26 +49,19 @@ def run(told: argparse.Namespace) -> None:
 
     if told.device == "gpu":
         current_device()  # which says what is missing before anything is made
-    started = time.perf_counter()
-    folder = output_folder(told.output)
     phantom, sequence = brain(), preset("jiang2015_fisp")
     trajectory = spiral(sequence.n_frames, phantom.shape[0], phantom.field_of_view[0])
     log.info(
         "phantom: %d pixels, %d frames, %d coils", (phantom.labels > 0).sum(), sequence.n_frames, len(phantom.coils)
     )
-    kspace, noise = add_noise(acquire(phantom, trajectory, signals(phantom, sequence)), 0.05)
+    played = placed(signals(phantom, sequence), told.device)
+    folder = output_folder(told.output)
+    kspace, noise = add_noise(on_host(acquire(phantom, trajectory, played)), 0.05)
     write_mrd(folder / "scan.h5", kspace, trajectory, sequence=sequence, noise=noise)
     quiet = ["-q"] if told.quiet else []
     options = ["--slice-profile", "none", "--device", told.device, "-o", str(folder)]
-    told = parser().parse_args([*quiet, "reconstruct", str(folder / "scan.h5"), *options])
-    reconstruct.run(told)
-    rows = compare(phantom, Maps.load(folder))
-    with atomic_path(folder / "accuracy.csv") as temporary, open(temporary, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    print(table(rows))
-    print(f"{folder / 'accuracy.csv'}\n{time.perf_counter() - started:.0f} s in all")
+    reconstruct.run(parser().parse_args([*quiet, "reconstruct", str(folder / "scan.h5"), *options]))
+    return compare(phantom, Maps.load(folder))
 
 
 def compare(phantom: Any, maps: Any) -> list[dict[str, str]]:

@@ -1,17 +1,20 @@
 """Array helpers: the array type, input checks that name the argument, and the memory budget."""
 
+import logging
 import math
 import os
 import re
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, UnsupportedError
 
+log = logging.getLogger(__name__)
 Array: TypeAlias = npt.NDArray[Any]
+_Made = TypeVar("_Made")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -38,6 +41,23 @@ def library(x: object) -> Any:
 def beside(x: object, values: Any) -> Any:
     """`values` where `x` lies."""
     return library(x).asarray(values)
+
+
+def free_memory(x: Any) -> int:
+    """Bytes that are free on the GPU of a cupy array, those that cupy keeps for its next arrays included."""
+    free, _ = x.device.mem_info
+    return int(free) + int(library(x).get_default_memory_pool().free_bytes())
+
+
+def there_or_here(what: str, work: Callable[[Array], _Made], x: Array) -> _Made:
+    """`work(x)`; where `x` lies on a GPU that has no memory for it, a warning, and the work on the host."""
+    if is_device_array(x):
+        try:
+            return work(x)
+        except MemoryError as error:
+            log.warning("%s: the GPU's memory is full (%s); the CPU does the work instead", what, error)
+        library(x).get_default_memory_pool().free_all_blocks()
+    return work(on_host(x))
 
 
 def as_host(name: str, x: object) -> Array:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import Array, free_memory
 from .brute import settled
 from .tree import Tree
 
@@ -86,9 +86,14 @@ def best_atoms(signals: Any, tree: Tree, atoms: Array, *, by_tree: bool = True) 
     return index
 
 
-def _pair(rank: int) -> int:
+def pair(rank: int) -> int:
     """Voxels whose signals fit the registers of a thread that scores every atom."""
     return 4 if rank <= 12 else 2 if rank <= 24 else 1
+
+
+def macros(rank: int, planes: int) -> tuple[str, ...]:
+    """What the compiler is told; `planes`: 1 = atoms are real, 2 = complex."""
+    return f"-DRANK={rank}", f"-DPLANES={planes}", f"-DPAIR={pair(rank)}"
 
 
 def _launch(kernel: Any, columns: int, rows: int, arguments: tuple[Any, ...]) -> None:
@@ -100,8 +105,8 @@ def _kernels(rank: int, planes: int, device: int) -> Any:
     """Entry points for this rank on the current device, whose number keys the cache."""
     import cupy
 
-    options = ("-std=c++17", f"-DRANK={rank}", f"-DPLANES={planes}", f"-DPAIR={_pair(rank)}")
-    return cache(cupy.RawModule(code=SOURCE.read_text(), options=options).get_function)
+    module = cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", *macros(rank, planes)))
+    return cache(module.get_function)
 
 
 def _on_device(tree: Tree, atoms: Array, device: int) -> _There:
@@ -133,16 +138,15 @@ def _every_atom(kernel: Any, tree: Tree, there: _There, prepared: _Prepared, ind
     """Some voxels at a time, so that the tiles' best scores stay within a share of the memory."""
     import cupy
 
-    count, pair = len(tree.leaves), _pair(prepared.single.shape[1] // 2)
+    count, together = len(tree.leaves), _THREADS * pair(prepared.single.shape[1] // 2)
     tiles = math.ceil(count / _TILE)
-    free, _ = index.device.mem_info
-    together = max(_THREADS * pair, free // (4 * tiles * _SHARE))
-    for start in range(0, len(index), together):
-        x, single, norms, out = (array[start : start + together] for array in (*prepared, index))
+    most = max(together, free_memory(index) // (4 * tiles * _SHARE))
+    for start in range(0, len(index), most):
+        x, single, norms, out = (array[start : start + most] for array in (*prepared, index))
         voxels = len(out)
         maxima = cupy.empty((tiles, voxels), np.float32)
         _launch(
-            kernel("tile_maxima"), math.ceil(voxels / (_THREADS * pair)), tiles,
+            kernel("tile_maxima"), math.ceil(voxels / together), tiles,
             (single, there.leaves, maxima, np.int32(voxels), np.int64(count)),
         )  # fmt: skip
         _launch(

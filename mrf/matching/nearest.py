@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..core.arrays import Array, beside, is_device_array, on_host
+from ..core.arrays import Array, beside, is_device_array, on_host, there_or_here
 from ..core.errors import InputError
 from ..dictionaries.dictionary import Dictionary
 from . import brute, device
@@ -124,18 +124,18 @@ def best_atoms(
 
 
 def _of_part(signals: Array, dictionary: Dictionary, part: _Parts, key: int, room: int, threads: int | None) -> Array:
-    atoms, there = dictionary.coefficients, is_device_array(signals)
-    tree = part.tree(key, dictionary, _FEW if there else len(signals), room)
-    if there and tree is not None:
-        try:
-            found: Array = device.best_atoms(signals, tree, atoms).get()
-            return found
-        except MemoryError as error:
-            log.warning("match: the GPU's memory is full (%s); the CPU searches instead", error)
-    signals = on_host(signals)
+    atoms = dictionary.coefficients
+    tree = part.tree(key, dictionary, _FEW if is_device_array(signals) else len(signals), room)
     if tree is None:
-        return brute.best_atoms(signals, atoms, part.numbers(key), threads)
-    return tree.best_atoms(signals, atoms, threads)[0]
+        return brute.best_atoms(on_host(signals), atoms, part.numbers(key), threads)
+
+    def search(x: Array) -> Array:
+        if is_device_array(x):
+            found: Array = device.best_atoms(x, tree, atoms).get()
+            return found
+        return tree.best_atoms(x, atoms, threads)[0]
+
+    return there_or_here("match", search, signals)
 
 
 def foretell(voxels: int, dictionary: Dictionary, names: tuple[str, ...], room: int, together: int) -> None:

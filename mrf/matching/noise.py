@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-import scipy.stats
+import scipy.special
 
 from ..core.arrays import Array, as_host
 from ..core.errors import InputError
@@ -80,7 +80,7 @@ class Noise:
         if self.std is None:
             if freedom < 1:
                 return None
-            wider = scipy.stats.t.ppf(_COVERED, freedom) / scipy.stats.norm.ppf(_COVERED)
+            wider = scipy.special.stdtrit(freedom, _COVERED) / scipy.special.ndtri(_COVERED)
             estimated: Array = np.sqrt(residual / freedom) * wider
             return estimated
         known: Array = np.ldexp(self.std if np.ndim(self.std) == 0 else np.asarray(self.std)[used], -exponent)
@@ -90,5 +90,5 @@ class Noise:
         """(voxels,) where the fit leaves more than noise of a given SD does in one of a million voxels."""
         if self.std is None or deviation is None or freedom < 1:
             return np.zeros(residual.shape, bool)
-        more: Array = residual > deviation**2 * scipy.stats.chi2.isf(1e-6, freedom)
+        more: Array = residual > deviation**2 * scipy.special.chdtri(freedom, 1e-6)
         return more
