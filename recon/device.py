@@ -1,25 +1,27 @@
-"""Reconstruction on a GPU: transforms by cufinufft, trusted after a check, and the normal operator by ``mix.cu``."""
+"""Reconstruction on a GPU: transforms by cufinufft, trusted after a check; the normal operator by ``toeplitz.cu``."""
 
+import itertools
 import logging
 import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import finufft
 import numpy as np
 import scipy.fft
 
-from ..core.arrays import Array, beside, is_device_array, on_host, usable_cores
+from ..core.arrays import Array, beside, is_device_array, library, on_host, usable_cores
 from ..core.errors import UnsupportedError
 
 log = logging.getLogger(__name__)
-SOURCE = Path(__file__).with_name("mix.cu")
+SOURCE = Path(__file__).with_name("toeplitz.cu")
 _THREADS = 128
 _TOGETHER = 1 << 28  # bytes of coils' channels that are transformed at once
 _CHECKED = 8  # results of a transform that are worked out by the plain sum
-_WRONG = 1e-2  # of their root mean square
+_WRONG = 1e-2  # of their root mean square, in single precision; in double, 100 times the precision asked for
+_Made = TypeVar("_Made")
 _right: dict[tuple[Any, ...], bool] = {}  # by kind, size and device: whether cufinufft's first result was
 
 
@@ -40,7 +42,8 @@ def planned(
 
         def checked(data: Array) -> Array:
             made = execute(data)
-            _right[key] = _as_the_sum(kind, sign, data.reshape(n, -1)[0], made.reshape(n, -1)[0], radians, shape)
+            wrong = _WRONG if like.dtype == np.complex64 else 100 * precision
+            _right[key] = _as_the_sum(kind, sign, data.reshape(n, -1)[0], made.reshape(n, -1)[0], radians, shape, wrong)
             if _right[key]:
                 return made
             log.warning("cufinufft gives wrong results for this size on this GPU; the CPU transforms instead")
@@ -59,11 +62,35 @@ def _on_device(
         raise UnsupportedError(
             'device: cufinufft is not installed; install it with pip install "mrf-engine[cuda12]"'
         ) from error
-    plan = cufinufft.Plan(kind, shape, n, eps=precision, isign=sign, dtype=like.dtype.name)
-    real = like.real.dtype
-    plan.setpts(*(beside(like, np.ascontiguousarray(column, real)) for column in radians.T))
-    execute: Callable[[Array], Array] = plan.execute
-    return execute
+    points = [beside(like, np.ascontiguousarray(column, like.real.dtype)) for column in radians.T]
+
+    def made() -> Any:
+        number = int(like.device.id)  # type: ignore[attr-defined]
+        options = {"upsampfac": 2.0, "gpu_device_id": number}
+        plan = cufinufft.Plan(kind, shape, n, eps=precision, isign=sign, dtype=like.dtype.name, **options)
+        plan.setpts(*points)
+        return plan
+
+    plan = _with_room(made, like)
+    return lambda data: _with_room(lambda: plan.execute(data), like)
+
+
+def _with_room(work: Callable[[], _Made], like: Array) -> _Made:
+    """`work()` of cufinufft, which has memory of its own: where there is none, cupy gives back what it keeps, once.
+
+    Raises
+    ------
+    MemoryError
+        It fails again.
+    """
+    try:
+        return work()
+    except RuntimeError:
+        library(like).get_default_memory_pool().free_all_blocks()
+    try:
+        return work()
+    except RuntimeError as error:
+        raise MemoryError(f"cufinufft: {error}") from error
 
 
 def _on_host(
@@ -79,8 +106,10 @@ def _on_host(
     return execute
 
 
-def _as_the_sum(kind: int, sign: int, data: Array, made: Array, radians: Array, shape: tuple[int, ...] | int) -> bool:
-    """Whether a few results are those of the plain sum, in double precision on the host."""
+def _as_the_sum(
+    kind: int, sign: int, data: Array, made: Array, radians: Array, shape: tuple[int, ...] | int, wrong: float
+) -> bool:
+    """Whether a few results are within `wrong` of the plain sum, in double precision on the host."""
     data, made = on_host(data), on_host(made)
     some = np.random.default_rng(0).choice(len(made), min(_CHECKED, len(made)), replace=False)
     sides = (shape,) if isinstance(shape, int) else shape
@@ -95,7 +124,7 @@ def _as_the_sum(kind: int, sign: int, data: Array, made: Array, radians: Array, 
         angle = radians @ places(one) if kind == 1 else places(np.arange(data.size)) @ radians[one]
         expected[number] = np.exp(1j * sign * angle) @ data
     size = math.sqrt(float(np.mean(np.abs(made.astype(np.complex128)) ** 2)))
-    return bool((np.abs(made[some] - expected) <= _WRONG * max(size, float(np.abs(expected).max()))).all())
+    return bool((np.abs(made[some] - expected) <= wrong * max(size, float(np.abs(expected).max()))).all())
 
 
 def fourier(like: Array) -> Any:
@@ -107,46 +136,55 @@ def fourier(like: Array) -> Any:
     return cupyx.scipy.fft
 
 
-def convolved(kernels: Array, ramps: list[Array], images: Array, weights: Array, channels: int) -> Array:
+def convolved(kernels: Array, ramps: Array, images: Array, weights: Array, channels: int) -> Array:
     """:meth:`.Toeplitz.apply` on a GPU.
 
     Parameters
     ----------
     kernels : (lattices, pairs, *matrix) real or complex cupy array
-    ramps : list of (*matrix) complex cupy arrays
-        Phase of each lattice.
+    ramps : (lattices, *matrix) complex cupy array
     images : (ranks, *matrix) complex cupy array
     weights : (coils, segments, *matrix) complex cupy array
     channels : int
     """
-    transforms = fourier(images)
-    mix = _mix(images.real.dtype.name, channels, kernels.dtype.kind == "c", int(images.device.id))  # type: ignore[attr-defined]
-    axes = tuple(range(3, 2 + images.ndim))
-    together = max(1, _TOGETHER // (channels * images[0].nbytes))
-    out = images * 0
-    points = images[0].size
-    for start in range(0, len(weights), together):
-        some = weights[start : start + together]
-        for kernel, ramp in zip(kernels, ramps, strict=True):
-            weighting = some[:, None] * ramp
-            grids = images[:, None] * weighting  # (coils, ranks, segments, *matrix)
-            spectra = transforms.fftn(grids, axes=axes, overwrite_x=True)
-            blocks = (math.ceil(points / _THREADS), len(some))
-            mix(blocks, (_THREADS,), (kernel, spectra, np.int64(points)))
-            back = transforms.ifftn(spectra, axes=axes, overwrite_x=True)
-            out += (back * weighting.conj()).sum(axis=(0, 2))
+    xp, transforms, real = library(images), fourier(images), images.real.dtype
+    images, weights = xp.ascontiguousarray(images), xp.ascontiguousarray(weights)
+    out: Array = xp.zeros(images.shape, images.dtype)
+    device = int(images.device.id)  # type: ignore[attr-defined]
+    kernel = _kernels(real.name, len(images), weights.shape[1], kernels.dtype.kind == "c", device)
+    points, matrix = images[0].size, images.shape[1:]
+    columns, axes = math.ceil(points / _THREADS), tuple(range(3, 2 + images.ndim))
+    at_once = max(1, _TOGETHER // (channels * images[0].nbytes))  # coils' lattices
+    layers = min(len(kernels), at_once)
+    for lattice, coil in itertools.product(
+        range(0, len(kernels), layers), range(0, len(weights), max(1, at_once // layers))
+    ):
+        some = weights[coil : coil + max(1, at_once // layers)]
+        ramp, own = ramps[lattice : lattice + layers], kernels[lattice : lattice + layers]
+        lattices, pairs = np.int32(len(ramp)), len(some) * len(ramp)
+        grids = xp.empty((len(some), len(ramp), channels, *matrix), images.dtype)
+        _launch(kernel("enter"), columns, pairs, (images, some, ramp, grids, np.int64(points), lattices))
+        grids = transforms.fftn(grids, axes=axes, overwrite_x=True)
+        _launch(kernel("mix"), columns, pairs, (own, grids, np.int64(points), lattices))
+        grids = transforms.ifftn(grids, axes=axes, norm="forward", overwrite_x=True)  # `leave` divides
+        told = (np.int64(points), np.int32(len(some)), lattices, real.type(1 / points))
+        _launch(kernel("leave"), columns, len(images), (grids, some, ramp, out, *told))
     return out
 
 
+def _launch(kernel: Any, columns: int, rows: int, arguments: tuple[Any, ...]) -> None:
+    kernel((columns, rows), (_THREADS,), arguments)
+
+
 @cache
-def _mix(real: str, channels: int, complex_kernels: bool, device: int) -> Any:
-    """The kernel for this type and number of channels on the current device, whose number keys the cache."""
+def _kernels(real: str, ranks: int, segments: int, complex_kernels: bool, device: int) -> Any:
+    """Entry points for these numbers on the current device, whose number keys the cache."""
     import cupy
 
-    own = macros(channels, {"float32": "float", "float64": "double"}[real], 2 if complex_kernels else 1)
-    return cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", *own)).get_function("mix")
+    own = macros({"float32": "float", "float64": "double"}[real], ranks, segments, 2 if complex_kernels else 1)
+    return cache(cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", *own)).get_function)
 
 
-def macros(channels: int, real: str, planes: int) -> tuple[str, ...]:
+def macros(real: str, ranks: int, segments: int, planes: int) -> tuple[str, ...]:
     """What the compiler is told; `planes`: 1 = kernels are real, 2 = complex."""
-    return f"-DREAL={real}", f"-DCHANNELS={channels}", f"-DPLANES={planes}"
+    return f"-DREAL={real}", f"-DRANKS={ranks}", f"-DSEGMENTS={segments}", f"-DPLANES={planes}"

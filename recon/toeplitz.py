@@ -108,13 +108,13 @@ class Toeplitz:
             ramps.append((outer.astype(complex_type), along[-1].astype(complex_type)))
         return ramps
 
-    def _beside(self, images: Array) -> tuple[Array, list[Array]]:
-        """Kernels and ramps where the images lie; copied once a device."""
+    def _beside(self, images: Array) -> tuple[Array, Array]:
+        """Kernels and the ramps of all lattices where the images lie; copied once a device."""
         key = f"_on_device_{images.device}"
         if key not in self.__dict__:
-            ramps = [np.multiply.outer(outer, inner).reshape(self.matrix) for outer, inner in self._ramps]
-            self.__dict__[key] = beside(images, self.kernels), [beside(images, ramp) for ramp in ramps]
-        there: tuple[Array, list[Array]] = self.__dict__[key]
+            ramps = np.stack([np.multiply.outer(outer, inner).reshape(self.matrix) for outer, inner in self._ramps])
+            self.__dict__[key] = beside(images, self.kernels), beside(images, ramps)
+        there: tuple[Array, Array] = self.__dict__[key]
         return there
 
     def apply(self, images: Array, weights: Array, threads: int | None = None) -> Array:

@@ -37,7 +37,7 @@ def transforms(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> Transforms:
     made = Transforms()
     for name, module in {"cupy": compiled, "cufinufft": made, **fourier()}.items():
         monkeypatch.setitem(sys.modules, name, module)
-    device._mix.cache_clear()
+    device._kernels.cache_clear()
     device._right.clear()
     return made
 
@@ -66,11 +66,15 @@ def test_device_arrays_in_and_out(method: str, field: bool, transforms: Transfor
     assert method == "gridding" or "mix" in compiled.launches
 
 
+@pytest.mark.parametrize("at_once", [1 << 28, 1, 10000])
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 @pytest.mark.parametrize("complex_basis", [False, True])
-def test_the_kernel_mixes_as_the_cpu_does(
-    dtype: str, complex_basis: bool, transforms: Transforms, compiled: Twin
-) -> None:
+def test_the_kernels_do_as_the_cpu_does(
+    dtype: str, complex_basis: bool, at_once: int, transforms: Transforms, compiled: Twin,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """All coils and lattices together, one by one, or a few lattices together."""
+    monkeypatch.setattr(device, "_TOGETHER", at_once)
     _, trajectory, basis, coils = scan(True)
     rows = basis * np.exp(1j * np.arange(basis.shape[1])) if complex_basis else basis
     rows = rows.astype(dtype if complex_basis else np.empty(0, dtype).real.dtype)
@@ -78,9 +82,13 @@ def test_the_kernel_mixes_as_the_cpu_does(
     x = (rng.standard_normal((3, 24, 24)) + 1j * rng.standard_normal((3, 24, 24))).astype(dtype)
     model = SubspaceModel(trajectory, rows, coils.astype(dtype))
     there = SubspaceModel(trajectory, compiled.asarray(rows), compiled.asarray(coils.astype(dtype)))
+    own: Any = there.normal(compiled.asarray(x))
+    assert relative(own.get(), model.normal(x)) < (1e-6 if dtype == "complex64" else 1e-8)
+    there.__dict__["toeplitz"] = model.toeplitz
     got: Any = there.normal(compiled.asarray(x))
     assert got.dtype == dtype
     assert relative(got.get(), model.normal(x)) < (1e-6 if dtype == "complex64" else 1e-12)
+    assert {"enter", "mix", "leave"} <= set(compiled.launches)
 
 
 def test_coils_are_estimated_and_groups_of_frames_work(
@@ -148,6 +156,19 @@ def test_a_full_gpu_leaves_the_work_to_the_cpu(
     assert np.array_equal(got.get(), expected)
     with pytest.raises(mrf.InputError, match=r"but 0.001 GB are allowed"):
         mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, **more, memory="1 MB")
+
+
+def test_cufinufft_without_memory(transforms: Transforms, compiled: Twin, caplog: pytest.LogCaptureFixture) -> None:
+    """It allocates beside cupy: once it tries again with what cupy gives back, then the CPU does the work."""
+    kspace, trajectory, basis, more = told("least_squares", False)
+    expected = mrf.reconstruct(kspace, trajectory, basis, **more)
+    with caplog.at_level(logging.WARNING, logger="mrf"):
+        transforms.failing = 1
+        assert relative(mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, **more).get(), expected) < 1e-4
+        assert not caplog.text
+        transforms.failing = 1 << 30
+        assert np.array_equal(mrf.reconstruct(compiled.asarray(kspace), trajectory, basis, **more).get(), expected)
+        assert "(cufinufft: Error creating plan.); the CPU does the work instead" in caplog.text
 
 
 def test_what_prepares_a_scan_takes_device_arrays(transforms: Transforms, compiled: Twin) -> None:

@@ -32,14 +32,15 @@ __device__ __forceinline__ float power_of(float re, float im) { return fmaf(re, 
 
 // Squared score of the lane's atom of a group; x is the voxel's real parts, then its imaginary ones.
 __device__ __forceinline__ float lane_power(const float* group, int lane, const float* x) {
+    const float* const own = group + lane;
     float re = 0, im = 0;
 #pragma unroll
     for (int r = 0; r < RANK; ++r) {
-        const float d = group[r * WARP + lane];
+        const float d = own[r * WARP];
         re = fmaf(d, x[r], re);
         im = fmaf(d, x[RANK + r], im);
         if (PLANES == 2) {
-            const float e = group[(RANK + r) * WARP + lane];
+            const float e = own[(RANK + r) * WARP];
             re = fmaf(e, x[RANK + r], re);
             im = fmaf(-e, x[r], im);
         }
