@@ -24,6 +24,7 @@ from mrf.core.arrays import Array
 from mrf.matching.device import best_atoms
 from mrf.matching.tree import Tree
 from mrf.recon.subspace import SubspaceModel
+from mrf.simulation.device import prepared
 
 _BLOCKS = (1 << 26, 1 << 28, 1 << 30, 1 << 32)  # bytes of scores that the baseline may make at once
 
@@ -51,6 +52,24 @@ def simulate(small: bool) -> Case:
     t1, t2 = cupy.asarray(train.t1), cupy.asarray(train.t2)
     return Case(
         "simulate", "the CPU", _done(lambda: train.simulate(t1, t2)), train.ours,
+        lambda fast, _: train.error(fast.get(), None), TOLERANCE, train.work, counted=train.counted(), device=True,
+    )  # fmt: skip
+
+
+def simulate_kernels(small: bool) -> Case:
+    """The launches alone, tissues and the numbers of states that they need being known; against the CPU's."""
+    cupy, train = _cupy(), Train(small)
+    player, tissue, orders = train.played()
+    launches = prepared(player.train, tissue, orders, cupy.cuda.Device())
+    out = cupy.empty((len(tissue), train.sequence.n_frames), np.complex64)
+
+    def play() -> Any:
+        for launch in launches:
+            launch(out)
+        return out
+
+    return Case(
+        "simulate, launches alone", "the CPU", _done(play), lambda: player.play(tissue, orders),
         lambda fast, _: train.error(fast.get(), None), TOLERANCE, train.work, counted=train.counted(), device=True,
     )  # fmt: skip
 
@@ -88,12 +107,13 @@ def _matching(size: str, by_tree: bool) -> Case:
     """Against |x d^H| in complex64 and argmax, in the best of several block sizes, on the same card."""
     cupy, v = _cupy(), _voxels(size)
     tree, signals = Tree.of(v.atoms), cupy.asarray(v.signals)
-    scored = tree.best_atoms(v.signals, v.atoms)[1][1] * 32 / len(v.signals) / len(v.atoms) if by_tree else 1.0
+    nodes, leaves = tree.best_atoms(v.signals, v.atoms)[1] if by_tree else (0, 0)
+    scored = leaves * 32 / len(v.signals) / len(v.atoms) if by_tree else 1.0
     baseline, plain = _blocks(v)
     return Case(
         f"{'tree' if by_tree else 'brute force'}, {size} atoms", baseline,
         _done(lambda: best_atoms(signals, tree, v.atoms, by_tree=by_tree)), plain, lambda fast, _: v.wrong(fast.get()),
-        0, len(v.signals), counted=v.counted(scored), device=True,
+        0, len(v.signals), counted=v.counted(scored, nodes), device=True,
     )  # fmt: skip
 
 

@@ -42,11 +42,15 @@ class Train:
     def ours(self) -> Array:
         return self.simulate(self.t1, self.t2)
 
-    def counted(self, tolerance: float = TOLERANCE, results: int = 1) -> Counted:
-        """9 operations an order, repetition time and result (see docs/benchmarks.md); results are written once."""
+    def played(self, tolerance: float = TOLERANCE) -> tuple[Player, Array, Array]:
+        """What plays the train, the tissues as it takes them, and the orders that each needs."""
         tissue, _ = tissue_table(self.sequence, self.t1, self.t2, 1.0, 0.0, 0.0, None)
         player = Player.of(self.sequence, tissue, None, 1, np.dtype(np.complex64))
-        orders = float(player.orders(tissue, None, tolerance).sum())
+        return player, tissue, player.orders(tissue, None, tolerance)
+
+    def counted(self, tolerance: float = TOLERANCE, results: int = 1) -> Counted:
+        """9 operations an order, repetition time and result (see docs/benchmarks.md); results are written once."""
+        orders = float(self.played(tolerance)[2].sum())
         return Counted(flops=9 * results * orders * self.sequence.n_frames, bytes=8.0 * results * self.work)
 
     def error(self, signals: Array, _: Any) -> float:

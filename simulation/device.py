@@ -4,9 +4,9 @@ A variant is compiled when it is first needed, once per device, and kept by cupy
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,18 +180,31 @@ def play_on_device(train: Train, tissue: Array, orders: Array, device: Any) -> A
     UnsupportedError
         More orders than the registers of a warp can hold.
     """
+    out = empty((len(tissue), len(train.program.factors)), train.dtype, device)
+    for play in prepared(train, tissue, orders, device):
+        play(out)
+    return out
+
+
+def prepared(train: Train, tissue: Array, orders: Array, device: Any) -> list[Callable[[Array], None]]:
+    """The launches of :func:`play_on_device`, with all that they read on the device; each plays into the signals."""
     import cupy
 
-    out = empty((len(tissue), len(train.program.factors)), train.dtype, device)
     schedulers = _SCHEDULERS * int(device.attributes["MultiProcessorCount"])
     with device:
         common = Common(*map(cupy.asarray, pack(train)))
+        plays = []
         for launch in plan(train, orders, schedulers):
             own, rows = map(cupy.asarray, pack_own(launch, tissue))
-            kernel = _kernel(launch.variant, int(device.id))
-            kernel((blocks(launch),), (WARP,), arguments(train, launch, common, own, rows, out),
-                   shared_mem=shared_bytes(train, launch))  # fmt: skip
-    return out
+            plays.append(partial(_play, train, launch, common, own, rows, device))
+        return plays
+
+
+def _play(train: Train, launch: Launch, common: Common, own: Any, rows: Any, device: Any, out: Array) -> None:
+    with device:
+        kernel = _kernel(launch.variant, int(device.id))
+        kernel((blocks(launch),), (WARP,), arguments(train, launch, common, own, rows, out),
+               shared_mem=shared_bytes(train, launch))  # fmt: skip
 
 
 @cache
@@ -209,10 +222,12 @@ def plan(train: Train, orders: Array, schedulers: int) -> Iterator[Launch]:
     reached = program.span * train.passes + 1  # higher orders stay empty
     wanted = np.minimum(orders, reached)
     real = "float" if train.real == np.float32 else "double"
-    needs, which = np.unique(wanted, return_inverse=True)
+    needs = np.flatnonzero(np.bincount(wanted))
     chosen = [_choose(real, program.channels, int(need), len(orders), schedulers) for need in needs]
     for variant in dict.fromkeys(chosen):
-        atoms = np.flatnonzero(np.array([each == variant for each in chosen])[which])
+        takes = np.zeros(int(needs[-1]) + 1, np.bool_)
+        takes[needs[[each == variant for each in chosen]]] = True
+        atoms = np.flatnonzero(takes[wanted])
         yield Launch(variant, int(needs[0]) if len(needs) == 1 else variant.capacity, atoms)
 
 

@@ -213,13 +213,17 @@ class Player:
             self.program, tissue, self.passes, allowed, lambda some, n: probing.play(some, np.full(len(some), n))
         )
 
+    @property
+    def train(self) -> Train:
+        """What a GPU plays."""
+        part = self.profile
+        return Train(self.program, self.values, self.common, part.scales, part.tables, part.step, part.mirrored,
+                     self.passes, self.until, self.states)  # fmt: skip
+
     def play(self, tissue: Array, orders: Array, threads: int | None = None) -> Array:
         """(atoms, frames) signals, on the player's device; by so many threads (None: one a core)."""
         if self.device is not None:
-            part = self.profile
-            train = Train(self.program, self.values, self.common, part.scales, part.tables, part.step, part.mirrored,
-                          self.passes, self.until, self.states)  # fmt: skip
-            return play_on_device(train, tissue, orders, self.device).astype(self.dtype, copy=False)
+            return play_on_device(self.train, tissue, orders, self.device).astype(self.dtype, copy=False)
         out = aligned_empty((len(tissue), len(self.program.factors)), self.states)
         flat = out.reshape(-1).view(out.real.dtype)
         factors = np.concatenate([self.program.factors.real, self.program.factors.imag]).astype(flat.dtype)
