@@ -193,7 +193,7 @@ def prepared(train: Train, tissue: Array, orders: Array, device: Any) -> list[Ca
     schedulers = _SCHEDULERS * int(device.attributes["MultiProcessorCount"])
     with device:
         common = Common(*map(cupy.asarray, pack(train)))
-        plays = []
+        plays: list[Callable[[Array], None]] = []
         for launch in plan(train, orders, schedulers):
             own, rows = map(cupy.asarray, pack_own(launch, tissue))
             plays.append(partial(_play, train, launch, common, own, rows, device))
