@@ -17,7 +17,7 @@ from benchmarks import (
     bench_volumes,
 )
 from benchmarks.report import Report, compared, page, picture, table
-from benchmarks.runner import Result, as_json, run
+from benchmarks.runner import REPEATS, Result, as_json, run
 from mrf.core.errors import UnsupportedError
 from mrf.simulation.device import current_device
 
@@ -43,7 +43,7 @@ def main() -> int:
     chosen.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: the cases that work on one")
     chosen.add_argument(
         "--size", choices=("small", "normal", "large"), default="normal",
-        help="small: all cases in a few minutes; normal; large: with those that take many minutes each",
+        help="small: all cases in a few minutes, timed twice; normal; large: with those that take many minutes each",
     )  # fmt: skip
     chosen.add_argument("--peers", action="store_true", help="also against other packages, where installed")
     chosen.add_argument("-o", "--output", type=Path, metavar="JSON", help="file of the results")
@@ -77,7 +77,8 @@ def _run(told: argparse.Namespace) -> int:
         if told.only not in (None, name):
             continue
         try:
-            results.append(run(name, make(told.size == "small")))
+            small = told.size == "small"
+            results.append(run(name, make(small), 2 if small else REPEATS))
             print(_line(results[-1]), flush=True)
         except ImportError as error:
             if name not in PEERS:

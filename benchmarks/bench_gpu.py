@@ -267,9 +267,8 @@ def reconstruct(small: bool) -> Case:
 
 
 CASES: dict[str, Callable[[bool], Case]] = {
-    "simulate": simulate,
+    "simulate": simulate, "simulate_kernels": simulate_kernels, "build": build,
     "brute": _matching_case("100k", False), "brute_million": _matching_case("1M", False),
-    "tree": _matching_case("100k", True), "tree_million": _matching_case("1M", True),
-    "match": match, "nufft": nufft, "setup": setup, "apply": apply, "apply_exact": exact, "reconstruct": reconstruct,
-    "demo": demo,
+    "tree": _matching_case("100k", True), "tree_million": _matching_case("1M", True), "match": match,
+    "nufft": nufft, "setup": setup, "apply": apply, "apply_exact": exact, "reconstruct": reconstruct, "demo": demo,
 }  # fmt: skip

@@ -111,13 +111,13 @@ class Result:
         return cls(**(empty | {name: value for name, value in told.items() if name in names}))
 
 
-def run(name: str, case: Case) -> Result:
-    """Warm up, check, then time both in turn."""
+def run(name: str, case: Case, most: int = REPEATS) -> Result:
+    """Warm up, check, then time both in turn, at the most so many times."""
     if case.device:
         _forget_device()
     error = case.error(case.fast(), case.slow())
     fast, slow, grown = [], [], 0.0
-    for _ in range(case.repeats):
+    for _ in range(min(case.repeats, most)):
         before = _forget_peak()
         fast.append(_seconds(case.fast))
         grown = max(grown, _peak() - before)

@@ -55,17 +55,21 @@ inline std::vector<Fiber> fibers;
 inline std::vector<Post> posts[2];
 inline ucontext_t scheduler;
 inline std::function<void()> body;
-inline bool failed;
+inline bool failed, alone;  // alone: threads that know nothing of each other need no fibers
 inline unsigned waiting, barriers;  // threads at the block's barrier; barriers passed
 
-inline void enter() {
-    Fiber& own = fibers[threadIdx.x];
+inline void play() {
     try {
         body();
     } catch (const std::exception& error) {
         if (!failed) std::fprintf(stderr, "block %u, thread %u: %s\n", blockIdx.x, threadIdx.x, error.what());
         failed = true;
     }
+}
+
+inline void enter() {
+    Fiber& own = fibers[threadIdx.x];
+    play();
     own.done = true;
     swapcontext(&own.context, &scheduler);
 }
@@ -74,6 +78,7 @@ inline void enter() {
 inline const Post* meet(int kind, unsigned mask, unsigned long long value) {
     const unsigned me = threadIdx.x, first = me / WARP * WARP;
     if (mask != 0xffffffffu) throw std::runtime_error("a collective of some lanes only");
+    if (alone) throw std::runtime_error("a collective in a kernel that is said to have none");
     Fiber& own = fibers[me];
     const long number = own.collectives++;
     posts[number % 2][me] = {number, kind, value};
@@ -100,7 +105,8 @@ inline int lane() { return int(threadIdx.x) % WARP; }
 // Play a kernel; `arguments` are pointers to its arguments, as for cudaLaunchKernel. Returns 0, or 1 after an error.
 template <typename... Arguments, std::size_t... I>
 int launch(void (*kernel)(Arguments...), unsigned columns, unsigned rows, unsigned threads, std::size_t shared,
-           bool reversed, void** arguments, std::index_sequence<I...>) {
+           bool reversed, void** arguments, bool by_itself, std::index_sequence<I...>) {
+    alone = by_itself;
     failed = shared > sizeof(epg::memory) / 2 || threads % WARP != 0;
     blockDim.x = threads;
     gridDim.x = columns;
@@ -109,8 +115,15 @@ int launch(void (*kernel)(Arguments...), unsigned columns, unsigned rows, unsign
     for (unsigned block = 0; block < columns * rows && !failed; ++block) {
         blockIdx.x = block % columns;
         blockIdx.y = block / columns;
+        if (alone) {
+            for (unsigned i = 0; i < threads; ++i) {
+                threadIdx.x = reversed ? threads - 1 - i : i;
+                play();
+            }
+            continue;
+        }
         waiting = 0;
-        std::memset(static_cast<void*>(epg::memory), 0xff, sizeof(epg::memory));
+        if (shared > 0) std::memset(static_cast<void*>(epg::memory), 0xff, sizeof(epg::memory));
         fibers.resize(threads);
         for (auto& some : posts) some.assign(threads, Post{});
         for (Fiber& fiber : fibers) {
@@ -131,6 +144,7 @@ int launch(void (*kernel)(Arguments...), unsigned columns, unsigned rows, unsign
                 running = true;
             }
         }
+        if (shared == 0) continue;
         const unsigned char* const bytes = reinterpret_cast<const unsigned char*>(epg::memory);
         for (std::size_t i = shared; i < sizeof(epg::memory); ++i) failed = failed || bytes[i] != 0xff;
     }
@@ -139,8 +153,9 @@ int launch(void (*kernel)(Arguments...), unsigned columns, unsigned rows, unsign
 
 template <typename... Arguments>
 int launch(void (*kernel)(Arguments...), unsigned columns, unsigned rows, unsigned threads, std::size_t shared,
-           bool reversed, void** arguments) {
-    return launch(kernel, columns, rows, threads, shared, reversed, arguments, std::index_sequence_for<Arguments...>{});
+           bool reversed, void** arguments, bool by_itself = false) {
+    return launch(kernel, columns, rows, threads, shared, reversed, arguments, by_itself,
+                  std::index_sequence_for<Arguments...>{});
 }
 
 }  // namespace host
@@ -189,6 +204,7 @@ inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
 // All threads of a block must come here.
 inline void __syncthreads() {
+    if (host::alone) throw std::runtime_error("a barrier in a kernel that is said to have none");
     const unsigned mine = host::barriers;
     if (++host::waiting == blockDim.x) {
         host::waiting = 0;

@@ -107,11 +107,11 @@ def test_a_recipe_names_the_gpu(
     transforms: Transforms, compiled: Twin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scan to maps, with every step that a GPU can do done there."""
-    phantom, sequence = brain(32, 3), mrf.preset("jiang2015_fisp", n_frames=120)
-    trajectory = spiral(120, 32, phantom.field_of_view[0], n_arms=12, inner=6, n_samples=150)
+    phantom, sequence = brain(32, 3), mrf.preset("jiang2015_fisp", n_frames=96)
+    trajectory = spiral(96, 32, phantom.field_of_view[0], n_arms=12, inner=6, n_samples=150)
     kspace, noise = add_noise(acquire(phantom, trajectory, signals(phantom, sequence)), 0.02)
     write_mrd(tmp_path / "scan.h5", kspace, trajectory, sequence=sequence, noise=noise)
-    recipe = Recipe(rank=4, slice_profile="none", t1=(0.3, 5.0, 12), t2=(0.03, 2.0, 12), iterations=10)
+    recipe = Recipe(rank=4, slice_profile="none", t1=(0.3, 5.0, 8), t2=(0.03, 2.0, 8), iterations=5)
     found = {}
     for where in ("cpu", "gpu"):
         own = replace(recipe, device=where)
@@ -197,7 +197,10 @@ def test_what_prepares_a_scan_takes_device_arrays(transforms: Transforms, compil
     assert relative(compressed.get(), d.compress(series.T)) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["apply", "apply_exact", "nufft", "setup", "brute", "tree", "match"])
+@pytest.mark.parametrize(
+    "name",
+    ["simulate", "simulate_kernels", "build", "apply", "apply_exact", "nufft", "setup", "brute", "tree", "match"],
+)
 def test_benchmarks_of_the_gpu_are_right(
     name: str, transforms: Transforms, compiled: Twin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

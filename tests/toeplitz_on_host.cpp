@@ -5,7 +5,9 @@
 
 extern "C" int launch(const char* name, unsigned columns, unsigned rows, unsigned threads, unsigned long shared,
                       int reversed, void** arguments) {
-    const auto play = [&](auto kernel) { return host::launch(kernel, columns, rows, threads, shared, reversed, arguments); };
+    const auto play = [&](auto kernel) {
+        return host::launch(kernel, columns, rows, threads, shared, reversed, arguments, true);
+    };
     const std::string wanted(name);
     if (wanted == "enter") return play(enter);
     if (wanted == "mix") return play(mix);
