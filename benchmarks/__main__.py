@@ -39,7 +39,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     verbs = parser.add_subparsers(dest="verb", required=True)
     chosen = verbs.add_parser("run", help="time every case against its baseline")
-    chosen.add_argument("--only", choices=[*CASES, *LONG, *PEERS, *GPU], metavar="NAME", help="one case")
+    chosen.add_argument(
+        "--only", choices=[*dict.fromkeys([*CASES, *LONG, *PEERS, *GPU])], metavar="NAME", nargs="+", default=[],
+        help="these cases",
+    )  # fmt: skip
     chosen.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: the cases that work on one")
     chosen.add_argument(
         "--size", choices=("small", "normal", "large"), default="normal",
@@ -66,15 +69,16 @@ def main() -> int:
 
 
 def _run(told: argparse.Namespace) -> int:
-    every = CASES | (LONG if told.size != "normal" or told.only in LONG else {})
-    every |= PEERS if told.peers or told.only in PEERS else {}
+    every = CASES | LONG | PEERS
+    if not told.only:
+        every = CASES | (LONG if told.size != "normal" else {}) | (PEERS if told.peers else {})
     if told.device == "gpu":
         current_device()
         every = GPU
     results: list[Result] = []
     missing: dict[str, str] = {}
     for name, make in every.items():
-        if told.only not in (None, name):
+        if told.only and name not in told.only:
             continue
         try:
             small = told.size == "small"
