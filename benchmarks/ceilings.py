@@ -74,7 +74,7 @@ def ceilings() -> Ceilings:
     cores = usable_cores()
     pairs = [(np.ones(_COPIED, np.uint8), np.zeros(_COPIED, np.uint8)) for _ in range(cores)]
     a, b = (np.ones((_SIDE, _SIDE), np.float32) for _ in range(2))
-    rng = np.random.default_rng(0)  # transforms of ones have denormal numbers, which are slow
+    rng = np.random.default_rng(0)
     grids = [rng.standard_normal((_TOGETHER, _GRID, _GRID)).astype(np.complex64) for _ in range(cores)]
 
     def transformed(batch: Array) -> None:
@@ -83,8 +83,8 @@ def ceilings() -> Ceilings:
 
     with ThreadPoolExecutor(cores) as pool, threadpool_limits(cores):
         copies = _best(lambda: list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs)))
-        product = _best(lambda: a @ b)
         transform = _best(lambda: list(pool.map(transformed, grids)))
+        product = _best(lambda: a @ b)  # last: threads of BLAS wait for more, at full speed
     return Ceilings(
         2 * _COPIED * cores / copies, 2 * _SIDE**3 / product, cores * _GRIDS * transform_flops(_GRID**2) / transform
     )
