@@ -17,7 +17,10 @@ from mrf.core.arrays import usable_cores
 
 REPEATS = 5
 _STATUS = Path("/proc/self/status")
-_PACKAGES = ("numpy", "scipy", "numba", "finufft", "sigpy", "cupy-cuda12x", "cupy-cuda13x", "cufinufft")
+_PACKAGES = (
+    "numpy", "scipy", "numba", "finufft", "sigpy", "cupy-cuda12x", "cupy-cuda13x", "cufinufft", "mri-nufft", "torch",
+    "torchsim", "mrpro", "faiss-cpu", "scikit-learn",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -83,3 +83,24 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> "Twin":
     from .twin import Twin
 
     return Twin(tmp_path_factory.mktemp("twin"))
+
+
+@pytest.fixture
+def twin(compiled: "Twin", monkeypatch: pytest.MonkeyPatch) -> "Twin":
+    """The stand-ins for cupy, cupyx and cufinufft, in their place."""
+    from .twin import forget_kernels, fourier
+
+    compiled.transforms.start_again()
+    for name, module in {"cupy": compiled, "cufinufft": compiled.transforms, **fourier()}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    forget_kernels()
+    compiled.launches.clear()
+    return compiled
+
+
+@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def card(request: pytest.FixtureRequest) -> Any:
+    """Cupy: its stand-in, and where there is a GPU the real one."""
+    from .twin import gpu
+
+    return gpu() if request.param == "gpu" else request.getfixturevalue("twin")

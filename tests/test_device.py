@@ -1,7 +1,5 @@
 """Simulation on a GPU: its kernel on the CPU against the reference, and a real GPU if there is one."""
 
-import sys
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,20 +13,11 @@ from mrf.simulation.program import compile_sequence
 from mrf.simulation.reference import simulate_reference
 
 from .conftest import relative
-from .twin import Twin
+from .twin import Twin, gpu
 
 LIMIT = {"complex64": 2e-6, "complex128": 1e-11}
 T1, T2 = np.array([0.3, 1.2, 3.0, 1.0, 0.8]), np.array([0.03, 0.1, 0.5, 0.9, 0.05])
 B1 = np.array([1.0, 0.8, 1.2, 1.0, 0.3])
-
-
-@pytest.fixture
-def twin(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> Twin:
-    """The stand-in for cupy, in its place."""
-    monkeypatch.setitem(sys.modules, "cupy", compiled)
-    device._kernel.cache_clear()
-    compiled.launches.clear()
-    return compiled
 
 
 @pytest.fixture
@@ -209,18 +198,6 @@ def test_a_shift_is_merged_with_the_pulse_after_it() -> None:
     packed = device.pack(train_of(s))
     assert packed.code.tolist() == [0, 7, 16, 7, 0, 7, 9, 5]
     assert packed.operation[0, 2, :5].tolist() == pytest.approx([0.1, 0, 0, 0.5 / (2 * np.pi), 0], abs=1e-8)
-
-
-def gpu() -> Any:
-    with warnings.catch_warnings(action="ignore"):  # cupy warns of what it doesn't find
-        cupy = pytest.importorskip("cupy", reason="cupy is not installed")
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        pytest.skip(f"no CUDA device: {error}")
-    if count == 0:
-        pytest.skip("no CUDA device")
-    return cupy
 
 
 @pytest.mark.gpu

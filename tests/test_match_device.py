@@ -1,7 +1,6 @@
 """The GPU kernels of matching: the unchanged file compiled for the CPU, and, where there is one, on a GPU."""
 
 import logging
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,7 @@ from mrf.matching.search import likeness
 from mrf.matching.tree import Tree
 
 from .conftest import noisy, turning_bssfp
-from .test_device import gpu
-from .twin import DeviceArray, Twin
-
-
-@pytest.fixture
-def twin(compiled: Twin, monkeypatch: pytest.MonkeyPatch) -> Twin:
-    monkeypatch.setitem(sys.modules, "cupy", compiled)
-    device._kernels.cache_clear()
-    device._kept.clear()
-    return compiled
+from .twin import DeviceArray, Twin, gpu
 
 
 def dictionary(kind: str) -> mrf.Dictionary:
@@ -110,11 +100,11 @@ def test_a_full_gpu_leaves_the_search_to_the_cpu(
     assert np.array_equal(there.index, mrf.match(images, d).index)
 
 
-def test_known_parameters_on_a_gpu(twin: Twin) -> None:
+def test_known_parameters_on_a_gpu(card: Any) -> None:
     grid = mrf.Grid(t1=mrf.log_axis(0.2, 3, 12), t2=mrf.log_axis(0.02, 0.3, 12), b1=[0.9, 1.0, 1.1])
     d = mrf.build(mrf.preset("jiang2015_fisp", n_frames=80), grid, rank=6)
     images, b1 = noisy(d, 60, 30)[0].T, np.linspace(0.9, 1.1, 60)
-    there, here = (mrf.match(x, d, known={"b1": b1}) for x in (twin.asarray(images), images))
+    there, here = (mrf.match(x, d, known={"b1": b1}) for x in (card.asarray(images), images))
     assert np.array_equal(there.index, here.index)
     assert np.array_equal(there.t1, here.t1)
 

@@ -2,12 +2,14 @@
 
 import ctypes
 import subprocess
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import finufft
 import numpy as np
+import pytest
 import scipy.fft
 
 from mrf.core.arrays import Array
@@ -81,10 +83,13 @@ class Device:
 
 
 class Twin:
-    """What `simulate` uses of cupy; one for all tests, so that each variant is compiled once."""
+    """What the engine uses of cupy; one for all tests, so that each variant is compiled once."""
+
+    ndarray = DeviceArray
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.transforms = Transforms()
         self.launches: list[str] = []
         self._compiled: dict[tuple[str, ...], Any] = {}
 
@@ -164,6 +169,9 @@ class Transforms:
     """A stand-in for cufinufft whose results are finufft's times `factor`."""
 
     def __init__(self) -> None:
+        self.start_again()
+
+    def start_again(self) -> None:
         self.factor = 1.0
         self.plans = 0
         self.failing = 0  # plans that find no memory
@@ -204,3 +212,26 @@ def fourier() -> dict[str, Any]:
     )
     inner = SimpleNamespace(fft=transforms)
     return {"cupyx": SimpleNamespace(scipy=inner), "cupyx.scipy": inner, "cupyx.scipy.fft": transforms}
+
+
+def forget_kernels() -> None:
+    """So that none of a stand-in is played by a GPU, or the other way round."""
+    simulation._kernel.cache_clear()
+    matching._kernels.cache_clear()
+    matching._kept.clear()
+    recon._kernels.cache_clear()
+    recon._right.clear()
+
+
+def gpu() -> Any:
+    """The real cupy, if there is a GPU for it."""
+    with warnings.catch_warnings(action="ignore"):  # cupy warns of what it doesn't find
+        cupy = pytest.importorskip("cupy", reason="cupy is not installed")
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"no CUDA device: {error}")
+    if count == 0:
+        pytest.skip("no CUDA device")
+    forget_kernels()
+    return cupy

@@ -49,15 +49,18 @@ def free_memory(x: Any) -> int:
     return int(free) + int(library(x).get_default_memory_pool().free_bytes())
 
 
-def there_or_here(what: str, work: Callable[[Array], _Made], x: Array) -> _Made:
-    """`work(x)`; where `x` lies on a GPU that has no memory for it, a warning, and the work on the host."""
+def there_or_here(what: str, work: Callable[[Array], _Made], x: Array, host: Array | None = None) -> _Made:
+    """`work(x)`; where `x` lies on a GPU that has no memory for it, a warning, and the work on the host.
+
+    `host`: the same as `x`, if it is there already.
+    """
     if is_device_array(x):
         try:
             return work(x)
         except MemoryError as error:
             log.warning("%s: the GPU's memory is full (%s); the CPU does the work instead", what, error)
         library(x).get_default_memory_pool().free_all_blocks()
-    return work(on_host(x))
+    return work(on_host(x) if host is None else host)
 
 
 def as_host(name: str, x: object) -> Array:

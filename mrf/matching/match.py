@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..core.arrays import Array, as_host, beside, is_device_array, library, memory_budget, on_host, whole
+from ..core.arrays import Array, as_host, beside, is_device_array, library, memory_budget, on_host, there_or_here, whole
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
@@ -167,8 +167,12 @@ class _Work:
         """Results of some voxels."""
         signals, exponent = _scaled(self.voxels[:, used])
         known = {name: values[used] for name, values in self.known.items()}
-        searched = signals if self.there is None else _scaled(self.there[:, beside(self.there, used)])[0]
-        index = best_atoms(searched, self.dictionary, known, self.room, self.threads)
+
+        def find(voxels: Array) -> Array:
+            some = signals if voxels is self.voxels else _scaled(voxels[:, beside(voxels, used)])[0]
+            return best_atoms(some, self.dictionary, known, self.room, self.threads)
+
+        index = there_or_here("match", find, self.voxels if self.there is None else self.there, self.voxels)
         atoms = {name: values[index] for name, values in self.dictionary.parameters.items()}
         flags = np.zeros(len(used), np.uint8)
         made: dict[str, Array] = {"index": index, "flags": flags}

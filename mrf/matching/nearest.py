@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..core.arrays import Array, beside, is_device_array, on_host, there_or_here
+from ..core.arrays import Array, beside, is_device_array, on_host
 from ..core.errors import InputError
 from ..dictionaries.dictionary import Dictionary
 from . import brute, device
@@ -128,14 +128,10 @@ def _of_part(signals: Array, dictionary: Dictionary, part: _Parts, key: int, roo
     tree = part.tree(key, dictionary, _FEW if is_device_array(signals) else len(signals), room)
     if tree is None:
         return brute.best_atoms(on_host(signals), atoms, part.numbers(key), threads)
-
-    def search(x: Array) -> Array:
-        if is_device_array(x):
-            found: Array = device.best_atoms(x, tree, atoms).get()
-            return found
-        return tree.best_atoms(x, atoms, threads)[0]
-
-    return there_or_here("match", search, signals)
+    if is_device_array(signals):
+        found: Array = device.best_atoms(signals, tree, atoms).get()
+        return found
+    return tree.best_atoms(signals, atoms, threads)[0]
 
 
 def foretell(voxels: int, dictionary: Dictionary, names: tuple[str, ...], room: int, together: int) -> None:
