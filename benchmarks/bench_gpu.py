@@ -3,6 +3,8 @@
 But for `match`, whose maps are the host's, and `demo`, which begins and ends with files.
 """
 
+import contextlib
+import io
 import statistics
 import tempfile
 import time
@@ -169,7 +171,8 @@ def demo(small: bool) -> Case:
 
     def run(device: str) -> list[dict[str, str]]:
         told = parser().parse_args(["-q", "demo", "--device", device, "-o", str(folder / device)])
-        rows: list[dict[str, str]] = verb.scan_and_map(told)
+        with contextlib.redirect_stdout(io.StringIO()):  # names of files
+            rows: list[dict[str, str]] = verb.scan_and_map(told)
         return rows
 
     def error(rows: list[dict[str, str]], _: object) -> float:

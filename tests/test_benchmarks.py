@@ -12,7 +12,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import runner
 from benchmarks.ceilings import Ceilings, Counted, transform_flops
-from benchmarks.report import Report, compared, table
+from benchmarks.report import Report, compared, page, table
 from benchmarks.runner import Case, Result, as_json
 
 ROOM = 64 << 20  # bytes
@@ -81,6 +81,18 @@ def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert "normal" in table(report)
 
 
+def test_the_page_shows_the_results_that_are_kept() -> None:
+    """After a new run: python -m benchmarks report benchmarks/results/*.json --page docs/results.md -o PNG."""
+    root = Path(__file__).parents[1]
+    kept = sorted((root / "benchmarks" / "results").glob("*.json"))
+    assert kept
+    reports = [Report.load(path) for path in kept]
+    assert (root / "docs" / "results.md").read_text() == page(reports)
+    for report in reports:
+        assert {"processor", "cores", "date", "versions", "ceilings"} <= set(report.machine)
+        assert all(one.right for one in report.results)
+
+
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def missing(small: bool) -> Case:
         raise ImportError("no such package")
@@ -105,6 +117,9 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "cupy is not installed" in capsys.readouterr().err
     assert called("run", "--size", "large") == 1
     assert called("compare", path, path) == 0
+    assert called("report", path, "--page", str(tmp_path / "r.md")) == 0
+    assert (tmp_path / "r.md").read_text().startswith("# Measured")
+    assert "Not installed there: `peer`." in (tmp_path / "r.md").read_text()
     assert called("report", path, "-o", str(tmp_path / "r.png")) == 0
     assert "| `sum` |" in capsys.readouterr().out
     assert matplotlib.image.imread(tmp_path / "r.png").shape[1] > 500

@@ -56,7 +56,8 @@ def there_or_here(what: str, work: Callable[[Array], _Made], x: Array, host: Arr
     """
     if is_device_array(x):
         try:
-            return work(x)
+            with x.device:  # type: ignore[attr-defined]
+                return work(x)
         except MemoryError as error:
             log.warning("%s: the GPU's memory is full (%s); the CPU does the work instead", what, error)
         library(x).get_default_memory_pool().free_all_blocks()
