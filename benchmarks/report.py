@@ -95,18 +95,21 @@ def picture(reports: list[Report], path: Path) -> None:
     cases = list(dict.fromkeys(f"{one.case}: {one.baseline}" for report in reports for one in report.results))
     figure = Figure(figsize=(8, 1 + 0.32 * len(cases) * max(1, len(reports) / 2)), layout="constrained")
     axes = figure.subplots()
-    height = 0.8 / len(reports)
     for number, report in enumerate(reports):
-        ratios = {f"{one.case}: {one.baseline}": one.ratio for one in report.results}
-        places = [y + (number - (len(reports) - 1) / 2) * height for y, case in enumerate(cases) if case in ratios]
-        axes.barh(places, [ratios[case] for case in cases if case in ratios], height, label=report.path.stem)
+        for one in report.results:
+            case = f"{one.case}: {one.baseline}"
+            among = [k for k, other in enumerate(reports) if case in {f"{o.case}: {o.baseline}" for o in other.results}]
+            height = 0.8 / len(among)
+            place = cases.index(case) + (among.index(number) - (len(among) - 1) / 2) * height
+            axes.barh(place, one.ratio - 1, height, left=1, color=f"C{number}", label=report.path.stem)
     axes.set_yticks(range(len(cases)), cases)
-    axes.invert_yaxis()
     axes.set(xscale="log", xlabel="times faster than the baseline")
     axes.axvline(1, color="black", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylim(len(cases) - 0.4, -0.6)
     if len(reports) > 1:
-        axes.legend(frameon=False)
+        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        axes.legend(handles.values(), handles.keys(), frameon=False)
     figure.savefig(path, dpi=110)
 
 
