@@ -75,6 +75,9 @@ def _run(told: argparse.Namespace) -> int:
     if told.device == "gpu":
         current_device()
         every = GPU
+    absent = [name for name in told.only if name not in every]
+    if absent:
+        raise UnsupportedError(f"--only {' '.join(absent)}: no such case for --device {told.device}")
     results: list[Result] = []
     missing: dict[str, str] = {}
     for name, make in every.items():

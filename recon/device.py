@@ -156,10 +156,9 @@ def convolved(kernels: Array, ramps: Array, images: Array, weights: Array, chann
     columns, axes = math.ceil(points / _THREADS), tuple(range(3, 2 + images.ndim))
     at_once = max(1, _TOGETHER // (channels * images[0].nbytes))  # coils' lattices
     layers = min(len(kernels), at_once)
-    for lattice, coil in itertools.product(
-        range(0, len(kernels), layers), range(0, len(weights), max(1, at_once // layers))
-    ):
-        some = weights[coil : coil + max(1, at_once // layers)]
+    coils = at_once // layers
+    for lattice, coil in itertools.product(range(0, len(kernels), layers), range(0, len(weights), coils)):
+        some = weights[coil : coil + coils]
         ramp, own = ramps[lattice : lattice + layers], kernels[lattice : lattice + layers]
         lattices, pairs = np.int32(len(ramp)), len(some) * len(ramp)
         grids = xp.empty((len(some), len(ramp), channels, *matrix), images.dtype)

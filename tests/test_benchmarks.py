@@ -115,6 +115,8 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert called("run", "--device", "gpu") == 1
     assert "cupy is not installed" in capsys.readouterr().err
+    assert called("run", "--only", "tree") == 1
+    assert "--only tree: no such case for --device cpu" in capsys.readouterr().err
     assert called("run", "--size", "large") == 1
     assert called("compare", path, path) == 0
     assert called("report", path, "--page", str(tmp_path / "r.md")) == 0

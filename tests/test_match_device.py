@@ -67,7 +67,6 @@ def test_neighbours_are_those_of_the_cpu(twin: Twin) -> None:
     """Voxels are searched in the order of `likeness`, which a kernel tells on the device."""
     rng = np.random.default_rng(0)
     for rank in (1, 2, 6):
-        atoms = np.eye(rank, dtype=np.complex64)
         signals = rng.standard_normal((100, rank)) + 1j * rng.standard_normal((100, rank))
         signals[3] = 0
         expected = np.empty(100, np.uint16)
@@ -75,7 +74,7 @@ def test_neighbours_are_those_of_the_cpu(twin: Twin) -> None:
         there = twin.asarray(signals)
         single, norms = twin.empty((100, 2 * rank), np.float32), twin.empty((100, 3), np.float64)
         keys = twin.empty(100, np.uint16)
-        kernel = device._kernels(rank, 2 if np.iscomplexobj(atoms) else 1, 0)("prepare")
+        kernel = device._kernels(rank, 2, 0)("prepare")
         kernel(
             (1, 1), (128,), (there.view(np.float64), single, norms, keys, np.int32(100), np.float64(1), np.float64(0))
         )
