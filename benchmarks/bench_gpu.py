@@ -25,6 +25,7 @@ from benchmarks.runner import Case
 from mrf.core.arrays import Array
 from mrf.matching.device import best_atoms
 from mrf.matching.tree import Tree
+from mrf.recon.device import imported
 from mrf.recon.subspace import SubspaceModel
 from mrf.simulation.device import prepared
 
@@ -196,9 +197,7 @@ def _relative(fast: Any, slow: Any) -> float:
 
 def apply(small: bool) -> Case:
     """The normal operator against planned cufinufft transforms to the samples of all frames, and back."""
-    cupy, (o, model, x) = _cupy(), _operators(small)
-    import cufinufft
-
+    cupy, cufinufft, (o, model, x) = _cupy(), imported(), _operators(small)
     points = [cupy.asarray(np.ascontiguousarray(column)) for column in o.radians.T]
     plans = [
         cufinufft.Plan(kind, o.x.shape[1:], RANK, eps=1e-3, isign=sign, dtype="complex64")

@@ -27,7 +27,7 @@ except ImportError:  # Windows: every process works in a folder of its own, and 
 
 log = logging.getLogger(__name__)
 SUFFIX = ".parts"
-_NAME = re.compile(r"\.(.+)\.[0-9a-f]{16}(?:\.\d+)*\.parts")
+_NAME = re.compile(r"\.(.+)\.([0-9a-f]{16})(?:\.\d+)?(\.gone\d+)?\.parts")  # the last: while it is being removed
 _INSIDE = re.compile(r"lock|\.?basis\.h5.*|\.?part\d+\.h5.*")  # and temporary files of these
 
 
@@ -54,7 +54,7 @@ def workshop(path: Path, made_of: str) -> Iterator[Path]:
     except OSError as error:
         raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
     try:
-        _refuse_rivals(path, folder)
+        _refuse_rivals(path, made_of)
         yield folder
         _remove(folder)
     except OSError as error:
@@ -88,11 +88,13 @@ def _lock(folder: Path) -> int:
         os.close(handle)
 
 
-def _refuse_rivals(path: Path, folder: Path) -> None:
+def _refuse_rivals(path: Path, made_of: str) -> None:
     """Say at the start, not at the end, that two builds of different inputs want the same file."""
     for other in path.parent.iterdir():
         name = _NAME.fullmatch(other.name)
-        if name is not None and name[1] == path.name and other != folder and _is_held(other):
+        if name is None or name[1] != path.name or name[2] == made_of[:16] or name[3]:
+            continue
+        if _is_held(other):
             raise FileError(f"{path}: another process makes a dictionary of other inputs there; choose another name")
 
 
@@ -106,7 +108,7 @@ def _is_there(handle: int, path: Path) -> bool:
 
 def _remove(folder: Path) -> None:
     """Remove a folder that is held: first its name, so that a newcomer makes a folder of its own."""
-    gone = folder.with_name(f"{folder.name.removesuffix(SUFFIX)}.{os.getpid()}{threading.get_ident()}{SUFFIX}")
+    gone = folder.with_name(f"{folder.name.removesuffix(SUFFIX)}.gone{os.getpid()}{threading.get_ident()}{SUFFIX}")
     os.rename(folder, gone)
     shutil.rmtree(gone, ignore_errors=not fcntl)  # a lock file that is open stays on Windows
 

@@ -1,9 +1,12 @@
 """Reconstruction on a GPU: transforms by cufinufft, trusted after a check; the normal operator by ``toeplitz.cu``."""
 
+import ctypes
+import importlib.util
 import itertools
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +20,7 @@ from ..core.errors import UnsupportedError
 
 log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("toeplitz.cu")
+_CUDA_12 = (("cuda_runtime", "libcudart.so.12"), ("cufft", "libcufft.so.11"))
 _THREADS = 128
 _TOGETHER = 1 << 28  # bytes of coils' channels that are transformed at once
 _CHECKED = 8  # results of a transform that are worked out by the plain sum
@@ -56,12 +60,7 @@ def planned(
 def _on_device(
     kind: int, shape: tuple[int, ...] | int, n: int, sign: int, like: Array, radians: Array, precision: float
 ) -> Callable[[Array], Array]:
-    try:
-        import cufinufft
-    except ImportError as error:
-        raise UnsupportedError(
-            'device: cufinufft is not installed; install it with pip install "mrf-engine[cuda12]"'
-        ) from error
+    cufinufft = imported()
     points = [beside(like, np.ascontiguousarray(column, like.real.dtype)) for column in radians.T]
 
     def made() -> Any:
@@ -73,6 +72,30 @@ def _on_device(
 
     plan = _with_room(made, like)
     return lambda data: _with_room(lambda: plan.execute(data), like)
+
+
+def imported() -> Any:
+    """The package cufinufft. Its wheels are made for CUDA 12 and look for its libraries where the system has them:
+    where it hasn't, those that came by pip are opened first.
+
+    Raises
+    ------
+    UnsupportedError
+        It is not installed, or lacks these libraries.
+    """
+    with suppress(ImportError):
+        return importlib.import_module("cufinufft")
+    for part, file in _CUDA_12:
+        with suppress(ModuleNotFoundError, OSError):  # not there: the next import says what is missing
+            found = importlib.util.find_spec(f"nvidia.{part}")
+            for folder in (found and found.submodule_search_locations) or ():
+                ctypes.CDLL(str(Path(folder, "lib", file)))
+    try:
+        return importlib.import_module("cufinufft")
+    except ImportError as error:
+        raise UnsupportedError(
+            f'device: cufinufft cannot be imported ({error}); pip install "mrf-engine[cuda12]" or [cuda13] brings it'
+        ) from error
 
 
 def _with_room(work: Callable[[], _Made], like: Array) -> _Made:

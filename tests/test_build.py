@@ -5,12 +5,13 @@ import importlib.util
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,23 @@ def test_several_builders_of_a_file_do_no_harm(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["d.h5"]
     assert _start(tmp_path / "other.h5").wait() == 0
     assert (tmp_path / "d.h5").read_bytes() == (tmp_path / "other.h5").read_bytes()
+
+
+def test_a_folder_that_is_being_removed_is_no_rival(
+    short_fisp: mrf.Sequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is held until it is gone; meanwhile another begins."""
+    path, remove, made, first = tmp_path / "d.h5", shutil.rmtree, [], [True]
+
+    def slowly(*told: Any, **more: Any) -> None:
+        if first and first.pop():
+            with ThreadPoolExecutor() as pool:
+                made.append(pool.submit(mrf.build, short_fisp, _grid(), rank=6, path=path).result())
+        remove(*told, **more)
+
+    monkeypatch.setattr("mrf.dictionaries.parts.shutil.rmtree", slowly)
+    assert _equal(mrf.build(short_fisp, _grid(), rank=6, path=path), made[0])
+    assert os.listdir(tmp_path) == ["d.h5"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "of another basis"])
