@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    bench_characterize,
     bench_core,
     bench_dictionaries,
     bench_gpu,
@@ -28,6 +29,7 @@ CASES = (
     | bench_transforms.CASES
     | bench_reconstruction.CASES
     | bench_core.CASES
+    | bench_characterize.CASES
 )
 LONG = bench_reconstruction.LONG | bench_volumes.CASES | bench_texture.CASES  # many minutes each
 GPU = bench_gpu.CASES

@@ -17,6 +17,7 @@ import numpy as np
 
 import mrf
 from benchmarks import bench_dictionaries, bench_transforms
+from benchmarks.bench_characterize import BINS, ENTROPY, RADIUS, TEN, Scene
 from benchmarks.bench_matching import RANK as RANK_MATCHED
 from benchmarks.bench_matching import Voxels
 from benchmarks.bench_reconstruction import COILS, RANK, Operators
@@ -27,9 +28,12 @@ from mrf.matching.device import best_atoms
 from mrf.matching.tree import Tree
 from mrf.recon.device import imported
 from mrf.recon.subspace import SubspaceModel
-from mrf.simulation.device import prepared
+from mrf.simulation.device import prepared, side_by_side
+from mrf.texture import device as window
+from mrf.texture.window import KINDS
 
 _BLOCKS = (1 << 26, 1 << 28, 1 << 30, 1 << 32)  # bytes of scores that the baseline may make at once
+_TUNED = 8192  # voxels with which the best of them is found
 
 
 def _cupy() -> Any:
@@ -63,12 +67,12 @@ def simulate_kernels(small: bool) -> Case:
     """The launches alone, tissues and the numbers of states that they need being known; against the CPU's."""
     cupy, train = _cupy(), Train(small)
     player, tissue, orders = train.played()
-    launches = prepared(player.train, tissue, orders, cupy.cuda.Device())
+    device = cupy.cuda.Device()
+    launches = prepared(player.train, tissue, orders, device)
     out = cupy.empty((len(tissue), train.sequence.n_frames), np.complex64)
 
     def play() -> Any:
-        for launch in launches:
-            launch(out)
+        side_by_side(launches, out, device)
         return out
 
     return Case(
@@ -82,28 +86,30 @@ def _voxels(size: str) -> Voxels:
     return Voxels(size, 4096 if size == "10k" else 65536)
 
 
+@cache
 def _blocks(v: Voxels) -> tuple[str, Callable[[], Any]]:
-    """The fastest plain product on the card: |x d^H| in complex64, argmax."""
+    """The fastest plain product on the card, found with some of the voxels: |x d^H| in complex64, argmax."""
     cupy = _cupy()
     x, turned = cupy.asarray(v.signals.astype(np.complex64)), cupy.asarray(np.ascontiguousarray(v.atoms.conj().T))
 
-    def match(block: int) -> Any:
-        parts = [abs(x[i : i + block] @ turned).argmax(axis=1) for i in range(0, len(x), block)]
+    def match(block: int, voxels: int) -> Any:
+        parts = [abs(x[i : min(i + block, voxels)] @ turned).argmax(axis=1) for i in range(0, voxels, block)]
         return cupy.concatenate(parts)
 
     def seconds(block: int) -> float:
-        run, taken = _done(lambda: match(block)), []
+        voxels = min(len(x), max(block, _TUNED))
+        run, taken = _done(lambda: match(block, voxels)), []
         run()
         for _ in range(3):
             start = time.perf_counter()
             run()
             taken.append(time.perf_counter() - start)
-        return statistics.median(taken)
+        return statistics.median(taken) / voxels
 
     free, _ = cupy.cuda.Device().mem_info
     rooms = [room for room in _BLOCKS if room <= free // 4]
     best = min({max(1, min(len(x), room // (8 * len(v.atoms)))) for room in rooms}, key=seconds)
-    return f"complex64 blocks of {best} by cupy", _done(lambda: match(best))
+    return f"complex64 blocks of {best} by cupy", _done(lambda: match(best, len(x)))
 
 
 def _matching(size: str, by_tree: bool) -> Case:
@@ -268,9 +274,47 @@ def reconstruct(small: bool) -> Case:
     )  # fmt: skip
 
 
+def _texture(features: list[str], name: str, small: bool) -> Case:
+    cupy, scene = _cupy(), Scene(16 if small else 128)
+    image, mask = cupy.asarray(scene.image), cupy.asarray(scene.mask)
+    return Case(
+        name, "the CPU", _done(lambda: mrf.texture_map(image, mask, features, radius=RADIUS, **BINS)),
+        lambda: scene.map(features), scene.error, 1e-9, scene.image.size, counted=scene.counted(), device=True,
+    )  # fmt: skip
+
+
+def texture(small: bool) -> Case:
+    """Joint entropy of co-occurrence around each of 128^3 voxels: grey levels on the host, the rest on the card."""
+    return _texture(ENTROPY, "texture, joint entropy", small)
+
+
+def texture_ten(small: bool) -> Case:
+    """Ten features at once."""
+    return _texture(TEN, "texture, ten features", small)
+
+
+def texture_kernel(small: bool) -> Case:
+    """The kernel, with its grey levels on the host."""
+    cupy, scene = _cupy(), Scene(16 if small else 128)
+    image, side = cupy.asarray(scene.image), len(scene.image)
+    levels = np.pad((scene.image / BINS["bin_width"]).astype(np.uint16) + 1, RADIUS)
+    kinds = np.array([KINDS[name] for name in ENTROPY])
+    count = round(BINS["value_range"][1] / BINS["bin_width"] + 0.5)
+
+    def made() -> dict[str, Any]:
+        found = window.cooccurrence(levels, kinds, count, RADIUS, image)
+        return {ENTROPY[0]: found.reshape((side,) * 3)}
+
+    return Case(
+        "texture, kernel", "the CPU", _done(made), lambda: scene.map(ENTROPY), scene.error, 1e-9, scene.image.size,
+        counted=scene.counted(), device=True,
+    )  # fmt: skip
+
+
 CASES: dict[str, Callable[[bool], Case]] = {
     "simulate": simulate, "simulate_kernels": simulate_kernels, "build": build,
     "brute": _matching_case("100k", False), "brute_million": _matching_case("1M", False),
     "tree": _matching_case("100k", True), "tree_million": _matching_case("1M", True), "match": match,
     "nufft": nufft, "setup": setup, "apply": apply, "apply_exact": exact, "reconstruct": reconstruct, "demo": demo,
+    "texture": texture, "texture_ten": texture_ten, "texture_kernel": texture_kernel,
 }  # fmt: skip

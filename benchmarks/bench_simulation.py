@@ -5,15 +5,14 @@ Every case simulates the same train (1000 repetition times between 11.7 and 14.3
 of 64 atoms. Other packages keep 20 configuration states, as they are used, and are 0.5 % off for long T2.
 """
 
-import os
 from typing import Any
 
 import numpy as np
 
 import mrf
 from benchmarks.ceilings import Counted
-from benchmarks.runner import Case
-from mrf.core.arrays import Array
+from benchmarks.runner import Case, on_one_core
+from mrf.core.arrays import Array, usable_cores
 from mrf.simulation.epg import Player, tissue_table
 from mrf.simulation.reference import simulate_reference
 from mrf.simulation.timing import pulse_table
@@ -95,18 +94,10 @@ def derivatives(small: bool) -> Case:
 
 def threads(small: bool) -> Case:
     """All cores against one."""
-    train, cores = Train(small), os.sched_getaffinity(0)
-
-    def one() -> Array:
-        os.sched_setaffinity(0, {min(cores)})
-        try:
-            return train.ours()
-        finally:
-            os.sched_setaffinity(0, cores)
-
+    train = Train(small)
     return Case(
-        f"simulate, {len(cores)} cores", "one core", train.ours, one, train.error, TOLERANCE, train.work,
-        counted=train.counted(),
+        f"simulate, {usable_cores()} cores", "one core", train.ours, lambda: on_one_core(train.ours), train.error,
+        TOLERANCE, train.work, counted=train.counted(),
     )  # fmt: skip
 
 

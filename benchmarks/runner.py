@@ -1,6 +1,7 @@
 """Times a case and its baseline in turn, and refuses to report a wrong result."""
 
 import ctypes
+import os
 import platform
 import statistics
 import time
@@ -9,12 +10,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mrf
 from benchmarks.ceilings import Counted, ceilings, gpu_ceilings
 from mrf.core.arrays import usable_cores
 
+_Made = TypeVar("_Made")
 REPEATS = 5
 _PATIENCE = 10.0
 _STATUS = Path("/proc/self/status")
@@ -125,6 +127,8 @@ def run(name: str, case: Case, most: int = REPEATS) -> Result:
     grown = 0.0
     for _ in range(min(case.repeats, most)):
         before = _forget_peak()
+        if case.device:
+            _wake(case.fast)
         fast.append(_seconds(case.fast))
         grown = max(grown, _peak() - before)
         if not case.device or sum(slow) < _PATIENCE:
@@ -150,6 +154,24 @@ def run(name: str, case: Case, most: int = REPEATS) -> Result:
         device_memory=_on_device() if case.device else 0.0,
         detail=case.detail() if callable(case.detail) else case.detail,
     )
+
+
+def on_one_core(work: Callable[[], _Made]) -> _Made:
+    """`work()` on one of the cores that this process may use (Linux)."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        return work()
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _wake(work: Callable[[], Any]) -> None:
+    """While a baseline works on the CPU a GPU slows its clock down, and its host's caches and memory are taken: a tenth
+    of a second brings them back."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < 0.1:
+        work()
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -36,6 +36,8 @@ _PUBLIC = {
     "recon.reconstruct": ["reconstruct"],
     "matching.match": ["match"],
     "models": ["fit"],
+    "texture.features": ["Feature", "texture_features"],
+    "texture.map": ["texture_map"],
     "io.mrd": ["read_mrd"],
     "io.mrd_write": ["write_mrd"],
     "io.pulseq": ["read_pulseq", "read_pulseq_trajectory"],

@@ -200,6 +200,12 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
     return bits;
 }
 
+inline unsigned atomicAdd(unsigned* place, unsigned more) {
+    const unsigned before = *place;
+    *place += more;
+    return before;
+}
+
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
 // All threads of a block must come here.

@@ -19,7 +19,7 @@ LAYERS = [
     ["__init__", "core"],
     ["simulation", "recon"],
     ["dictionaries"],
-    ["matching", "models"],
+    ["matching", "models", "texture", "tissue", "reliability"],
     ["io", "phantom"],
     ["recipe", "pipeline", "report", "distributed"],
     ["cli"],

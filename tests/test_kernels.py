@@ -17,6 +17,7 @@ import pytest
 from mrf.matching import device as matching
 from mrf.recon import device as recon
 from mrf.simulation import device as simulation
+from mrf.texture import device as texture
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURES = ("sm_80", "sm_90")
@@ -34,7 +35,8 @@ def kernels() -> list[tuple[Path, tuple[str, ...]]]:
     """Sources with the macros of some of their variants."""
     epg = [(simulation.SOURCE, variant.macros) for variant in VARIANTS if variant.group in (1, 4, 32)]
     match = [(matching.SOURCE, matching.macros(rank, planes)) for rank, planes in MATCH]
-    return [*epg, *match, *((recon.SOURCE, recon.macros(*one)) for one in TOEPLITZ)]
+    window = [(texture.SOURCE, (f"-DBITS={bits}",)) for bits in (8, 16, 32)]
+    return [*epg, *match, *((recon.SOURCE, recon.macros(*one)) for one in TOEPLITZ), *window]
 
 
 def by_nvcc(source: Path, macros: tuple[str, ...], architecture: str, folder: Path) -> dict[str, tuple[int, int]]:
@@ -89,6 +91,16 @@ def test_the_normal_operator_does_not_spill(one: tuple[str, int, int, int], arch
     real, ranks, segments, _ = one
     words = 4 * ranks * segments * (1 if real == "float" else 2)
     assert words < numbers["mix"][0] <= 255  # all channels and their sums
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_windows_do_not_spill(bits: int, architecture: str, tmp_path: Path) -> None:
+    numbers = by_nvcc(texture.SOURCE, (f"-DBITS={bits}",), architecture, tmp_path)
+    assert set(numbers) == {"cooccurrence"}
+    used, spilled = numbers["cooccurrence"]
+    assert used <= 128
+    assert spilled == 0
 
 
 def nvrtc_libraries() -> list[Path]:

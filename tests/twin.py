@@ -16,6 +16,7 @@ from mrf.core.arrays import Array
 from mrf.matching import device as matching
 from mrf.recon import device as recon
 from mrf.simulation import device as simulation
+from mrf.texture import device as texture
 
 HERE = Path(__file__).parent
 
@@ -69,7 +70,9 @@ class Device:
     """One multiprocessor, so that few atoms are many."""
 
     id = 0
-    attributes = {"MultiProcessorCount": 1}  # noqa: RUF012
+    attributes = {  # noqa: RUF012
+        "MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 1 << 16, "MaxSharedMemoryPerMultiprocessor": 1 << 17,
+    }  # fmt: skip
     mem_info = (8 << 30, 16 << 30)
 
     def synchronize(self) -> None:
@@ -77,6 +80,26 @@ class Device:
 
     def __enter__(self) -> None:
         """Use this device."""
+
+    def __exit__(self, *_: object) -> None:
+        """Use the one before."""
+
+
+class Stream:
+    """Work is done when it is told."""
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.non_blocking = non_blocking
+
+    def record(self) -> object:
+        return object()
+
+    def wait_event(self, event: object) -> None:
+        """It has happened already."""
+        assert event is not None
+
+    def __enter__(self) -> None:
+        """Use this stream."""
 
     def __exit__(self, *_: object) -> None:
         """Use the one before."""
@@ -93,7 +116,7 @@ class Twin:
         self.launches: list[str] = []
         self._compiled: dict[tuple[str, ...], Any] = {}
 
-    cuda = SimpleNamespace(Device=Device)
+    cuda = SimpleNamespace(Device=Device, Stream=Stream, get_current_stream=Stream)
 
     @staticmethod
     def get_default_memory_pool() -> Any:
@@ -107,6 +130,9 @@ class Twin:
 
     def ascontiguousarray(self, values: DeviceArray, dtype: Any = None) -> DeviceArray:
         return np.ascontiguousarray(_host(_only_device(values)), dtype).view(DeviceArray)
+
+    def full(self, shape: int | tuple[int, ...], value: float) -> DeviceArray:
+        return np.full(shape, value).view(DeviceArray)
 
     def concatenate(self, values: list[DeviceArray]) -> DeviceArray:
         return np.concatenate([_host(_only_device(one)) for one in values]).view(DeviceArray)
@@ -122,7 +148,10 @@ class Twin:
         return np.full(shape, absent).astype(dtype).view(DeviceArray)  # what is not written shows
 
     def RawModule(self, code: str, options: tuple[str, ...]) -> "Module":
-        files = {simulation: "epg_on_host.cpp", matching: "match_on_host.cpp", recon: "toeplitz_on_host.cpp"}
+        files = {
+            simulation: "epg_on_host.cpp", matching: "match_on_host.cpp", recon: "toeplitz_on_host.cpp",
+            texture: "window_on_host.cpp",
+        }  # fmt: skip
         sources = {kernel.SOURCE.read_text(): host for kernel, host in files.items()}
         source = sources[code]  # a kernel that is not on disk as it is fails here
         key = (source, *options)
@@ -217,9 +246,11 @@ def fourier() -> dict[str, Any]:
 def forget_kernels() -> None:
     """So that none of a stand-in is played by a GPU, or the other way round."""
     simulation._kernel.cache_clear()
+    simulation._stream.cache_clear()
     matching._kernels.cache_clear()
     matching._kept.clear()
     recon._kernels.cache_clear()
+    texture._kernel.cache_clear()
     recon._right.clear()
 
 

@@ -1,0 +1,1 @@
+"""How reliable features are, how scanners are harmonized, and what features go with."""
