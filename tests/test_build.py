@@ -115,7 +115,6 @@ def test_several_builders_of_a_file_do_no_harm(tmp_path: Path) -> None:
 def test_a_folder_that_is_being_removed_is_no_rival(
     short_fisp: mrf.Sequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its lock is held until it is gone; meanwhile another begins."""
     path, remove, made, first = tmp_path / "d.h5", shutil.rmtree, [], [True]
 
     def slowly(*told: Any, **more: Any) -> None:

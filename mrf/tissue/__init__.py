@@ -1,0 +1,1 @@
+"""What tissue a voxel holds: partial volumes, segmentation, synthetic contrasts and published normal values."""

@@ -1,0 +1,191 @@
+"""Images that a scan would have given, computed from maps: of any sequence, or of conventional contrasts.
+
+What the maps do not hold is not in the images: magnetization transfer, flow, partial volume, T2*.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.arrays import Array, memory_budget
+from ..core.errors import InputError
+from ..core.maps import Flag, Maps
+from ..simulation.epg import TOLERANCE, simulate
+from ..simulation.pulses import RfPulse
+from ..simulation.sequence import Sequence
+from ..simulation.timing import remaining, seconds
+
+_TOGETHER = 1 << 23  # values of signals that are simulated at a time
+_OTHERS = "b1", "off_resonance", "diffusion", "t1rho"  # parameters that are simulated where the maps have them
+
+
+class Timing(NamedTuple):
+    """Of a spin echo (s): repetition time, echo time and, with inversion, inversion time."""
+
+    repetition_time: float
+    echo_time: float
+    inversion_time: float | None = None
+
+
+# Choices of this engine, of the size that is usual at 3 T. FLAIR: null of T1 = 4.3 s at this repetition time.
+CONTRASTS = {"t1w": Timing(0.5, 0.012), "t2w": Timing(5.0, 0.1), "flair": Timing(9.0, 0.1, 2.47)}
+
+
+def synthesize(
+    maps: Maps,
+    sequence: Sequence,
+    *,
+    slice_profile: npt.ArrayLike | RfPulse | None = None,
+    repetitions: int | str = 1,
+    dtype: npt.DTypeLike = "complex64",
+    memory: int | float | str | None = None,
+) -> Array:
+    """The series of images that a sequence would give: proton density times the simulated signal of each voxel.
+
+    Parameters
+    ----------
+    maps : Maps
+        t1, t2 (s) and pd; b1, off_resonance (Hz), diffusion (m^2/s) and t1rho (s) are used where they are there.
+    sequence : Sequence
+    slice_profile, repetitions, dtype
+        As in :func:`mrf.simulate`; "steady" is the periodic state.
+    memory : int or str, optional
+        Budget in bytes or as "2GB" for the images; None = half of what is free.
+
+    Returns
+    -------
+    (frames, *matrix) complex array
+        NaN outside the mask and where the signal was invalid or a parameter is none that a tissue can have.
+
+    Raises
+    ------
+    InputError
+        Maps without t1 or t2, no voxel to simulate, a sequence without readout, too little memory.
+
+    References
+    ----------
+    Weigel 2015, doi:10.1002/jmri.24619
+
+    Examples
+    --------
+    >>> from mrf import multi_spin_echo
+    >>> one = np.ones(1)
+    >>> maps = Maps({"t1": one, "t2": one / 10}, one * 2j, one, np.zeros(1, int), np.zeros(1, np.uint8), one > 0)
+    >>> synthesize(maps, multi_spin_echo(3, 0.02)).round(3).imag[:, 0]
+    array([1.637, 1.341, 1.098], dtype=float32)
+    """
+    where, kind = _simulated(maps), np.dtype(dtype)
+    _check_room(sequence, where, kind, memory)
+    names, density = ["t1", "t2", *(name for name in _OTHERS if name in maps.parameters)], maps.pd[where]
+    tissue: dict[str, Any] = {name: maps.parameters[name][where] for name in names}
+    images = np.full((sequence.n_frames, where.size), complex(np.nan, np.nan), kind)
+    used, together = np.flatnonzero(where), max(_TOGETHER // max(sequence.n_frames, 1), 1)
+    for start in range(0, len(used), together):
+        part = slice(start, start + together)
+        some = {name: values[part] for name, values in tissue.items()}
+        signals = simulate(sequence, **some, slice_profile=slice_profile, repetitions=repetitions, dtype=kind)
+        images[:, used[part]] = (density[part, None] * signals).T
+    return images.reshape(sequence.n_frames, *maps.shape)
+
+
+def weighted(
+    maps: Maps,
+    contrast: str,
+    *,
+    repetition_time: float | None = None,
+    echo_time: float | None = None,
+    inversion_time: float | None = None,
+) -> Array:
+    """A conventional image, by the signal equation of a spin echo with ideal pulses in its steady state.
+
+    T1w and T2w: \\|pd\\| (1 - 2 e^{-(TR - TE/2)/T1} + e^{-TR/T1}) e^{-TE/T2}; FLAIR, inverted TI before the excitation:
+    \\|pd (1 - 2 e^{-TI/T1} + 2 e^{-(TR - TE/2)/T1} - e^{-TR/T1})\\| e^{-TE/T2}. A map of b1 plays no part.
+
+    Parameters
+    ----------
+    maps : Maps
+        With t1, t2 (s) and pd.
+    contrast : {"t1w", "t2w", "flair"}
+    repetition_time, echo_time, inversion_time : float, optional
+        s; None = 0.5, 0.012 (t1w), 5, 0.1 (t2w), 9, 0.1, 2.47 (flair, which alone has an inversion).
+
+    Returns
+    -------
+    (*matrix) float64 array
+        Magnitude in units of pd; NaN as from :func:`synthesize`.
+
+    Raises
+    ------
+    InputError
+        An unknown contrast, maps without t1 or t2, times that are not positive or do not fit into TR, an inversion
+        time without inversion.
+
+    References
+    ----------
+    Hajnal et al. 1992, J Comput Assist Tomogr 16:841-844
+
+    Examples
+    --------
+    >>> one = np.ones(2)
+    >>> t1, t2 = np.array([0.85, 4.3]), np.array([0.07, 2.0])
+    >>> maps = Maps({"t1": t1, "t2": t2}, one + 0j, one, np.zeros(2, int), np.zeros(2, np.uint8), one > 0)
+    >>> weighted(maps, "t2w").round(2), weighted(maps, "flair").round(2)
+    (array([0.24, 0.65]), array([0.21, 0.  ]))
+    """
+    tr, te, ti = _timing(contrast, repetition_time, echo_time, inversion_time)
+    where = _simulated(maps)
+    t1, t2 = maps.t1[where], maps.t2[where]
+    along = 2 * np.exp(-(tr - te / 2) / t1) - np.exp(-tr / t1) - 1
+    if ti is not None:
+        along += 2 - 2 * np.exp(-ti / t1)
+    image: Array = np.full(maps.shape, np.nan)
+    image[where] = np.abs(maps.pd[where] * along) * np.exp(-te / t2)
+    return image
+
+
+def _check_room(sequence: Sequence, where: Array, kind: np.dtype[Any], memory: int | float | str | None) -> None:
+    if kind not in TOLERANCE:
+        raise InputError(f"dtype: got {kind}, expected complex64 or complex128")
+    needed, budget = sequence.n_frames * where.size * kind.itemsize, memory_budget(memory)
+    if needed > budget:
+        raise InputError(
+            f"memory: {sequence.n_frames} frames of {where.size} voxels take {needed / 1e9:.3g} GB, the budget is "
+            f"{budget / 1e9:.3g} GB; give fewer slices"
+        )
+
+
+def _timing(
+    contrast: str, repetition_time: float | None, echo_time: float | None, inversion_time: float | None
+) -> Timing:  # fmt: skip
+    """Times of a contrast: those given, else the usual ones."""
+    if contrast not in CONTRASTS:
+        raise InputError(f"contrast: got {contrast!r}, expected one of {', '.join(CONTRASTS)}")
+    usual = CONTRASTS[contrast]
+    tr = seconds("repetition_time", usual.repetition_time if repetition_time is None else repetition_time)
+    te = seconds("echo_time", usual.echo_time if echo_time is None else echo_time)
+    if usual.inversion_time is None:
+        if inversion_time is not None:
+            raise InputError(f"inversion_time: {contrast} has no inversion; leave it out or ask for flair")
+        remaining("repetition_time", tr, "the echo time", te)
+        return Timing(tr, te)
+    ti = seconds("inversion_time", usual.inversion_time if inversion_time is None else inversion_time)
+    remaining("repetition_time", tr, "the inversion time and the echo time", ti + te)
+    return Timing(tr, te, ti)
+
+
+def _simulated(maps: Maps) -> Array:
+    """(*matrix) where there is a tissue to simulate."""
+    missing = {"t1", "t2"} - set(maps.parameters)
+    if missing:
+        raise InputError(f"maps: no {', '.join(sorted(missing))}, they have {', '.join(maps.parameters)}")
+    where: Array = maps.mask.astype(bool) & (maps.flags & Flag.INVALID == 0) & np.isfinite(maps.pd)
+    for name in ("t1", "t2", *_OTHERS):
+        if name in maps.parameters:
+            values = maps.parameters[name]
+            where = where & np.isfinite(values)
+            if name in ("t1", "t2", "t1rho"):
+                where = where & (np.nan_to_num(values) > 0)
+    if not where.any():
+        raise InputError("maps: no voxel has a result; check their mask and flags")
+    return where
