@@ -88,7 +88,7 @@ def write_report(maps: Maps, path: str | Path, *, title: str = "") -> Path:
             axes[2, column].set_axis_off()
     title = title.encode(errors="replace").decode()
     figure.suptitle(f"{title}\n{_summary(maps)}" if title else _summary(maps), fontsize=11, parse_math=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_sequence(sequence: Sequence, path: str | Path) -> Path:
@@ -121,10 +121,17 @@ def draw_sequence(sequence: Sequence, path: str | Path) -> Path:
     axes.set(xlabel="pulse", ylim=(-190, 190), yticks=(-180, -90, 0, 90, 180))
     title = f"{sequence.name or 'sequence'}: {sequence.n_frames} frames, {sequence.duration:.4g} s"
     figure.suptitle(title, fontsize=11, parse_math=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _save(figure: Any, path: str | Path) -> Path:
+def save_figure(figure: Any, path: str | Path) -> Path:
+    """A figure as PNG.
+
+    Raises
+    ------
+    FileError
+        The file cannot be written.
+    """
     path = Path(path)
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of libraries under matplotlib

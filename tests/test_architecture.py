@@ -21,7 +21,7 @@ LAYERS = [
     ["dictionaries"],
     ["matching", "models", "texture", "tissue", "reliability"],
     ["io", "phantom"],
-    ["recipe", "pipeline", "report", "distributed"],
+    ["recipe", "pipeline", "report", "characterize", "findings", "atlas", "distributed"],
     ["cli"],
 ]
 

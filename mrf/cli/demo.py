@@ -40,7 +40,8 @@ def scan_and_map(told: argparse.Namespace) -> list[dict[str, str]]:
     from ..core.maps import Maps
     from ..core.storage import output_folder
     from ..io.mrd_write import write_mrd
-    from ..phantom import acquire, add_noise, brain, signals, spiral
+    from ..io.nifti import write_image
+    from ..phantom import TISSUES, acquire, add_noise, brain, signals, spiral
     from ..pipeline import placed
     from ..simulation.device import current_device
     from ..simulation.presets import preset
@@ -61,7 +62,11 @@ def scan_and_map(told: argparse.Namespace) -> list[dict[str, str]]:
     quiet = ["-q"] if told.quiet else []
     options = ["--slice-profile", "none", "--device", told.device, "-o", str(folder)]
     reconstruct.run(parser().parse_args([*quiet, "reconstruct", str(folder / "scan.h5"), *options]))
-    return compare(phantom, Maps.load(folder))
+    maps = Maps.load(folder)
+    listed = {"Tissues": {str(label): tissue for label, tissue in TISSUES.items()}}
+    write_image(folder / "labels.nii.gz", phantom.labels, maps.affine, listed)
+    print(folder / "labels.nii.gz")
+    return compare(phantom, maps)
 
 
 def compare(phantom: Any, maps: Any) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence as Arguments
 from .. import __version__
 from ..core.errors import MrfError
 
-VERBS = ("demo", "sequence", "dictionary", "reconstruct", "match", "fit")
+VERBS = ("demo", "sequence", "dictionary", "reconstruct", "match", "fit", "characterize")
 
 
 def parser() -> argparse.ArgumentParser:

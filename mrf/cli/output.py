@@ -45,11 +45,24 @@ def write_outputs(maps: Maps, folder: Path, *, subject: str, title: str) -> None
     from ..io.nifti import write_maps
     from ..report import write_report
 
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as name:
-        aside = Path(name)
+    with moved_into(folder) as aside:
         write_maps(maps, aside, subject=subject)
         write_report(maps, aside / "report.png", title=title)
         maps.save(aside)
+
+
+@contextmanager
+def moved_into(folder: Path) -> Iterator[Path]:
+    """A folder for files that are moved into `folder` together at the end, and named on standard output.
+
+    Raises
+    ------
+    FileError
+        A file cannot be written; earlier results are untouched unless moving itself fails.
+    """
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as name:
+        aside = Path(name)
+        yield aside
         files = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
         for file in files:
             if (folder / file).is_dir():

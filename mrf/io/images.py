@@ -15,6 +15,7 @@ from ..core.errors import FileError
 from ..core.storage import UNREADABLE
 
 _HDF5 = frozenset({".h5", ".hdf5"})
+_APART = 1e-2  # mm, of affines that are taken as equal
 _AROUND = 0.5  # voxels beyond the centre of the outermost ones that still belong to them
 
 
@@ -74,6 +75,46 @@ def _read_nifti(path: Path) -> tuple[Array, Array]:
         return np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64)
     except (ImageFileError, OSError, EOFError, ValueError, KeyError) as error:
         raise FileError(f"{path}: not a readable NIfTI file ({error})") from error
+
+
+def read_labels(path: str | Path, affine: Array, shape: tuple[int, ...]) -> Array:
+    """Numbers of regions, on the same voxels as maps.
+
+    Parameters
+    ----------
+    path : path
+        3-D NIfTI file of whole numbers >= 0.
+    affine : (4, 4) float array
+        RAS+ mm affine of the transposed maps (x, y, z).
+    shape : (y, x) or (z, y, x)
+        Of the maps.
+
+    Returns
+    -------
+    int32 array of `shape`
+
+    Raises
+    ------
+    FileError
+        Not readable, other voxels than the maps', or values that are no labels.
+    """
+    path = Path(path)
+    values, own = _read_nifti(path)
+    values = values[..., 0] if values.ndim == 4 and values.shape[3] == 1 else values
+    values = values[..., None] if values.ndim == 2 else values
+    wanted = (1, *shape)[-3:]
+    if values.T.shape != wanted:
+        raise FileError(f"{path}: has {values.T.shape} voxels (z, y, x), the maps {wanted}; resample it to them")
+    if (apart := np.abs(own - affine).max()) > _APART:
+        raise FileError(
+            f"{path}: its voxels lie elsewhere than the maps' (affines differ by up to {apart:.3g} mm); resample it"
+        )
+    if values.dtype.kind not in "biuf" or not np.isfinite(values).all() or (values != np.rint(values)).any():
+        raise FileError(f"{path}: holds {values.dtype} values that are no whole numbers; give a label image")
+    if not 0 <= values.min() <= values.max() < 1 << 15:
+        raise FileError(f"{path}: its labels are {values.min():g} to {values.max():g}, expected 0 to 32767")
+    labels: Array = np.ascontiguousarray(values.T).astype(np.int32).reshape(shape)
+    return labels
 
 
 def read_map(path: str | Path, affine: Array, shape: tuple[int, ...], *, nearest: bool = False) -> Array:

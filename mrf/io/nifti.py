@@ -61,7 +61,7 @@ def write_maps(maps: Maps, folder: str | Path, *, subject: str = "01") -> list[P
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "mrf-engine", "Version": __version__}],
     }
-    _write_json(top / "dataset_description.json", description)
+    write_json(top / "dataset_description.json", description)
     with atomic_path(top / ".bidsignore") as temporary:
         temporary.write_text("*.h5\n*.png\n*.csv\n")
     written = []
@@ -71,12 +71,40 @@ def write_maps(maps: Maps, folder: str | Path, *, subject: str = "01") -> list[P
             if name not in source:
                 continue
             path = output_folder(top / f"sub-{subject}" / kind) / f"sub-{subject}{entity}_{suffix}.nii.gz"
-            _write_image(path, source[name], maps.affine)
-            _write_json(
-                path.with_name(path.name.replace(".nii.gz", ".json")), _side_car(maps, name, unit, bool(entity))
-            )
+            write_image(path, source[name], maps.affine, _side_car(maps, name, unit, bool(entity)))
             written.append(path)
     return written
+
+
+def write_image(path: Path, values: Array, affine: Array, side_car: dict[str, Any]) -> None:
+    """A (y, x) or (z, y, x) array as NIfTI, with a JSON side-car; labels stay integers, all else is float32.
+
+    Raises
+    ------
+    FileError
+        It cannot be written.
+    """
+    kind = np.int16 if values.dtype.kind in "iu" else np.float32
+    volume = (values if values.ndim == 3 else values[None]).transpose(2, 1, 0).astype(kind)
+    image = nibabel.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_sform(affine, code=1)
+    image.header.set_qform(affine, code=1)
+    with atomic_path(path) as temporary:
+        nibabel.save(image, temporary)
+    write_json(path.with_name(path.name.replace(".nii.gz", ".json")), side_car)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """JSON without NaN.
+
+    Raises
+    ------
+    FileError
+        It cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def check_subject(subject: str) -> None:
@@ -101,18 +129,3 @@ def _side_car(maps: Maps, name: str, unit: str, deviation: bool) -> dict[str, An
         "EstimationAlgorithm": str(maps.provenance.get("method", "dictionary matching")),
         "Sources": [str(source) for source in maps.provenance.get("sources", [])],
     }
-
-
-def _write_image(path: Path, values: Array, affine: Array) -> None:
-    volume = (values if values.ndim == 3 else values[None]).transpose(2, 1, 0).astype(np.float32)
-    image = nibabel.Nifti1Image(volume, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.header.set_sform(affine, code=1)
-    image.header.set_qform(affine, code=1)
-    with atomic_path(path) as temporary:
-        nibabel.save(image, temporary)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -296,8 +296,14 @@ def _score(signals: Array, residual: Array) -> Array:
     return score
 
 
-def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) -> tuple[Array, Array]:
-    """Coefficient images of the dictionary's rank, and a mask of their shape."""
+def images_of(coefficients: Array, dictionary: Dictionary) -> Array:
+    """Coefficient images, on the host and of the dictionary's rank.
+
+    Raises
+    ------
+    InputError
+        They are not.
+    """
     images = as_host("coefficients", coefficients)
     if images.dtype.kind not in "fciu":
         raise InputError(f"coefficients: got {images.dtype} values, expected complex numbers")
@@ -306,6 +312,12 @@ def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) ->
             f"coefficients: got shape {images.shape}, expected rank {dictionary.rank} on axis 0, as the "
             "dictionary has; compress the series with the same dictionary"
         )
+    return images
+
+
+def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) -> tuple[Array, Array]:
+    """Coefficient images, and a mask of their shape."""
+    images = images_of(coefficients, dictionary)
     if dictionary.rank == 1 and len(dictionary) > 1:
         raise InputError("dictionary: rank 1 cannot tell atoms apart; build it with a higher rank")
     shape = images.shape[1:]

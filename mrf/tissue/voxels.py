@@ -8,6 +8,7 @@ import numpy as np
 from ..core.arrays import Array, as_host
 from ..core.errors import InputError
 from ..dictionaries.dictionary import Dictionary
+from ..matching.match import images_of
 from ..matching.packed import common_phase
 
 _TOGETHER = 1 << 16  # voxels that are worked on at a time
@@ -93,15 +94,8 @@ class Voxels:
 
 
 def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) -> tuple[Array, Array]:
-    """Coefficient images of the dictionary's rank, and a mask of their shape."""
-    images = as_host("coefficients", coefficients)
-    if images.dtype.kind not in "fciu":
-        raise InputError(f"coefficients: got {images.dtype} values, expected complex numbers")
-    if images.ndim == 0 or images.shape[0] != dictionary.rank:
-        raise InputError(
-            f"coefficients: got shape {images.shape}, expected rank {dictionary.rank} on axis 0, as the "
-            "dictionary has; compress the series with the same dictionary"
-        )
+    """Coefficient images, and a mask of their shape."""
+    images = images_of(coefficients, dictionary)
     where = np.ones(images.shape[1:], bool) if mask is None else as_host("mask", mask)
     if where.dtype.kind not in "bui" or where.shape != images.shape[1:]:
         raise InputError(f"mask: got {where.dtype} values of shape {where.shape}, expected bool of {images.shape[1:]}")

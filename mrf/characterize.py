@@ -1,0 +1,409 @@
+"""Maps to numbers about regions: texture with its uncertainty, tissue classes and fractions, and how they were made."""
+
+import logging
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .core.arrays import Array, as_host
+from .core.errors import InputError
+from .core.maps import Flag, Maps
+from .core.units import MILLISECOND
+from .dictionaries.dictionary import Dictionary
+from .texture.bins import choose
+from .texture.features import FAMILIES, Feature, texture_features
+from .texture.map import texture_map
+from .texture.roi import Region, region_record
+from .tissue.bands import Comparison, compare_bands, tissues
+from .tissue.fractions import Fractions, tissue_fractions
+from .tissue.segment import Habitat, Segmentation, habitats, segment
+
+log = logging.getLogger(__name__)
+TEXTURES = (
+    "glcm_joint_entropy", "glcm_contrast", "glcm_correlation", "glcm_inverse_difference_moment",
+)  # fmt: skip
+_FEW = 64  # voxels of a region below which texture says little
+_LONGEST = {"t1": 20.0, "t2": 10.0}  # s, of a median: more was given in milliseconds
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the values of a map become grey levels.
+
+    Attributes
+    ----------
+    unit : str
+    bin_width : float or "auto" or None
+        In the map's unit, for units that mean something.
+    value_range : (float, float) or None
+        Values that count; bins start at its lower end.
+    n_bins : int or None
+        For arbitrary units.
+    """
+
+    unit: str
+    bin_width: float | str | None = None
+    value_range: tuple[float, float] | None = None
+    n_bins: int | None = None
+
+
+# Defaults, no norm: some 65 to 80 bins over what tissue has.
+SCALES = {
+    "t1": Scale("s", 60 * MILLISECOND, (0.0, 4.0)),
+    "t2": Scale("s", 5 * MILLISECOND, (0.0, 0.4)),
+    "pd": Scale("arbitrary", n_bins=64),
+    "b1": Scale("relative", 0.02, (0.0, 2.0)),
+    "off_resonance": Scale("Hz", 5.0, (-500.0, 500.0)),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A feature of one region of one map.
+
+    Attributes
+    ----------
+    label : int
+    parameter : str
+    feature : Feature
+        In the map's unit, for features that have one.
+    """
+
+    label: int
+    parameter: str
+    feature: Feature
+
+
+@dataclass(frozen=True, eq=False)
+class Characterization:
+    """What maps tell about regions.
+
+    Attributes
+    ----------
+    features : tuple of Measured
+    textures : {parameter: {feature: float64 array of the maps' shape}}
+        In a window cut by the region of its voxel; NaN outside the regions.
+    segmentation : Segmentation or None
+        Of all voxels of the maps; None where too few can be segmented.
+    habitats : {label: tuple of Habitat}
+        Classes inside each region, for those that have voxels enough.
+    fractions : Fractions or None
+        Partial volumes, if coefficients were given.
+    bands : tuple of Comparison
+        Means of regions with a tissue's name beside published values, if a field strength was given.
+    records : {label: dict}
+        Name, voxels and flags of each region, and for each parameter its bins, what was excluded and why, and warnings.
+    provenance : dict
+        Options and versions (JSON-able).
+    """
+
+    features: tuple[Measured, ...]
+    textures: Mapping[str, Mapping[str, Array]]
+    segmentation: Segmentation | None
+    habitats: Mapping[int, tuple[Habitat, ...]]
+    fractions: Fractions | None
+    bands: tuple[Comparison, ...]
+    records: Mapping[int, dict[str, Any]]
+    provenance: Mapping[str, Any]
+
+
+def characterize(
+    maps: Maps,
+    labels: Array,
+    *,
+    names: Mapping[int, str] | None = None,
+    parameters: Sequence[str] | None = None,
+    scales: Mapping[str, Scale] | None = None,
+    aggregation: str | None = None,
+    families: Collection[str] | None = None,
+    draws: int = 0,
+    seed: int = 0,
+    textures: Sequence[str] = TEXTURES,
+    radius: int = 2,
+    classes: int | None = None,
+    max_excluded: float = 0.1,
+    coefficients: Array | None = None,
+    dictionary: Dictionary | None = None,
+    components: Sequence[tuple[float, float]] | None = None,
+    field_strength: float | None = None,
+) -> Characterization:
+    """Texture, tissue classes and fractions of regions of parameter maps.
+
+    Parameters
+    ----------
+    maps : Maps
+        (y, x) or (z, y, x).
+    labels : integer array of the maps' shape
+        Numbers of regions; 0 = none.
+    names : {label: str}, optional
+    parameters : sequence of str, optional
+        Of `maps`, or "pd" for its magnitude; None = t1, t2 and pd.
+    scales : {parameter: Scale}, optional
+        In place of those in :data:`SCALES`.
+    aggregation, families, draws, seed, max_excluded
+        As for :func:`mrf.texture_features`; draws use ``maps.std``. Without an aggregation "3d_average", of one slice
+        "2d_average".
+    textures, radius
+        Features that are mapped (may be empty) and their window, as for :func:`mrf.texture_map`.
+    classes : int, optional
+        Of segmentation and habitats; None = by the Bayesian information criterion.
+    coefficients, dictionary, components : optional
+        (rank, *matrix) coefficients and their dictionary: partial volumes too, see :func:`mrf.tissue_fractions`.
+    field_strength : float, optional
+        T; means of regions that are named like a tissue are put beside published bands.
+
+    Raises
+    ------
+    InputError
+        Labels that don't fit, no region, maps in milliseconds, unknown parameters, options of the functions named
+        above, or no region that has voxels that count.
+    """
+    regions = _regions(maps, labels)
+    chosen = {name: _values(maps, name) for name in parameters or _usual(maps)}
+    _check_units(maps, labels)
+    known = SCALES | dict(scales or {})
+    aggregation = aggregation or ("3d_average" if maps.shape[:-2] > (1,) else "2d_average")
+    told = _Texture(maps, dictionary, aggregation, families, draws, seed, max_excluded)
+    records = {label: _record(maps, labels == label, (names or {}).get(label, "")) for label in regions}
+    features = [
+        Measured(label, name, feature)
+        for label in regions
+        for name, values in chosen.items()
+        for feature in told.features(name, values, labels == label, known[name], records[label])
+    ]
+    if not features:
+        reasons = "; ".join(f"{label}: {record['refused']}" for label, record in records.items())
+        raise InputError(f"labels: no region can be characterized; {reasons}")
+    mapped = {
+        name: told.textures(name, values, labels, records, known[name], textures, radius)
+        for name, values in chosen.items()
+        if textures
+    }
+    return Characterization(
+        tuple(features), mapped, _segmented(maps, classes, seed), _habitats(maps, labels, records, classes, seed),
+        _fractions(coefficients, dictionary, maps, components), _bands(features, records, field_strength), records,
+        _provenance(maps, known, chosen, told, textures, radius, classes),
+    )  # fmt: skip
+
+
+def _regions(maps: Maps, labels: Array) -> list[int]:
+    given = as_host("labels", labels)
+    if given.shape != maps.shape or given.dtype.kind not in "biu":
+        raise InputError(f"labels: got {given.dtype} {given.shape}, expected integers {maps.shape}, as the maps have")
+    if len(maps.shape) not in (2, 3):
+        raise InputError(f"maps: shape {maps.shape} is no (y, x) or (z, y, x) image")
+    found = [int(label) for label in np.unique(given) if label > 0]
+    if not found:
+        raise InputError("labels: got none above 0; number the voxels of each region from 1 on")
+    return found
+
+
+def _usual(maps: Maps) -> list[str]:
+    return [name for name in ("t1", "t2") if name in maps.parameters] + ["pd"]
+
+
+def _values(maps: Maps, name: str) -> Array:
+    """A map whose values can be counted: NaN where there is no result."""
+    if name == "pd":
+        return np.where(maps.index >= 0, np.abs(maps.pd), np.nan)
+    if name not in maps.parameters or name not in SCALES:
+        able = ", ".join([*(each for each in maps.parameters if each in SCALES), "pd"])
+        raise InputError(f"parameters: got {name!r}, expected some of {able}")
+    return maps.parameters[name]
+
+
+def _check_units(maps: Maps, labels: Array) -> None:
+    for name, longest in _LONGEST.items():
+        if name in maps.parameters:
+            values = maps.parameters[name][(labels > 0) & np.isfinite(maps.parameters[name])]
+            median = float(np.median(values)) if values.size else 0.0
+            if median > longest:
+                raise InputError(
+                    f"maps: the median {name.upper()} of the regions is {median:.4g} s, which looks like milliseconds; "
+                    "divide by 1000"
+                )
+
+
+def _record(maps: Maps, inside: Array, name: str) -> dict[str, Any]:
+    """What a region holds."""
+    flags = {flag.name.lower(): int((maps.flags[inside] & flag > 0).sum()) for flag in Flag if flag.name}
+    record: dict[str, Any] = {"name": name, "voxels": int(inside.sum()), "flags": flags, "parameters": {}}
+    record["unmatched"] = int((maps.index[inside] < 0).sum())
+    record["warnings"] = []
+    if record["voxels"] < _FEW:
+        record["warnings"].append(f"{record['voxels']} voxels are few for texture, which needs about {_FEW}")
+    if {"t1", "t2"} <= set(maps.parameters):
+        longer = int((maps.t2[inside] > maps.t1[inside]).sum())
+        if longer:
+            record["warnings"].append(f"T2 is longer than T1 in {longer} voxels")
+    return record
+
+
+def voxel_size(maps: Maps) -> tuple[float, ...]:
+    """(z, y, x) in mm."""
+    x, y, z = np.linalg.norm(maps.affine[:3, :3], axis=0)
+    return float(z), float(y), float(x)
+
+
+@dataclass(frozen=True, eq=False)
+class _Texture:
+    """How features are taken; refusals of single regions are recorded, not raised."""
+
+    maps: Maps
+    dictionary: Dictionary | None
+    aggregation: str
+    families: Collection[str] | None
+    draws: int
+    seed: int
+    max_excluded: float
+
+    def features(self, name: str, values: Array, inside: Array, scale: Scale, record: dict[str, Any]) -> list[Feature]:
+        """Of one map in one region, and its record."""
+        spacing = voxel_size(self.maps)
+        try:
+            region = Region.of(
+                values, inside, spacing=spacing, value_range=scale.value_range, max_excluded=self.max_excluded
+            )
+            std = self._deviation(name, region, record)
+            step = self._step(name, values)
+            bins = choose(
+                region.values, bin_width=scale.bin_width, n_bins=scale.n_bins, value_range=scale.value_range,
+                std=region.of_voxels("std", std), step=region.of_voxels("step", step),
+            )  # fmt: skip
+            record["parameters"][name] = region_record(region, bins) | {"draws": self.draws if std is not None else 0}
+            width = None if scale.bin_width is None else bins.width
+            return texture_features(
+                values, inside, spacing=spacing, bin_width=width, n_bins=scale.n_bins, value_range=scale.value_range,
+                aggregation=self.aggregation, std=std, step=step, draws=self.draws if std is not None else 0,
+                seed=self.seed, max_excluded=self.max_excluded, families=self.families,
+            )  # fmt: skip
+        except InputError as error:
+            record.setdefault("refused", {})[name] = str(error)
+            log.warning("characterize: %s of %s: %s", name, record["name"] or "a region", error)
+            return []
+
+    def _deviation(self, name: str, region: Region, record: dict[str, Any]) -> Array | None:
+        """Error bars of the map, if all voxels that count have one."""
+        std = self.maps.std.get(name)
+        if std is None:
+            return None
+        boxed = (std[None] if std.ndim == 2 else std)[region.box][region.intensity]
+        lacking = int((~np.isfinite(boxed)).sum())
+        if lacking:
+            record["warnings"].append(f"{lacking} voxels have no error bar of {name}: its features have none")
+            return None
+        return std
+
+    def _step(self, name: str, values: Array) -> Array | None:
+        """The dictionary's step at each value, if maps hold values of its grid."""
+        if self.maps.provenance.get("method") == "refined":
+            return None
+        axis = self._axis(name)
+        if axis is None or len(axis) < 2:
+            return None
+        steps: Array = np.interp(np.nan_to_num(values), axis, np.gradient(axis))
+        return steps
+
+    def _axis(self, name: str) -> Array | None:
+        if self.dictionary is not None and name in self.dictionary.parameters:
+            return np.unique(self.dictionary.parameters[name])
+        told = self.maps.provenance.get("recipe", {}).get(name)
+        if not told or name not in ("t1", "t2"):
+            return None
+        return np.geomspace(told[0], told[1], int(told[2]))
+
+    def textures(
+        self, name: str, values: Array, labels: Array, records: Mapping[int, dict[str, Any]], scale: Scale,
+        wanted: Sequence[str], radius: int,
+    ) -> dict[str, Array]:  # fmt: skip
+        """Maps of texture, each region by itself, with the bins of its features."""
+        made = {feature: np.full(labels.shape, math.nan) for feature in wanted}
+        for label, record in records.items():
+            bins = record["parameters"].get(name)
+            if bins is None or name in record.get("refused", {}):
+                continue
+            inside = labels == label
+            found = texture_map(
+                values, inside, wanted, radius=radius, bin_width=bins["width"] if scale.bin_width else None,
+                n_bins=scale.n_bins, value_range=scale.value_range, max_excluded=self.max_excluded,
+            )  # fmt: skip
+            for feature, array in found.items():
+                made[feature][inside] = array[inside]
+        return made
+
+
+def _segmented(maps: Maps, classes: int | None, seed: int) -> Segmentation | None:
+    try:
+        return segment(maps, classes=classes, seed=seed)
+    except InputError as error:
+        log.warning("characterize: no segmentation: %s", error)
+        return None
+
+
+def _habitats(
+    maps: Maps, labels: Array, records: Mapping[int, dict[str, Any]], classes: int | None, seed: int
+) -> dict[int, tuple[Habitat, ...]]:
+    found = {}
+    for label, record in records.items():
+        try:
+            found[label] = habitats(maps, labels == label, classes=classes, seed=seed)[1]
+        except InputError as error:
+            record["warnings"].append(f"no habitats: {error}")
+    return found
+
+
+def _fractions(
+    coefficients: Array | None, dictionary: Dictionary | None, maps: Maps,
+    components: Sequence[tuple[float, float]] | None,
+) -> Fractions | None:  # fmt: skip
+    if coefficients is None:
+        if components is not None:
+            raise InputError("components: fractions need coefficients and their dictionary; give them too")
+        return None
+    if dictionary is None:
+        raise InputError("coefficients: fractions need the dictionary they were compressed with; give it too")
+    return tissue_fractions(coefficients, dictionary, components=components, mask=maps.mask)
+
+
+def _bands(
+    features: Sequence[Measured], records: Mapping[int, dict[str, Any]], field_strength: float | None
+) -> tuple[Comparison, ...]:
+    if field_strength is None:
+        return ()
+    found: list[Comparison] = []
+    for one in features:
+        name = records[one.label]["name"].replace("_", " ")
+        if one.feature.name == "first_order_mean" and one.parameter in ("t1", "t2") and name in tissues():
+            try:
+                found += compare_bands({name: {one.parameter: one.feature.value}}, field_strength)
+            except InputError as error:
+                records[one.label]["warnings"].append(f"no band: {error}")
+    return tuple(found)
+
+
+def _provenance(
+    maps: Maps, scales: Mapping[str, Scale], chosen: Collection[str], told: _Texture, textures: Sequence[str],
+    radius: int, classes: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "version": __version__,
+        "voxel_mm": list(voxel_size(maps)),
+        "aggregation": told.aggregation,
+        "families": list(told.families or FAMILIES),
+        "draws": told.draws,
+        "seed": told.seed,
+        "max_excluded": told.max_excluded,
+        "scales": {
+            name: {"unit": one.unit, "bin_width": one.bin_width, "value_range": one.value_range, "n_bins": one.n_bins}
+            for name, one in scales.items()
+            if name in chosen
+        },
+        "textures": list(textures),
+        "radius": radius,
+        "classes": classes,
+        "maps": dict(maps.provenance),
+    }

@@ -1,0 +1,153 @@
+"""``mrf characterize``: maps and regions to texture, tissue classes and fractions."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from .arguments import add_output
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser("characterize", help="texture, tissue classes and fractions of regions of maps")
+    verb.add_argument("maps", type=Path, metavar="MAPS", help="an OUT folder of this program, or its maps.h5")
+    verb.add_argument("--rois", type=Path, required=True, metavar="LABELS", help="NIfTI of region numbers, same voxels")
+    verb.add_argument("--names", metavar="1=NAME,2=NAME,...", default="", help="of the regions")
+    verb.add_argument("--parameters", metavar="NAME,...", help="t1, t2, pd, b1, off_resonance (default: t1,t2,pd)")
+    verb.add_argument(
+        "--bin-width", action="append", default=[], metavar="NAME=WIDTH",
+        help="in ms (b1: relative, off_resonance: Hz), or auto: from error bars and the dictionary's step "
+        "(default: t1=60, t2=5)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--range", action="append", default=[], metavar="NAME=LOW:HIGH",
+        help="values that count, in the same units (default: t1=0:4000, t2=0:400)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--aggregation", help="2d_average, 2d_slice_merge, 2.5d_direction_merge, 2.5d_merge, 3d_average or 3d_merge "
+        "(default: 3d_average; of one slice 2d_average)",
+    )  # fmt: skip
+    verb.add_argument("--draws", type=int, default=0, help="noise draws, for error bars of features (default: none)")
+    verb.add_argument("--seed", type=int, default=0, help="of draws and classes (default 0)")
+    verb.add_argument("--textures", metavar="NAME,...", help="features that are mapped, or none (default: four)")
+    verb.add_argument("--radius", type=int, default=2, help="of the window of a map (default 2: 5 voxels a side)")
+    verb.add_argument("--classes", type=int, help="tissue classes (default: by the Bayesian information criterion)")
+    verb.add_argument("--field-strength", type=float, metavar="T", help="compare named tissues with published bands")
+    verb.add_argument("--series", type=Path, metavar="SERIES", help="image series of the maps, for fractions")
+    verb.add_argument("--dictionary", type=Path, metavar="D.h5", help="of the series or of the maps")
+    verb.add_argument("--components", metavar="T1:T2,...", help="tissues of the fractions in ms (default: found)")
+    add_output(verb)
+    verb.set_defaults(run=run)
+
+
+def run(told: argparse.Namespace) -> None:
+    """Check everything that can be wrong first, then work, then write."""
+    from .output import into_results
+
+    into_results(told, _characterize)
+
+
+def _characterize(told: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from ..atlas import write_atlas
+    from ..characterize import TEXTURES, characterize
+    from ..core.maps import Maps
+    from ..core.storage import file_digest
+    from ..dictionaries.dictionary import Dictionary
+    from ..findings import write_characterization
+    from ..io.images import read_labels
+    from .output import moved_into
+
+    maps = Maps.load(told.maps)
+    labels = read_labels(told.rois, maps.affine, maps.shape)
+    dictionary = Dictionary.load(told.dictionary) if told.dictionary else None
+    textures = TEXTURES if told.textures is None else () if told.textures == "none" else tuple(told.textures.split(","))
+    found = characterize(
+        maps, labels, names=_names(told.names), parameters=told.parameters.split(",") if told.parameters else None,
+        scales=_scales(told), aggregation=told.aggregation, draws=told.draws, seed=told.seed, textures=textures,
+        radius=told.radius, classes=told.classes, coefficients=_coefficients(told, maps, dictionary),
+        dictionary=dictionary, components=_components(told.components), field_strength=told.field_strength,
+    )  # fmt: skip
+    origin = {"labels": {"file": told.rois.name, "sha256": file_digest(told.rois)}}
+    found = replace(found, provenance=dict(found.provenance) | origin)
+    for record in found.records.values():
+        for warning in record["warnings"]:
+            print(f"{record['name'] or 'region'}: {warning}")
+    for band in found.bands:
+        print(band)
+    with moved_into(told.output) as aside:
+        write_characterization(found, maps, aside, subject=told.subject)
+        write_atlas(found, maps, labels, aside / "characterization.png", title=told.maps.name)
+
+
+def _names(text: str) -> dict[int, str]:
+    from ..core.errors import InputError
+
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    if not all(label.strip().isdecimal() and name for label, _, name in pairs):
+        raise InputError(f"--names: got {text!r}, expected such as '1=white matter,2=grey matter'")
+    return {int(label): name.strip() for label, _, name in pairs}
+
+
+def _scales(told: argparse.Namespace) -> dict[str, Any]:
+    """Those that were asked for, in SI units."""
+    from dataclasses import replace
+
+    from ..characterize import SCALES
+    from ..core.errors import InputError
+    from ..core.units import MILLISECOND
+
+    changed: dict[str, Any] = {}
+    for option, texts in (("--bin-width", told.bin_width), ("--range", told.range)):
+        for text in texts:
+            name, _, value = text.partition("=")
+            unit = MILLISECOND if name in ("t1", "t2") else 1.0
+            number = r"[-+0-9.eE]+"
+            wanted = rf"{number}|auto" if option == "--bin-width" else rf"{number}:{number}"
+            if name not in SCALES or name == "pd" or not re.fullmatch(wanted, value):
+                raise InputError(
+                    f"{option}: got {text!r}, expected one of t1, t2, b1, off_resonance, = and "
+                    + ("a width or auto" if option == "--bin-width" else "LOW:HIGH")
+                )
+            try:
+                numbers = tuple(float(part) * unit for part in value.split(":")) if value != "auto" else ()
+            except ValueError as error:
+                raise InputError(f"{option}: got {text!r}, expected numbers") from error
+            scale = changed.get(name, SCALES[name])
+            changed[name] = (
+                replace(scale, value_range=numbers)
+                if option == "--range"
+                else replace(scale, bin_width=numbers[0] if numbers else "auto")
+            )
+    return changed
+
+
+def _components(text: str | None) -> list[tuple[float, float]] | None:
+    """Pairs of T1 and T2 in s."""
+    from ..core.errors import InputError
+    from ..core.units import MILLISECOND
+
+    if text is None:
+        return None
+    try:
+        pairs = [tuple(float(number) * MILLISECOND for number in pair.split(":")) for pair in text.split(",")]
+        return [(t1, t2) for t1, t2 in pairs]
+    except ValueError as error:
+        raise InputError(f"--components: got {text!r}, expected T1:T2,T1:T2,... in ms") from error
+
+
+def _coefficients(told: argparse.Namespace, maps: Any, dictionary: Any) -> Any:
+    """Of the image series that was given, on the maps' voxels."""
+    from ..core.errors import InputError
+    from ..io.images import read_series
+
+    if told.series is None:
+        return None
+    if dictionary is None:
+        raise InputError("--series: fractions need the dictionary too; give it with --dictionary D.h5")
+    coefficients = dictionary.compress(read_series(told.series).data)
+    if coefficients.shape[1:] != (1, *maps.shape)[-3:]:
+        raise InputError(f"{told.series}: has {coefficients.shape[1:]} voxels (z, y, x), the maps {maps.shape}")
+    return coefficients.reshape(-1, *maps.shape)
