@@ -47,7 +47,7 @@ _PUBLIC = {
     ],
     "reliability.harmonize": ["ComBat", "harmonize"],
     "reliability.association": ["Associations", "associate", "write_associations"],
-    "characterize": ["Characterization", "Measured", "Scale", "characterize"],
+    "characterize": ["Characterization", "Measured", "Scale", "Texturing", "characterize"],
     "io.mrd": ["read_mrd"],
     "io.mrd_write": ["write_mrd"],
     "io.pulseq": ["read_pulseq", "read_pulseq_trajectory"],

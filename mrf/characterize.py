@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,38 @@ SCALES = {
 
 
 @dataclass(frozen=True)
+class Texturing:
+    """How texture is taken.
+
+    Attributes
+    ----------
+    scales : {parameter: Scale}
+        In place of those in :data:`SCALES`.
+    aggregation : str or None
+        As for :func:`mrf.texture_features`; None = "3d_average", of one slice "2d_average".
+    families : collection of str or None
+        None = all.
+    draws, seed : int
+        Noise draws from ``maps.std``, for the standard deviation of features; 0 = none.
+    mapped : tuple of str
+        Features that are mapped too, as for :func:`mrf.texture_map`.
+    radius : int
+        Of their window.
+    max_excluded : float
+        Share of a region that may have no finite value.
+    """
+
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    aggregation: str | None = None
+    families: Collection[str] | None = None
+    draws: int = 0
+    seed: int = 0
+    mapped: Sequence[str] = TEXTURES
+    radius: int = 2
+    max_excluded: float = 0.1
+
+
+@dataclass(frozen=True)
 class Measured:
     """A feature of one region of one map.
 
@@ -117,15 +149,8 @@ def characterize(
     *,
     names: Mapping[int, str] | None = None,
     parameters: Sequence[str] | None = None,
-    scales: Mapping[str, Scale] | None = None,
-    aggregation: str | None = None,
-    families: Collection[str] | None = None,
-    draws: int = 0,
-    seed: int = 0,
-    textures: Sequence[str] = TEXTURES,
-    radius: int = 2,
+    texture: Texturing | None = None,
     classes: int | None = None,
-    max_excluded: float = 0.1,
     coefficients: Array | None = None,
     dictionary: Dictionary | None = None,
     components: Sequence[tuple[float, float]] | None = None,
@@ -142,13 +167,7 @@ def characterize(
     names : {label: str}, optional
     parameters : sequence of str, optional
         Of `maps`, or "pd" for its magnitude; None = t1, t2 and pd.
-    scales : {parameter: Scale}, optional
-        In place of those in :data:`SCALES`.
-    aggregation, families, draws, seed, max_excluded
-        As for :func:`mrf.texture_features`; draws use ``maps.std``. Without an aggregation "3d_average", of one slice
-        "2d_average".
-    textures, radius
-        Features that are mapped (may be empty) and their window, as for :func:`mrf.texture_map`.
+    texture : Texturing, optional
     classes : int, optional
         Of segmentation and habitats; None = by the Bayesian information criterion.
     coefficients, dictionary, components : optional
@@ -162,31 +181,18 @@ def characterize(
         Labels that don't fit, no region, maps in milliseconds, unknown parameters, options of the functions named
         above, or no region that has voxels that count.
     """
-    regions = _regions(maps, labels)
+    regions, names = _regions(maps, labels), names or {}
     chosen = {name: _values(maps, name) for name in parameters or _usual(maps)}
     _check_units(maps, labels)
-    known = SCALES | dict(scales or {})
-    aggregation = aggregation or ("3d_average" if maps.shape[:-2] > (1,) else "2d_average")
-    told = _Texture(maps, dictionary, aggregation, families, draws, seed, max_excluded)
-    records = {label: _record(maps, labels == label, (names or {}).get(label, "")) for label in regions}
-    features = [
-        Measured(label, name, feature)
-        for label in regions
-        for name, values in chosen.items()
-        for feature in told.features(name, values, labels == label, known[name], records[label])
-    ]
-    if not features:
-        reasons = "; ".join(f"{label}: {record['refused']}" for label, record in records.items())
-        raise InputError(f"labels: no region can be characterized; {reasons}")
-    mapped = {
-        name: told.textures(name, values, labels, records, known[name], textures, radius)
-        for name, values in chosen.items()
-        if textures
-    }
+    told = _Texture.of(maps, dictionary, texture or Texturing())
+    records = {label: _record(maps, labels == label, names.get(label, "")) for label in regions}
+    features = told.measured(chosen, labels, records)
+    mapped = {name: told.textures(name, values, labels, records) for name, values in chosen.items() if told.how.mapped}
     return Characterization(
-        tuple(features), mapped, _segmented(maps, classes, seed), _habitats(maps, labels, records, classes, seed),
+        features, mapped, _segmented(maps, classes, told.how.seed),
+        _habitats(maps, labels, records, classes, told.how.seed),
         _fractions(coefficients, dictionary, maps, components), _bands(features, records, field_strength), records,
-        _provenance(maps, known, chosen, told, textures, radius, classes),
+        _provenance(maps, told, chosen, classes),
     )  # fmt: skip
 
 
@@ -233,7 +239,7 @@ def _record(maps: Maps, inside: Array, name: str) -> dict[str, Any]:
     flags = {flag.name.lower(): int((maps.flags[inside] & flag > 0).sum()) for flag in Flag if flag.name}
     record: dict[str, Any] = {"name": name, "voxels": int(inside.sum()), "flags": flags, "parameters": {}}
     record["unmatched"] = int((maps.index[inside] < 0).sum())
-    record["warnings"] = []
+    record |= {"warnings": [], "refused": {}}
     if record["voxels"] < _FEW:
         record["warnings"].append(f"{record['voxels']} voxels are few for texture, which needs about {_FEW}")
     if {"t1", "t2"} <= set(maps.parameters):
@@ -251,38 +257,65 @@ def voxel_size(maps: Maps) -> tuple[float, ...]:
 
 @dataclass(frozen=True, eq=False)
 class _Texture:
-    """How features are taken; refusals of single regions are recorded, not raised."""
+    """How features of these maps are taken; refusals of single regions are recorded, not raised."""
 
     maps: Maps
     dictionary: Dictionary | None
-    aggregation: str
-    families: Collection[str] | None
-    draws: int
-    seed: int
-    max_excluded: float
+    how: Texturing  # with all scales, and an aggregation
 
-    def features(self, name: str, values: Array, inside: Array, scale: Scale, record: dict[str, Any]) -> list[Feature]:
+    @classmethod
+    def of(cls, maps: Maps, dictionary: Dictionary | None, how: Texturing) -> "_Texture":
+        """What is left open is filled in."""
+        usual = "3d_average" if maps.shape[:-2] > (1,) else "2d_average"
+        filled = replace(how, scales=SCALES | dict(how.scales), aggregation=how.aggregation or usual)
+        return cls(maps, dictionary, filled)
+
+    def measured(
+        self, chosen: Mapping[str, Array], labels: Array, records: Mapping[int, dict[str, Any]]
+    ) -> tuple[Measured, ...]:
+        """Of all regions and maps.
+
+        Raises
+        ------
+        InputError
+            All are refused.
+        """
+        found = tuple(
+            Measured(label, name, feature)
+            for label, record in records.items()
+            for name, values in chosen.items()
+            for feature in self.features(name, values, labels == label, record)
+        )
+        if not found:
+            reasons = "; ".join(
+                f"{label}, {name}: {reason}"
+                for label, record in records.items()
+                for name, reason in record["refused"].items()
+            )
+            raise InputError(f"labels: no region can be characterized; {reasons}")
+        return found
+
+    def features(self, name: str, values: Array, inside: Array, record: dict[str, Any]) -> list[Feature]:
         """Of one map in one region, and its record."""
-        spacing = voxel_size(self.maps)
+        how, scale, spacing = self.how, self.how.scales[name], voxel_size(self.maps)
         try:
             region = Region.of(
-                values, inside, spacing=spacing, value_range=scale.value_range, max_excluded=self.max_excluded
+                values, inside, spacing=spacing, value_range=scale.value_range, max_excluded=how.max_excluded
             )
-            std = self._deviation(name, region, record)
-            step = self._step(name, values)
+            std, step = self._deviation(name, region, record), self._step(name, values)
             bins = choose(
                 region.values, bin_width=scale.bin_width, n_bins=scale.n_bins, value_range=scale.value_range,
                 std=region.of_voxels("std", std), step=region.of_voxels("step", step),
             )  # fmt: skip
-            record["parameters"][name] = region_record(region, bins) | {"draws": self.draws if std is not None else 0}
-            width = None if scale.bin_width is None else bins.width
+            draws = how.draws if std is not None else 0
+            record["parameters"][name] = region_record(region, bins) | {"draws": draws}
             return texture_features(
-                values, inside, spacing=spacing, bin_width=width, n_bins=scale.n_bins, value_range=scale.value_range,
-                aggregation=self.aggregation, std=std, step=step, draws=self.draws if std is not None else 0,
-                seed=self.seed, max_excluded=self.max_excluded, families=self.families,
+                values, inside, spacing=spacing, bin_width=None if scale.bin_width is None else bins.width,
+                n_bins=scale.n_bins, value_range=scale.value_range, aggregation=how.aggregation or "", std=std,
+                step=step, draws=draws, seed=how.seed, max_excluded=how.max_excluded, families=how.families,
             )  # fmt: skip
         except InputError as error:
-            record.setdefault("refused", {})[name] = str(error)
+            record["refused"][name] = str(error)
             log.warning("characterize: %s of %s: %s", name, record["name"] or "a region", error)
             return []
 
@@ -317,19 +350,18 @@ class _Texture:
         return np.geomspace(told[0], told[1], int(told[2]))
 
     def textures(
-        self, name: str, values: Array, labels: Array, records: Mapping[int, dict[str, Any]], scale: Scale,
-        wanted: Sequence[str], radius: int,
-    ) -> dict[str, Array]:  # fmt: skip
+        self, name: str, values: Array, labels: Array, records: Mapping[int, dict[str, Any]]
+    ) -> dict[str, Array]:
         """Maps of texture, each region by itself, with the bins of its features."""
-        made = {feature: np.full(labels.shape, math.nan) for feature in wanted}
+        how, scale = self.how, self.how.scales[name]
+        made = {feature: np.full(labels.shape, math.nan) for feature in how.mapped}
         for label, record in records.items():
-            bins = record["parameters"].get(name)
-            if bins is None or name in record.get("refused", {}):
+            if name in record["refused"]:
                 continue
-            inside = labels == label
+            inside, width = labels == label, record["parameters"][name]["width"]
             found = texture_map(
-                values, inside, wanted, radius=radius, bin_width=bins["width"] if scale.bin_width else None,
-                n_bins=scale.n_bins, value_range=scale.value_range, max_excluded=self.max_excluded,
+                values, inside, how.mapped, radius=how.radius, bin_width=width if scale.bin_width else None,
+                n_bins=scale.n_bins, value_range=scale.value_range, max_excluded=how.max_excluded,
             )  # fmt: skip
             for feature, array in found.items():
                 made[feature][inside] = array[inside]
@@ -385,25 +417,19 @@ def _bands(
     return tuple(found)
 
 
-def _provenance(
-    maps: Maps, scales: Mapping[str, Scale], chosen: Collection[str], told: _Texture, textures: Sequence[str],
-    radius: int, classes: int | None,
-) -> dict[str, Any]:  # fmt: skip
+def _provenance(maps: Maps, told: _Texture, chosen: Collection[str], classes: int | None) -> dict[str, Any]:
+    how = told.how
     return {
         "version": __version__,
         "voxel_mm": list(voxel_size(maps)),
-        "aggregation": told.aggregation,
-        "families": list(told.families or FAMILIES),
-        "draws": told.draws,
-        "seed": told.seed,
-        "max_excluded": told.max_excluded,
-        "scales": {
-            name: {"unit": one.unit, "bin_width": one.bin_width, "value_range": one.value_range, "n_bins": one.n_bins}
-            for name, one in scales.items()
-            if name in chosen
-        },
-        "textures": list(textures),
-        "radius": radius,
+        "aggregation": how.aggregation,
+        "families": list(how.families or FAMILIES),
+        "draws": how.draws,
+        "seed": how.seed,
+        "max_excluded": how.max_excluded,
+        "scales": {name: asdict(how.scales[name]) for name in chosen},
+        "textures": list(how.mapped),
+        "radius": how.radius,
         "classes": classes,
         "maps": dict(maps.provenance),
     }

@@ -52,7 +52,7 @@ def _characterize(told: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from ..atlas import write_atlas
-    from ..characterize import TEXTURES, characterize
+    from ..characterize import TEXTURES, Texturing, characterize
     from ..core.maps import Maps
     from ..core.storage import file_digest
     from ..dictionaries.dictionary import Dictionary
@@ -63,11 +63,11 @@ def _characterize(told: argparse.Namespace) -> None:
     maps = Maps.load(told.maps)
     labels = read_labels(told.rois, maps.affine, maps.shape)
     dictionary = Dictionary.load(told.dictionary) if told.dictionary else None
-    textures = TEXTURES if told.textures is None else () if told.textures == "none" else tuple(told.textures.split(","))
+    mapped = TEXTURES if told.textures is None else () if told.textures == "none" else tuple(told.textures.split(","))
+    texture = Texturing(_scales(told), told.aggregation, None, told.draws, told.seed, mapped, told.radius)
     found = characterize(
         maps, labels, names=_names(told.names), parameters=told.parameters.split(",") if told.parameters else None,
-        scales=_scales(told), aggregation=told.aggregation, draws=told.draws, seed=told.seed, textures=textures,
-        radius=told.radius, classes=told.classes, coefficients=_coefficients(told, maps, dictionary),
+        texture=texture, classes=told.classes, coefficients=_coefficients(told, maps, dictionary),
         dictionary=dictionary, components=_components(told.components), field_strength=told.field_strength,
     )  # fmt: skip
     origin = {"labels": {"file": told.rois.name, "sha256": file_digest(told.rois)}}
