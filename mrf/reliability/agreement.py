@@ -113,7 +113,9 @@ def finite_rows(name: str, values: object, subjects: int | None = None) -> Array
     table = table.astype(np.float64)
     bad = ~np.isfinite(table)
     if bad.any():
-        rows = np.flatnonzero(bad.any(axis=1))
+        rows, empty = np.flatnonzero(bad.any(axis=1)), np.flatnonzero(bad.all(axis=0))
+        if empty.size:
+            raise InputError(f"{name}: column {empty[0]} has no finite value; leave it out ({len(empty)} such columns)")
         raise InputError(
             f"{name}: got {bad.sum()} NaN or infinite values, in {len(rows)} of {len(table)} subjects (the first is "
             f"row {rows[0]}); drop these subjects"

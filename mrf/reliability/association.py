@@ -149,8 +149,9 @@ def write_associations(path: str | Path, associations: Associations) -> Path:
 
 
 def _names(what: str, names: Sequence[str], table: Array) -> tuple[str, ...]:
-    if isinstance(names, str) or len(names) != table.shape[1] or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{what}: got {list(names)!r:.80}, expected text for each of {table.shape[1]} columns")
+    some = isinstance(names, Sequence) and not isinstance(names, str)
+    if not some or len(names) != table.shape[1] or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{what}: got {names!r:.80}, expected text for each of {table.shape[1]} columns")
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise InputError(f"{what}: got {', '.join(twice)} more than once; give every column a name of its own")

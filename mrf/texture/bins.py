@@ -1,7 +1,7 @@
 """How intensities become grey levels 1..count."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ..core.errors import InputError
 
 MAX_BINS = 1024
 _DEFAULT_BINS = 32
-_SINGLE = 2.0**-22  # of a value: what two roundings to single precision can take away
+SINGLE = 2.0**-22  # of a value: what two roundings to single precision can take away
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,10 @@ def choose(
             warnings.append(f"bins start at the minimum, {origin:g}, which differs between regions; give a value_range")
     if bin_width is not None or x.min() < x.max():
         warnings += _too_narrow(width, *resolution)
-    return Bins(origin, width, count, tuple(warnings))
+    bins = Bins(origin, width, count)
+    if x.min() < x.max() and np.ptp(bins.levels(np.array([x.min(), x.max()]))) == 0:
+        warnings.append(f"all values, {x.min():g} to {x.max():g}, are in one bin of {width:g}: check the unit")
+    return replace(bins, warnings=tuple(warnings))
 
 
 def checked_range(value_range: tuple[float, float] | None) -> tuple[float, float]:
@@ -158,7 +161,7 @@ def checked_range(value_range: tuple[float, float] | None) -> tuple[float, float
 def _steps(x: Array, origin: float, width: float) -> Array:
     """Whole bin widths from the origin to each value, values on an edge counted as such."""
     exact = (x - origin) / width
-    rounding = np.minimum(_SINGLE * (np.abs(x) + abs(origin)) / width, 1e-3)
+    rounding = np.minimum(SINGLE * (np.abs(x) + abs(origin)) / width, 1e-3)
     steps: Array = np.floor(exact + rounding)
     return steps
 
@@ -173,14 +176,14 @@ def _median(name: str, values: object) -> float | None:
 
 
 def _width(bin_width: float | str, std: float | None, step: float | None) -> float:
-    if bin_width == "auto":
+    if isinstance(bin_width, str) and bin_width == "auto":
         if std is None and step is None:
             raise InputError("bin_width: 'auto' needs std or step; give one of them, or a number")
         width = max(2 * (std or 0.0), step or 0.0)
         if width == 0:
             raise InputError("bin_width: 'auto' is 0 as the median of std and step is; give a number")
         return width
-    if isinstance(bin_width, str | bool) or not 0 < bin_width < math.inf:
+    if isinstance(bin_width, str | bool) or np.ndim(bin_width) or not 0 < bin_width < math.inf:
         raise InputError(f"bin_width: got {bin_width!r}, expected a positive number or 'auto'")
     return float(bin_width)
 
@@ -199,7 +202,7 @@ def _by_width(x: Array, width: float, low: float, high: float) -> tuple[float, i
             f"bin_width: {width:g} from {origin:g} to {top:g} makes {count:.0f} bins, more than {MAX_BINS}; "
             "give a value_range that leaves outliers out, or a larger bin_width"
         )
-    return origin, int(count)
+    return origin, max(1, int(count))
 
 
 def _by_number(x: Array, count: int) -> tuple[float, float, int]:

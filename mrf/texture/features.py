@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..core.arrays import Array, whole
 from ..core.errors import InputError
@@ -136,7 +137,10 @@ def texture_features(
     region = Region.of(image, mask, spacing=spacing, value_range=value_range, max_excluded=max_excluded)
     sd, steps = region.of_voxels("std", std), region.of_voxels("step", step)
     bins = choose(region.values, bin_width=bin_width, n_bins=n_bins, value_range=value_range, std=sd, step=steps)
-    return _features(region, _planned(region, bins, bin_width is not None, how, chosen), sd, drawn, seed)
+    for warning in (*region.warnings, *bins.warnings):
+        log.warning("texture_features: %s", warning)
+    with threadpool_limits(1, "blas"):  # whose sums depend on the number of threads
+        return _features(region, _planned(region, bins, bin_width is not None, how, chosen), sd, drawn, seed)
 
 
 def write_features(path: str | Path, features: Iterable[Feature], record: Mapping[str, Any]) -> None:
@@ -202,10 +206,8 @@ def _families(names: Collection[str] | None) -> tuple[str, ...]:
 
 
 def _planned(region: Region, bins: Bins, calibrated: bool, how: Aggregation, families: tuple[str, ...]) -> _Plan:
-    for warning in bins.warnings:
-        log.warning("%s", warning)
     if len(region.mask) == 1 and not how.planar and "glrlm" in families:
-        log.warning("the region is one slice thick and has no runs across slices; take a 2d aggregation")
+        log.warning("texture_features: one slice has no runs across slices; take a 2d aggregation")
     fractions = bins if calibrated else choose(region.values, n_bins=_FRACTION_BINS)
     shape = morphology.shape_features(region) if "morphology" in families else []
     return _Plan(bins, fractions, calibrated, how, families, shape)

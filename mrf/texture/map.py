@@ -80,7 +80,7 @@ def texture_map(
     region = Region.of(given, on_host(mask), spacing=size, value_range=value_range, max_excluded=max_excluded)
     bins = choose(region.values, bin_width=bin_width, n_bins=n_bins, value_range=value_range,
                   std=region.of_voxels("std", std), step=region.of_voxels("step", step))  # fmt: skip
-    for warning in (*bins.warnings, *_unevenness(region.spacing)):
+    for warning in (*region.warnings, *bins.warnings, *_unevenness(region.spacing)):
         log.warning("texture_map: %s", warning)
     return {name: _placed(found, region) for name, found in _maps(region, bins, radius, names, there).items()}
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from ..core.arrays import Array, as_host
 from ..core.errors import InputError
-from .bins import Bins, checked_range
+from .bins import SINGLE, Bins, checked_range
 
 _LARGEST = 1e100  # intensities whose squares can be summed
+_FINEST = 5e-3  # mm, of a voxel's side
 PEAK_RADIUS = 10 * (3 / (4 * math.pi)) ** (1 / 3)  # mm, of a sphere of 1 cm^3
 
 
@@ -109,9 +110,18 @@ class Region:
         }
         _check_excluded(excluded, int(inside.sum()), limits, max_excluded)
         counted = inside & finite & within
-        if np.abs(around[inner][counted]).max() > _LARGEST:
+        values = around[inner][counted]
+        if values.min() < limits[0] or values.max() > limits[1]:
+            around[inner][counted] = np.clip(values, *limits)
+        if max(-values.min(), values.max()) > _LARGEST:
             raise InputError(f"image: got intensities beyond {_LARGEST:g} in the mask; leave them out, or rescale it")
         return cls(around, box, inner, inside, counted, size, limits, shape, excluded)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """How many voxels are left out, and why."""
+        lost = ", ".join(f"{count} {reason}" for reason, count in self.excluded.items() if count)
+        return (f"{sum(self.excluded.values())} of {int(self.mask.sum())} voxels are left out: {lost}",) if lost else ()
 
     @property
     def values(self) -> Array:
@@ -195,7 +205,8 @@ def region_record(region: Region, bins: Bins) -> dict[str, Any]:
 
 
 def _image(image: object) -> Array:
-    voxels = as_host("image", image)
+    masked = isinstance(image, np.ma.MaskedArray)
+    voxels = image.astype(np.float64).filled(np.nan) if masked else as_host("image", image)  # type: ignore[attr-defined]
     if voxels.dtype.kind == "c":
         raise InputError(f"image: got {voxels.dtype} values, expected real ones; take abs, or one part")
     if voxels.dtype.kind not in "fiub":
@@ -222,6 +233,8 @@ def _spacing(spacing: object, dimensions: int) -> Array:
     numbers = "3 positive numbers (z, y, x) in mm" + (", or 2 (y, x)" if dimensions == 2 else "")
     if size.shape not in ((3,), (dimensions,)) or not (np.isfinite(size) & (size > 0)).all():
         raise InputError(f"spacing: got {spacing!r}, expected {numbers}")
+    if size.min() < _FINEST:
+        raise InputError(f"spacing: got {spacing!r}, expected mm, at least {_FINEST:g}; multiply metres by 1000")
     return size if len(size) == 3 else np.array([math.nan, *size])
 
 
@@ -253,7 +266,9 @@ def peak_margin(size: Array) -> list[int]:
 
 
 def _within(voxels: Array, limits: tuple[float, float]) -> Array:
-    inside: Array = (voxels >= limits[0]) & (voxels <= limits[1])
+    """Between the limits, or beyond them by what rounding to single precision can do."""
+    low, high = limits
+    inside: Array = (voxels >= low - SINGLE * abs(low)) & (voxels <= high + SINGLE * abs(high))
     return inside
 
 
