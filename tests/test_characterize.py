@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -257,6 +258,29 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     kept = json.loads((out / "provenance.json").read_text())
     assert kept["ibsi"]["segmentation"]["labels"]["file"] == "rois.nii.gz"
     assert (out / "characterization.png").stat().st_size > 20_000
+
+
+def test_fractions_of_the_command(small_dictionary: mrf.Dictionary, tmp_path: Path) -> None:
+    d = small_dictionary
+    at = [int(np.argmin(abs(d.parameters["t1"] - t1) + 10 * abs(d.parameters["t2"] - t2)))
+          for t1, t2 in ((0.9, 0.07), (2.5, 0.3))]  # fmt: skip
+    share = np.linspace(0.1, 0.9, 16) * np.ones((2, 14, 1))
+    atoms = d.coefficients[at] * d.norms[at, None]
+    images = np.einsum("r,zyx->rzyx", atoms[0], share) + np.einsum("r,zyx->rzyx", atoms[1], 1 - share)
+    series = np.einsum("rf,rzyx->fzyx", d.basis, images).astype(np.complex64)
+    maps = mrf.match(images, d)
+    with h5py.File(tmp_path / "series.h5", "w") as file:
+        file["series"] = series
+    d.save(tmp_path / "d.h5")
+    where, rois = _saved(maps, np.ones(maps.shape, int), tmp_path, maps.affine)
+    pairs = ",".join(f"{1000 * d.parameters['t1'][n]:.6f}:{1000 * d.parameters['t2'][n]:.6f}" for n in at)
+    told = ["--series", str(tmp_path / "series.h5"), "--dictionary", str(tmp_path / "d.h5"), "--components", pairs]
+    told += ["--textures", "none", "--parameters", "t1", "-o", str(tmp_path / "out")]
+    assert main(["-q", "characterize", where, "--rois", rois, *told]) == 0
+    image: Any = nibabel.load(tmp_path / "out" / "sub-01" / "anat" / "sub-01_label-C1_probseg.nii.gz")
+    np.testing.assert_allclose(image.get_fdata().T, share, atol=1e-4)
+    card = json.loads((tmp_path / "out" / "sub-01" / "anat" / "sub-01_label-C2_probseg.json").read_text())
+    assert card["Component"]["t1"] == pytest.approx(d.parameters["t1"][at[1]])
 
 
 @pytest.mark.parametrize(
