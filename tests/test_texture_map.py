@@ -9,11 +9,12 @@ import scipy.ndimage
 
 import mrf
 from mrf.core.arrays import Array
-from mrf.texture import device
+from mrf.texture import device, glcm
 from mrf.texture.around import STATISTICS, TONES
 from mrf.texture.features import texture_features
 from mrf.texture.map import NAMES, texture_map
-from mrf.texture.window import KINDS
+from mrf.texture.matrices import AGGREGATIONS
+from mrf.texture.window import KINDS, Counts, Rates, cooccurrence, needs
 
 from .twin import Twin
 
@@ -106,17 +107,22 @@ def test_constant_and_lone_voxels() -> None:
 
 
 def test_many_levels_and_wide_windows() -> None:
-    """Counters of more than 16 bits, and sums whose fourth powers are large."""
+    """Counters of more than 16 bits, sums of large fourth powers: the windows of a line, each the whole region."""
     rng = np.random.default_rng(0)
-    image = 1 + 0.003 * rng.integers(0, 3, (41, 41, 42)) + 0.9 * (rng.random((41, 41, 42)) < 1e-3)
-    mask = np.zeros(image.shape, bool)
-    mask[:, :, :41] = True
-    names = ["glcm_cluster_prominence", "glcm_correlation", "glcm_joint_entropy"]
-    bins: dict[str, Any] = {"bin_width": 0.001, "value_range": (1.0, 2.0)}
-    maps = texture_map(image, mask, names, radius=40, **bins)
-    values = {f.name: f.value for f in texture_features(image, mask, spacing=(1, 1, 1), families=["glcm"], **bins)}
-    for name in names:
-        assert maps[name][20, 20, 20] == pytest.approx(values[name], rel=1e-8)
+    radius, count, side = 45, 1000, 45
+    rare, other = rng.random((side,) * 3) < 1e-3, rng.random((side,) * 3) < 0.05
+    levels = (3 + 994 * rare + other).astype(np.int32)
+    names = ["glcm_cluster_prominence", "glcm_correlation", "glcm_joint_entropy", "glcm_joint_maximum"]
+    kinds = np.array([KINDS[name] for name in names])
+    most, flags = (2 * radius + 1) ** 3, needs(kinds)
+    out = np.full((len(kinds), side * side, side), np.nan)
+    cooccurrence(
+        np.pad(levels, radius).astype(np.uint16), radius, kinds, flags, Counts.of(count, most, flags),
+        Rates.of(count, most), 22 * side + 22, 22 * side + 23, out,
+    )  # fmt: skip
+    values = np.array(glcm.features(levels, count, AGGREGATIONS["3d_average"]))[kinds]
+    assert np.mean(levels == 3) ** 2 * side**3 > 1.1 * (1 << 16)  # pairs of one kind
+    np.testing.assert_allclose(out[:, 22 * side + 22].T, np.tile(values, (side, 1)), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
