@@ -398,7 +398,12 @@ def _fractions(
         return None
     if dictionary is None:
         raise InputError("coefficients: fractions need the dictionary they were compressed with; give it too")
-    return tissue_fractions(coefficients, dictionary, components=components, mask=maps.mask)
+    known = {
+        name: maps.parameters[name]
+        for name, values in dictionary.parameters.items()
+        if name not in ("t1", "t2") and name in maps.parameters and np.ptp(values) > 0
+    }
+    return tissue_fractions(coefficients, dictionary, components=components, mask=maps.mask, known=known or None)
 
 
 def _bands(

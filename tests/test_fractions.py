@@ -157,11 +157,11 @@ def test_two_tissues_that_hold_each_other_in_place_move_together(brain: mrf.Dict
     """White matter one atom off: exchanged one at a time, myelin water follows it instead of letting it go."""
     atoms = nearest(brain, [MYELIN_WATER, WHITE, GREY, FLUID])
     all_voxels = voxels.Voxels.of(mixed(brain, atoms, white_matter_with_its_water(500)), brain, None, None)
-    scatter = joint._scatter(all_voxels, np.array(atoms), None)
+    scatter, _ = joint._scatter(all_voxels, np.array(atoms), None)
     start = [atoms[0], *nearest(brain, [(0.953, 0.0714)]), *atoms[2:]]
     assert start[1] != atoms[1]
     alone = list(start)
-    joint._exchanged(all_voxels.atoms, scatter, alone)
+    joint._exchanged(all_voxels.atoms[None], scatter, alone)
     assert sorted(alone) != atoms
     assert joint._settled(all_voxels, scatter, np.array(start), 0.01).tolist() == atoms
 
@@ -243,9 +243,10 @@ def test_complex_dictionaries(turning: mrf.Dictionary) -> None:
     atoms, truth = [int(pool[i]) for i in (6, 45, 90)], shares((500,), 3)
     x = mixed(d, atoms, truth)
     assert np.abs(tissue_fractions(x, d, components=atoms).fractions - truth).max() < 1e-9
-    found = tissue_fractions(x, d)
+    found = tissue_fractions(x, d, known={"off_resonance": d.parameters["off_resonance"][0]})
     assert found.index.tolist() == atoms
     assert np.abs(found.fractions - truth).max() < 1e-6
+    assert found.provenance["known"] == ["off_resonance"]
 
 
 def test_error_bars_of_a_complex_dictionary_count_the_phase(turning: mrf.Dictionary) -> None:
@@ -375,5 +376,8 @@ def test_wrong_rank_and_ambiguous_pairs_are_refused(brain: mrf.Dictionary, turni
         tissue_fractions(np.ones((5, 3)), brain)
     with pytest.raises(mrf.InputError, match="coefficients: got <U1 values, expected complex numbers"):
         tissue_fractions(np.full((8, 3), "x"), brain)
-    with pytest.raises(mrf.InputError, match=r"names no single atom of a dictionary over t1, t2, off_resonance"):
+    with pytest.raises(
+        mrf.InputError,
+        match=r"components: T1 and T2 name no single atom of .* over t1, t2, off_resonance; give known={'off_resonance",
+    ):
         tissue_fractions(np.ones((6, 3)), turning, components=[(1.0, 0.1)])

@@ -224,3 +224,51 @@ def test_maps_without_t1_are_refused() -> None:
 
 def test_fewer_classes_are_tried_where_voxels_are_few() -> None:
     assert segment(planted(35)[0]).bic.keys() == {1, 2, 3}
+
+
+def three_clean() -> tuple[Array, Array]:
+    rng = np.random.default_rng(0)
+    z = rng.integers(0, 3, (4, 30, 30))
+    t1 = np.array([0.8, 1.4, 4.0])[z] * np.exp(0.04 * rng.standard_normal(z.shape))
+    return t1, np.array([0.07, 0.1, 1.8])[z] * np.exp(0.06 * rng.standard_normal(z.shape))
+
+
+@pytest.mark.parametrize("outlier", [6.0, 20.0, 0.1, 1e-4])
+def test_one_voxel_is_no_class(outlier: float) -> None:
+    t1, t2 = three_clean()
+    clean = segment(maps_of(t1, t2))
+    t1[0, 0, 0] = outlier
+    found = segment(maps_of(t1, t2))
+    assert len(found.counts) == 3
+    assert np.array_equal(found.labels.reshape(-1)[1:], clean.labels.reshape(-1)[1:])
+    assert np.allclose(found.means["t1"], clean.means["t1"], rtol=1e-4)
+    assert found.labels[0, 0, 0] > 0
+    assert (found.provenance["outliers"], found.provenance["fitted"]) == (1, 3599)
+    assert clean.provenance["outliers"] == 0
+
+
+def test_no_class_has_fewer_than_ten_voxels() -> None:
+    """Seven of 35 voxels are a tissue, but a fifth of them are no outliers."""
+    for seed in range(5):
+        found = segment(planted(35, seed=seed)[0])
+        assert found.counts.min() >= 10
+    message = r"classes: 3 were asked for, but they have 50, 0, 0 voxels, expected 10 or more each; ask for fewer"
+    with pytest.raises(mrf.InputError, match=message):
+        segment(maps_of(np.ones(50), np.full(50, 0.1)), classes=3)
+
+
+def test_what_was_left_out_is_said() -> None:
+    t1, t2 = three_clean()
+    with pytest.raises(
+        mrf.InputError, match="do not fit 0 valid voxels; left out: 3600 grid edge; see the maps' flags"
+    ):
+        segment(maps_of(t1, t2, flags=np.full(t1.shape, int(mrf.Flag.GRID_EDGE), np.uint8)))
+
+
+def test_an_error_bar_beyond_all_numbers_is_no_information() -> None:
+    t1, t2 = three_clean()
+    std = {"t1": 0.03 * t1, "t2": 0.05 * t2}
+    std["t1"][0, 0, 0], std["t2"][0, 0, 1] = 1e200, 1e308
+    found = segment(maps_of(t1, t2, std), classes=3)
+    assert np.isfinite(found.probabilities).all()
+    assert np.allclose(found.means["t1"], [0.8, 1.4, 4.0], rtol=0.01)

@@ -128,3 +128,11 @@ def test_what_synthesize_refuses(short_fisp: mrf.Sequence) -> None:
         synthesize(maps_of({"t2": TISSUES["t2"], "b1": TISSUES["t2"]}), short_fisp)
     with pytest.raises(mrf.InputError, match="dtype: got float64, expected complex64 or complex128"):
         synthesize(maps, short_fisp, dtype="float64")
+
+
+def test_parameters_that_there_cannot_be_are_nan(short_fisp: mrf.Sequence) -> None:
+    """In their voxel alone; no diffusion at all is one."""
+    diffusion, b1 = np.full((2, 3), 1e-9), np.ones((2, 3))
+    diffusion[0, 0], diffusion[0, 1], b1[0, 2], b1[1, 0] = -1e-12, 0.0, 0.0, -1.0
+    frames = synthesize(maps_of(TISSUES | {"diffusion": diffusion, "b1": b1}), short_fisp)
+    assert np.isfinite(frames).all(axis=0).tolist() == [[False, True, False], [False, True, True]]

@@ -3,9 +3,11 @@
 Weights have to be real and not negative, whatever the voxel's phase: least squares without these bounds, or the
 magnitudes of its weights, are no fractions. Which atoms there are decides more than how they are fitted: chosen voxel
 by voxel, neighbouring atoms replace each other and follow the noise; chosen for all voxels together they do not.
-Tissues that lie between the atoms of a coarse grid come out as two neighbours.
+Tissues that lie between the atoms of a coarse grid come out as two neighbours. Where no voxel is nearly pure, fewer or
+other atoms may describe all of them within the fraction of the signal that is allowed: a tissue is then missed.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, memory_budget, whole
+from ..core.arrays import Array, memory_budget, real, whole
 from ..core.errors import InputError
 from ..dictionaries.dictionary import Dictionary
 from .joint import find_components
-from .nonnegative import Fit, fit
+from .nonnegative import Fit
 from .voxels import Voxels
 
+log = logging.getLogger(__name__)
 _SINGULAR = 1e12  # condition of the atoms' Gram matrix from which fractions have no error bar
+_LARGE = 0.2  # residual that half of the voxels exceed, from which the components of method joint are doubtful
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +44,19 @@ class Fractions:
     residual : (*matrix) float64
         Norm of what the fit leaves over that of the signal, 0 to 1; NaN as the phase, but 1 where nothing fits.
     components : {name: (components,) float64}
-        Parameters of the components: t1, t2 (s), ...
+        Parameters of the components: t1, t2 (s), ...; without those that were `known`.
     index : (components,) int64
-        Their atoms in the dictionary.
+        Their atoms in the dictionary; with `known` those of the values that most voxels have.
     std : (components, *matrix) float64 or None
         Standard deviation of the fractions, where a noise was given: that of the fit of these components without the
         bound at 0. NaN where the components cannot be told apart.
     mask : (*matrix) bool
         Where fractions were asked for.
     invalid : int
-        Voxels of the mask that are NaN or infinite.
+        Voxels of the mask that are NaN or infinite, or whose known values are not within the dictionary's axes.
     provenance : dict
-        Method, options, dictionary, components asked for (JSON-able).
+        Method, options, dictionary, components asked for (JSON-able). Of "joint" too: voxels that had no say in the
+        choice of components, since not even all atoms fit them (`unfit`), and a limited one, being bright (`capped`).
     """
 
     fractions: Array
@@ -72,6 +77,7 @@ def tissue_fractions(
     *,
     components: Sequence[tuple[float, float]] | npt.ArrayLike | None = None,
     method: str | None = None,
+    known: Mapping[str, Any] | None = None,
     mask: Array | None = None,
     noise_std: float | Array | None = None,
     regularization: float | None = None,
@@ -88,25 +94,23 @@ def tissue_fractions(
     components : (components, 2) pairs of T1 and T2 (s), or (components,) atom numbers, optional
         The tissues, where they are known: the atoms nearest in log T1 and log T2, which `index` names.
     method : {"joint", "voxel"}, optional
-        Without components. "joint" (None): the few atoms that serve all voxels (SPIJN, exchange and elimination),
-        then weights without penalty. "voxel": atoms of each voxel's own, which depend strongly on noise.
+        Without components. "joint" (None): the few atoms that serve all voxels (SPIJN, exchange, elimination), fitted
+        without penalty. "voxel": atoms of each voxel's own, which depend strongly on noise.
+    known : {name: (*matrix) array or number}, optional
+        As in :func:`mrf.match`, "b1" or such: each voxel has only atoms of the nearest value, components are T1 and T2.
     mask : (*matrix) bool array, optional
     noise_std : float or (*matrix) array, optional
-        SD of the real (= imaginary) part of each coefficient: gives `std`; in "joint" it weighs voxels and tells what
-        is noise. None: equal weights, the noise from what the fit leaves.
-    regularization : float, optional
-        Of "joint", None = 0.01: the penalty for signals of norm 1, and the fraction of the signal by which a component
-        has to lower the residual (root sums of squares of all voxels). More: fewer components.
-    iterations : int, optional
-        Of "joint", None = 50: reweightings at most.
+        SD of the real (= imaginary) part of coefficients: gives `std`, weighs voxels in "joint". None: equal weights.
+    regularization, iterations : float, int, optional
+        Of "joint". None = 0.01: the penalty for signals of norm 1, and the fraction of the signal by which a component
+        has to lower the residual (RSS over voxels); halved while weights leave more. None = 50 reweightings at most.
     memory, threads : optional
         Budget for the fractions (bytes or "2GB"), None = half of what is free. None = one a core, for the same result.
 
     Raises
     ------
     InputError
-        Arrays that do not fit, no signal, components that are no atoms, equal or too many, options of another method,
-        too little memory.
+        Arrays or options that do not fit, no signal, no such atoms or too many, an axis not known, too little memory.
     UnsupportedError
         A cupy array.
 
@@ -122,30 +126,36 @@ def tissue_fractions(
     >>> tissue_fractions(x * 1j, d, components=[(0.9, 0.07), (1.4, 0.1), (4.0, 1.0)]).fractions.round(3)
     array([0.25, 0.  , 0.75])
     """
-    voxels = Voxels.of(coefficients, dictionary, mask, noise_std)
+    voxels = Voxels.of(coefficients, dictionary, mask, noise_std, known)
     threads = None if threads is None else whole("threads", threads, 1)
-    index, told = _components(voxels, dictionary, components, method, regularization, iterations, threads)
-    return _laid_out(voxels, index, dictionary, memory_budget(memory), threads, told)
+    names = tuple(known or {})
+    tissues, told = _components(voxels, dictionary, names, components, method, regularization, iterations, threads)
+    return _laid_out(voxels, tissues, dictionary, names, memory_budget(memory), threads, told)
 
 
 def _components(
-    voxels: Voxels, dictionary: Dictionary, components: object, method: str | None, regularization: float | None,
-    iterations: int | None, threads: int | None,
+    voxels: Voxels, dictionary: Dictionary, known: tuple[str, ...], components: object, method: str | None,
+    regularization: float | None, iterations: int | None, threads: int | None,
 ) -> tuple[Array, dict[str, Any]]:  # fmt: skip
-    """Atoms that voxels are made of, and what to tell of their choice."""
+    """Tissues that voxels are made of, and what to tell of their choice."""
     method = _method(method, components, regularization, iterations)
     told: dict[str, Any] = {"dictionary": dictionary.digest, "method": method}
+    if known:
+        told["known"] = list(known)
     if method == "voxel":
-        return np.arange(len(dictionary)), told
+        return np.arange(voxels.slices.shape[1]), told
+    parameters = {name: values[voxels.slices[0]] for name, values in dictionary.parameters.items() if name not in known}
     if method != "joint":
-        index, asked = _atoms_of(components, dictionary, voxels.freedom)
-        return index, told | {"components": asked}
-    penalty = 0.01 if regularization is None else float(regularization)
-    if not 0 < penalty < 1:
+        tissues, asked = _tissues_of(components, parameters, known, voxels.freedom)
+        return tissues, told | {"components": asked}
+    _only_t1_and_t2("method: joint", parameters)
+    given = real("regularization", 0.01 if regularization is None else regularization)
+    if given.ndim or not 0 < given < 1:
         raise InputError(f"regularization: got {regularization}, expected a fraction between 0 and 1")
     most = whole("iterations", 50 if iterations is None else iterations, 1)
-    index, played = find_components(voxels, penalty, most, threads)
-    return index, told | {"regularization": penalty, "iterations": played}
+    penalty = float(given)
+    tissues, more = find_components(voxels, penalty, most, threads)
+    return tissues, told | {"regularization": penalty} | more
 
 
 def _method(
@@ -161,15 +171,26 @@ def _method(
     return chosen
 
 
-def _atoms_of(components: Any, dictionary: Dictionary, most: int) -> tuple[Array, list[Any]]:
-    """(components,) atoms that were asked for by number, or that are nearest to pairs of T1 and T2."""
-    asked = np.asarray(components)
+def _tissues_of(
+    components: Any, parameters: Mapping[str, Array], known: tuple[str, ...], most: int
+) -> tuple[Array, list[Any]]:  # fmt: skip
+    """(components,) tissues whose atoms were asked for by number, or that are nearest to pairs of T1 and T2."""
+    try:
+        asked = np.asarray(components)
+    except ValueError as error:
+        raise InputError(f"components: got {components!r}, expected pairs (T1, T2) in s or atom numbers") from error
+    count = len(parameters["t1"]) if "t1" in parameters else len(next(iter(parameters.values())))
     if asked.ndim == 1 and asked.dtype.kind in "iu":
-        if len(asked) and not (asked.min() >= 0 and asked.max() < len(dictionary)):
-            raise InputError(f"components: got atoms {asked.min()} to {asked.max()} of {len(dictionary)}")
+        if known:
+            raise InputError(
+                f"components: got atom numbers, which have one {', '.join(known)} each, but known gives each voxel its "
+                "own; give pairs (T1, T2)"
+            )
+        if len(asked) and not (asked.min() >= 0 and asked.max() < count):
+            raise InputError(f"components: got atoms {asked.min()} to {asked.max()} of {count}")
         index = asked.astype(np.int64)
     elif asked.ndim == 2 and asked.shape[1] == 2 and asked.dtype.kind in "fiu":
-        index = _nearest(asked.astype(np.float64), dictionary.parameters)
+        index = _nearest(asked.astype(np.float64), parameters)
     else:
         raise InputError(
             f"components: got {asked.dtype} values of shape {asked.shape}, expected pairs (T1, T2) in s or atom numbers"
@@ -181,12 +202,20 @@ def _atoms_of(components: Any, dictionary: Dictionary, most: int) -> tuple[Array
     return index, asked.tolist()
 
 
-def _nearest(pairs: Array, parameters: Mapping[str, Array]) -> Array:
+def _only_t1_and_t2(what: str, parameters: Mapping[str, Array]) -> None:
+    """Refuse axes that differ over voxels as much as over tissues."""
     others = [name for name, values in parameters.items() if name not in ("t1", "t2") and np.ptp(values) > 0]
-    if others or not {"t1", "t2"} <= set(parameters):
+    if others:
         raise InputError(
-            f"components: (T1, T2) names no single atom of a dictionary over {', '.join(parameters)}; give atom numbers"
+            f"{what}: T1 and T2 name no single atom of a dictionary over {', '.join(parameters)}; give "
+            f"known={{{', '.join(f'{name!r}: map or number' for name in others)}}}, or components as atom numbers"
         )
+
+
+def _nearest(pairs: Array, parameters: Mapping[str, Array]) -> Array:
+    _only_t1_and_t2("components", parameters)
+    if not {"t1", "t2"} <= set(parameters):
+        raise InputError(f"components: the dictionary has {', '.join(parameters)}, not T1 and T2; give atom numbers")
     if not (np.isfinite(pairs) & (pairs > 0)).all():
         raise InputError("components: T1 and T2 have to be finite and positive, in s")
     logs = np.log([parameters["t1"], parameters["t2"]])
@@ -195,29 +224,30 @@ def _nearest(pairs: Array, parameters: Mapping[str, Array]) -> Array:
 
 
 def _laid_out(
-    voxels: Voxels, index: Array, dictionary: Dictionary, budget: int, threads: int | None, told: dict[str, Any]
+    voxels: Voxels, tissues: Array, dictionary: Dictionary, known: tuple[str, ...], budget: int, threads: int | None,
+    told: dict[str, Any],
 ) -> Fractions:  # fmt: skip
-    """Fit these atoms to every voxel and spread the results over the image."""
-    fits: Iterable[Fit] = (fit(signals, voxels.atoms[index], threads=threads) for _, signals in voxels.stretches())
+    """Fit these tissues to every voxel and spread the results over the image."""
+    fits: Iterable[Fit] = (found for _, _, found in voxels.fits(tissues, threads=threads))
     if told["method"] == "voxel":  # only atoms that some voxel has
-        index, fits = _used_atoms(list(fits))
+        tissues, fits = _used_tissues(list(fits))
     shape, where = voxels.where.shape, voxels.where.reshape(-1)
-    needed = 8 * len(index) * where.size * (1 if voxels.deviation is None else 2)
+    needed = 8 * len(tissues) * where.size * (1 if voxels.deviation is None else 2)
     if needed > budget:
         raise InputError(
-            f"memory: {len(index)} components in {where.size} voxels take {needed / 1e9:.3g} GB, the budget is "
+            f"memory: {len(tissues)} components in {where.size} voxels take {needed / 1e9:.3g} GB, the budget is "
             f"{budget / 1e9:.3g} GB; give components, or method joint"
         )
-    fractions, (amount, phase, residual) = np.full((len(index), where.size), np.nan), np.full((3, where.size), np.nan)
+    fractions, (amount, phase, residual) = np.full((len(tissues), where.size), np.nan), np.full((3, where.size), np.nan)
     std = None if voxels.deviation is None else np.full(fractions.shape, np.nan)
-    atoms = dictionary.coefficients[index] * dictionary.norms[index, None].astype(np.complex128)
-    invalid = where & ~np.isfinite(voxels.images).all(axis=0)
-    amount[where & ~invalid] = 0
+    atoms = voxels.slices[:, tissues]
+    norms = dictionary.norms[atoms].astype(np.float64)
+    amount[where & ~voxels.invalid] = 0
     for (part, _), found in zip(voxels.stretches(), fits, strict=True):
-        used = voxels.used[part]
+        used, own = voxels.used[part], voxels.own[part]
         rows, places = np.nonzero(found.weights)
         chosen = found.atoms[rows, places]
-        weights = found.weights[rows, places] / dictionary.norms[index].astype(np.float64)[chosen]
+        weights = found.weights[rows, places] / norms[own[rows], chosen]
         total = np.bincount(rows, weights, len(used))
         amount[used] = total * voxels.scale[part]
         phase[used] = np.where(total > 0, np.angle(np.exp(1j * found.phase)), np.nan)
@@ -226,19 +256,37 @@ def _laid_out(
         fractions[chosen, used[rows]] = weights / total[rows]
         total[total == 0] = np.nan
         if std is not None and voxels.deviation is not None:
-            std[:, used] = voxels.deviation[part] / voxels.scale[part] / total * _deviations(atoms, fractions[:, used])
-    named = {name: values[index] for name, values in dictionary.parameters.items()}
+            for s in np.unique(own):
+                some = own == s
+                signals = dictionary.coefficients[atoms[s]] * norms[s, :, None]
+                spread = (voxels.deviation[part] / voxels.scale[part] / total)[some]
+                std[:, used[some]] = spread * _deviations(signals, fractions[:, used[some]])
+    if told["method"] == "joint":
+        _doubt(residual[voxels.used], voxels)
+    index = atoms[np.bincount(voxels.own).argmax()]
+    named = {name: values[index] for name, values in dictionary.parameters.items() if name not in known}
     return Fractions(
         fractions.reshape(-1, *shape), amount.reshape(shape), phase.reshape(shape), residual.reshape(shape), named,
-        index, None if std is None else std.reshape(-1, *shape), voxels.where, int(invalid.sum()), told,
+        index, None if std is None else std.reshape(-1, *shape), voxels.where, int(voxels.invalid.sum()), told,
     )  # fmt: skip
 
 
-def _used_atoms(fits: list[Fit]) -> tuple[Array, list[Fit]]:
-    """Numbers of the atoms that any voxel has, and the fits with atoms counted among these."""
+def _doubt(residual: Array, voxels: Voxels) -> None:
+    """Say so if what the components leave of the median voxel is large, and more than twice its noise."""
+    median, width = float(np.median(residual)), 2 * len(voxels.images)
+    noise = 0.0 if voxels.deviation is None else float(np.median(voxels.deviation / voxels.scale)) * width**0.5
+    if median > max(_LARGE, 2 * noise):
+        log.warning(
+            "tissue_fractions: components leave %.0f %% of the signal or more in half of the voxels: noise, or "
+            "tissues and effects that no few atoms of this dictionary describe", 100 * median,
+        )  # fmt: skip
+
+
+def _used_tissues(fits: list[Fit]) -> tuple[Array, list[Fit]]:
+    """Numbers of the tissues that any voxel has, and the fits with atoms counted among these."""
     some = np.unique(np.concatenate([found.atoms.reshape(-1) for found in fits]))
-    index = some[some >= 0]
-    return index, [found._replace(atoms=np.searchsorted(index, found.atoms)) for found in fits]
+    tissues = some[some >= 0]
+    return tissues, [found._replace(atoms=np.searchsorted(tissues, found.atoms)) for found in fits]
 
 
 def _deviations(atoms: Array, fractions: Array) -> Array:

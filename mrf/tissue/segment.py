@@ -4,6 +4,9 @@ A voxel's covariance is that of its class plus its own, (std / T)^2 in the logar
 et al. 2011, doi:10.1214/10-AOAS439). Without error bars all voxels are taken as exact; uncertain ones then widen the
 classes or make up others. The Bayesian information criterion takes voxels for independent and classes for normal in
 the logarithms: in real tissue, where neither holds, it tends to ask for many.
+
+A few voxels far from all others are no class, but cost more likelihood than a class of theirs: classes are fitted
+without them, and they get the label of the likeliest class.
 """
 
 import math
@@ -20,6 +23,9 @@ from ..core.maps import Flag, Maps
 
 EXCLUDED = Flag.INVALID | Flag.GRID_EDGE | Flag.REFINEMENT_FAILED | Flag.LOW_SCORE | Flag.SINGULAR
 _FEWEST = 10  # voxels of a class
+_FAR = 30.0  # squared distance in SD from all classes, which 3 in 10 million voxels of a normal class have
+_ROUNDS, _ASIDE = 10, 0.05  # of setting voxels aside, and the fraction of them at a time, unless it is one
+_VAGUE = 1e6  # SD over T1 or T2 that is no information, as more is not
 _FITTED = 16_000  # voxels that classes are fitted to, at most; all are labelled
 _STRETCH = 1 << 18  # voxels that are labelled at a time
 _FIRST_STEPS, _STEPS = 20, 500  # of each start, and of the best one
@@ -41,7 +47,8 @@ class Segmentation:
     Attributes
     ----------
     labels : (*matrix) int16
-        1 .. classes in the order of mean T1 (equal ones: T2); 0 = not segmented.
+        1 .. classes in the order of mean T1 (equal ones: T2); 0 = not segmented. Voxels that classes were fitted
+        without, see `provenance`, have the label of the likeliest class.
     probabilities : (classes, *matrix) float64
         That the voxel belongs to each class; NaN where the label is 0.
     shares : (classes,) float64
@@ -59,7 +66,8 @@ class Segmentation:
     weighted : bool
         Whether the maps had error bars.
     provenance : dict
-        Options, and how many voxels the classes were fitted to (JSON-able).
+        Options, and how many voxels the classes were fitted to (`fitted`) and not fitted to, since they are fewer than
+        ten and far from all classes (`outliers`); JSON-able.
     """
 
     labels: Array
@@ -117,18 +125,17 @@ def segment(
     mask : (*matrix) bool array, optional
         Where to segment, within the maps' own mask.
     classes : int, optional
-        How many. None: as many, up to `max_classes`, as the Bayesian information criterion asks for; fewer are tried
-        where there are not ten voxels for each.
+        None: as many, up to `max_classes`, as the BIC asks for, of the numbers with ten voxels or more in each class.
     max_classes : int
     seed : int
         Of the random starts; the result does not depend on the order of voxels.
     excluded : Flag
-        Voxels with any of these flags are left out and counted.
+        Flags of voxels to be left out, which are counted.
 
     Raises
     ------
     InputError
-        Maps without t1 or t2, a mask that does not fit, fewer than ten voxels for each class.
+        Maps without t1 or t2, a mask that does not fit, fewer than ten voxels in a class.
 
     References
     ----------
@@ -144,11 +151,12 @@ def segment(
     (array([50, 50]), array([0.8, 1.4]))
     """
     where, left_out, weighted = _segmented(maps, mask, excluded)
+    _check_numbers(int(where.sum()), classes, left_out)
     points, errors = _points(maps, where, weighted)
     chosen = _chosen(points, errors)
-    mixture, bic = _likeliest(points[:, chosen], errors[:, chosen], classes, max_classes, whole("seed", seed, 0))
-    labels = np.zeros(maps.shape, np.int16)
-    probabilities = np.full((len(mixture.shares), *maps.shape), np.nan)
+    some = points[:, chosen], errors[:, chosen]
+    mixture, bic, fitted = _without_outliers(*some, classes, max_classes, whole("seed", seed, 0))
+    labels, probabilities = np.zeros(maps.shape, np.int16), np.full((len(mixture.shares), *maps.shape), np.nan)
     stretches = [slice(i, i + _STRETCH) for i in range(0, points.shape[1], _STRETCH)]
     likely = np.concatenate([_posterior(mixture, points[:, i], errors[:, i])[0] for i in stretches], axis=1)
     probabilities[:, where], labels[where] = likely, likely.argmax(axis=0) + 1
@@ -157,7 +165,7 @@ def segment(
     told = {"classes": classes, "max_classes": max_classes, "seed": seed, "excluded": int(excluded)}
     return Segmentation(
         labels, probabilities, mixture.shares, means, mixture.covariances, counts, bic, left_out, weighted,
-        told | {"fitted": len(chosen)},
+        told | {"fitted": fitted, "outliers": len(chosen) - fitted},
     )  # fmt: skip
 
 
@@ -237,7 +245,9 @@ def _points(maps: Maps, where: Array, weighted: bool) -> tuple[Array, Array]:
     if not weighted:
         return np.log(values), np.zeros_like(values)
     spread = np.stack([maps.std[name][where] for name in ("t1", "t2")]).astype(np.float64)
-    return np.log(values), (spread / values) ** 2
+    with np.errstate(over="ignore"):
+        relative = spread / values
+    return np.log(values), np.minimum(relative, _VAGUE) ** 2
 
 
 def _chosen(points: Array, errors: Array) -> Array:
@@ -246,25 +256,74 @@ def _chosen(points: Array, errors: Array) -> Array:
     return order[:: max(math.ceil(len(order) / _FITTED), 1)]
 
 
-def _likeliest(
+def _without_outliers(
     points: Array, errors: Array, classes: int | None, max_classes: int, seed: int
-) -> tuple[_Mixture, dict[int, float]]:  # fmt: skip
-    """The mixture of least BIC, its classes in the order of T1 and T2, and the BIC of each number of them."""
-    n = points.shape[1]
-    fits = {k: _fit(points, errors, k, seed) for k in _numbers(n, classes, max_classes)}
-    bic = {k: (6 * k - 1) * math.log(n) - 2 * likelihood for k, (_, likelihood) in fits.items()}
-    mixture = fits[min(bic, key=lambda k: bic[k])][0]
+) -> tuple[_Mixture, dict[int, float], int]:  # fmt: skip
+    """The mixture of voxels without those far from all classes but one of fewer than ten; its BIC; its voxels."""
+    for turn in range(_ROUNDS):
+        fits = {k: _fit(points, errors, k, seed) for k in _numbers(points.shape[1], classes, max_classes)}
+        sizes = {k: _sizes(mixture, points, errors) for k, (mixture, _) in fits.items()}
+        far = _outliers(fits[_least(fits, points)][0], points, errors)
+        if turn == _ROUNDS - 1 or not far.any():
+            break
+        points, errors = points[:, ~far], errors[:, ~far]
+    whole_ones = {k: fit for k, fit in fits.items() if min(sizes[k]) >= _FEWEST}
+    if not whole_ones:
+        k = next(iter(fits))
+        raise InputError(
+            f"classes: {k} were asked for, but they have {', '.join(map(str, sizes[k]))} voxels, expected {_FEWEST} or "
+            "more each; ask for fewer, or leave it out"
+        )
+    mixture = whole_ones[_least(whole_ones, points)][0]
     rank = np.lexsort(mixture.means.T[::-1])
-    return _Mixture(*(values[rank] for values in mixture)), bic
+    return _Mixture(*(values[rank] for values in mixture)), _criterion(fits, points), points.shape[1]
+
+
+def _criterion(fits: Mapping[int, tuple[_Mixture, float]], points: Array) -> dict[int, float]:
+    """The Bayesian information criterion of each number of classes."""
+    n = points.shape[1]
+    return {k: (6 * k - 1) * math.log(n) - 2 * likelihood for k, (_, likelihood) in fits.items()}
+
+
+def _least(fits: Mapping[int, tuple[_Mixture, float]], points: Array) -> int:
+    bic = _criterion(fits, points)
+    return min(bic, key=lambda k: bic[k])
+
+
+def _sizes(mixture: _Mixture, points: Array, errors: Array) -> list[int]:
+    """Voxels of which each class is the likeliest."""
+    likeliest = _posterior(mixture, points, errors)[0].argmax(axis=0)
+    sizes: list[int] = np.bincount(likeliest, minlength=len(mixture.shares)).tolist()
+    return sizes
+
+
+def _outliers(mixture: _Mixture, points: Array, errors: Array) -> Array:
+    """(voxels,) whether a voxel is one of a class of fewer than ten, and far from all larger classes."""
+    small = np.array(_sizes(mixture, points, errors)) < _FEWEST
+    far: Array = small[_posterior(mixture, points, errors)[0].argmax(axis=0)]
+    for k in np.flatnonzero(~small):
+        (d1, d2), first, second, mixed = _apart(mixture, int(k), points, errors)
+        far = far & (first * d1**2 + 2 * mixed * d1 * d2 + second * d2**2 > _FAR)
+    few = int(far.sum()) <= max(_ASIDE * points.shape[1], 1)
+    outliers: Array = far & few & (not small.all())
+    return outliers
+
+
+def _check_numbers(voxels: int, classes: int | None, left_out: Mapping[str, int]) -> None:
+    """Refuse classes without ten voxels each."""
+    least = whole("classes", 1 if classes is None else classes, 1)
+    if voxels < _FEWEST * least:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        raise InputError(
+            f"classes: {least} of at least {_FEWEST} voxels each do not fit {voxels} valid voxels"
+            + (f"; left out: {reasons}; see the maps' flags and `excluded`" if reasons else "; check the mask")
+        )
 
 
 def _numbers(voxels: int, classes: int | None, max_classes: int) -> list[int]:
     """Numbers of classes to try."""
-    least = whole("classes", 1 if classes is None else classes, 1)
-    if voxels < _FEWEST * least:
-        raise InputError(f"classes: {least} of at least {_FEWEST} voxels each do not fit {voxels} valid voxels")
-    most = min(whole("max_classes", max_classes, 1), voxels // _FEWEST)
-    return [least] if classes is not None else list(range(1, most + 1))
+    most = max(min(whole("max_classes", max_classes, 1), voxels // _FEWEST), 1)
+    return [classes] if classes is not None else list(range(1, most + 1))
 
 
 def _fit(points: Array, errors: Array, classes: int, seed: int) -> tuple[_Mixture, float]:

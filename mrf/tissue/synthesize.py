@@ -18,6 +18,7 @@ from ..simulation.timing import remaining, seconds
 
 _TOGETHER = 1 << 23  # values of signals that are simulated at a time
 _OTHERS = "b1", "off_resonance", "diffusion", "t1rho"  # parameters that are simulated where the maps have them
+_POSITIVE = "t1", "t2", "b1", "t1rho"  # those that no tissue or field has at 0 or below; diffusion may be 0
 
 
 class Timing(NamedTuple):
@@ -56,7 +57,8 @@ def synthesize(
     Returns
     -------
     (frames, *matrix) complex array
-        NaN outside the mask and where the signal was invalid or a parameter is none that a tissue can have.
+        NaN outside the mask and where the signal was invalid or a parameter is none that there can be: not finite, t1,
+        t2, b1 or t1rho not positive, diffusion negative.
 
     Raises
     ------
@@ -184,8 +186,10 @@ def _simulated(maps: Maps) -> Array:
         if name in maps.parameters:
             values = maps.parameters[name]
             where = where & np.isfinite(values)
-            if name in ("t1", "t2", "t1rho"):
+            if name in _POSITIVE:
                 where = where & (np.nan_to_num(values) > 0)
+            if name == "diffusion":
+                where = where & (np.nan_to_num(values) >= 0)
     if not where.any():
         raise InputError("maps: no voxel has a result; check their mask and flags")
     return where

@@ -1,6 +1,10 @@
-"""Voxels to be described by atoms: which, how large, with which noise."""
+"""Voxels to be described by atoms: which, how large, with which noise, and from which part of the dictionary.
 
-from collections.abc import Iterator
+Where other scans have measured a parameter (B1, off-resonance), tissues are what is left of the dictionary's axes, and
+each voxel has the atoms of its own values: a slice of the dictionary, which has one atom for each tissue.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +12,10 @@ import numpy as np
 from ..core.arrays import Array, as_host
 from ..core.errors import InputError
 from ..dictionaries.dictionary import Dictionary
+from ..matching.known import known_values
 from ..matching.match import images_of
 from ..matching.packed import common_phase
+from .nonnegative import Fit, fit
 
 _TOGETHER = 1 << 16  # voxels that are worked on at a time
 _FAINTEST = 1e-100  # signal over noise
@@ -24,8 +30,10 @@ class Voxels:
     images : (rank, all voxels) array
     where : (*matrix) bool array
         The mask.
+    invalid : (all voxels,) bool
+        Voxels of the mask that are not finite, or whose known parameters are not within the dictionary's axes.
     used : (voxels,) int64
-        Voxels of the mask with a finite signal other than 0.
+        The other voxels of the mask, without those whose signal is 0.
     scale, deviation : (voxels,) float64
         Norm of each signal, and SD of its noise or None.
     amplitude : (voxels,) float64
@@ -36,10 +44,15 @@ class Voxels:
         Unit norm, to single precision.
     turn : complex
         What signals are multiplied with to fit the atoms.
+    slices : (slices, tissues) int64
+        Numbers of the atoms; one slice, that of all atoms, where no parameter is known.
+    own : (voxels,) int64
+        The slice of each voxel.
     """
 
     images: Array
     where: Array
+    invalid: Array
     used: Array
     scale: Array
     deviation: Array | None
@@ -47,15 +60,20 @@ class Voxels:
     noise: float | None
     atoms: Array
     turn: complex
+    slices: Array
+    own: Array
 
     @classmethod
     def of(
-        cls, coefficients: Array, dictionary: Dictionary, mask: Array | None, noise_std: float | Array | None
+        cls, coefficients: Array, dictionary: Dictionary, mask: Array | None, noise_std: float | Array | None,
+        known: Mapping[str, object] | None = None,
     ) -> "Voxels":  # fmt: skip
         """Check what :func:`.tissue_fractions` is given."""
         images, where = _checked(coefficients, dictionary, mask)
         flat = images.reshape(len(images), -1)
-        used = np.flatnonzero(where.reshape(-1) & np.isfinite(flat).all(axis=0) & flat.any(axis=0))
+        values, outside = _known(known, dictionary, where)
+        invalid = where.reshape(-1) & (~np.isfinite(flat).all(axis=0) | outside)
+        used = np.flatnonzero(where.reshape(-1) & ~invalid & flat.any(axis=0))
         if len(used) == 0:
             raise InputError("coefficients: no voxel of the mask has a finite signal other than 0")
         scale = np.empty(len(used))
@@ -70,9 +88,10 @@ class Voxels:
         atoms = dictionary.coefficients.astype(np.complex128)
         if phase is not None:
             atoms = (atoms * np.conj(phase)).real
+        slices, own = _slices(dictionary, {name: given[used] for name, given in values.items()}, len(used))
         return cls(
-            flat, where, used, scale, deviation, amplitude / top, None if noise_std is None else top**-2,
-            atoms, 1.0 if phase is None else complex(np.conj(phase)),
+            flat, where, invalid, used, scale, deviation, amplitude / top, None if noise_std is None else top**-2,
+            atoms, 1.0 if phase is None else complex(np.conj(phase)), slices, own,
         )  # fmt: skip
 
     @property
@@ -91,6 +110,55 @@ class Voxels:
             part = slice(start, min(start + _TOGETHER, len(self.used)))
             signals = self.images[:, self.used[part]].T.astype(np.complex128)
             yield part, signals / self.scale[part, None] * self.turn
+
+    def fits(
+        self, tissues: Array, penalty: Array | None = None, threads: int | None = None
+    ) -> Iterator[tuple[slice, Array, Fit]]:  # fmt: skip
+        """As :meth:`stretches`, with the fits of these tissues, each voxel's by the atoms of its slice."""
+        for part, signals in self.stretches():
+            own = self.own[part]
+            order = np.argsort(own, kind="stable")
+            pieces = [
+                fit(signals[some], self.atoms[self.slices[own[some[0]], tissues]], penalty, threads)
+                for some in np.split(order, np.flatnonzero(np.diff(own[order])) + 1)
+            ]
+            back = np.argsort(order, kind="stable")
+            yield part, signals, Fit(*(np.concatenate(values)[back] for values in zip(*pieces, strict=True)))
+
+
+def _known(
+    known: Mapping[str, object] | None, dictionary: Dictionary, where: Array
+) -> tuple[dict[str, Array], Array]:  # fmt: skip
+    """{name: (all voxels,)} known values and where they are not within the dictionary's axes."""
+    tissue = sorted({"t1", "t2"} & set(known or {}))
+    if tissue:
+        raise InputError(f"known: got {', '.join(tissue)}, what the tissues of a voxel differ by; leave it out")
+    return known_values(known, dictionary, where)
+
+
+def _slices(dictionary: Dictionary, known: Mapping[str, Array], voxels: int) -> tuple[Array, Array]:
+    """(slices, tissues) atoms of the values that voxels have, each the nearest of its axis, and each voxel's slice."""
+    if not known:
+        return np.arange(len(dictionary))[None], np.zeros(voxels, np.int64)
+    keys, wanted = np.zeros(len(dictionary), np.int64), np.zeros(voxels, np.int64)
+    for name, values in known.items():
+        axis = np.unique(dictionary.parameters[name])
+        keys = keys * len(axis) + np.searchsorted(axis, dictionary.parameters[name])
+        wanted = wanted * len(axis) + np.searchsorted((axis[1:] + axis[:-1]) / 2, values)
+    different, own = np.unique(wanted, return_inverse=True)
+    rest = np.stack([values for name, values in dictionary.parameters.items() if name not in known])
+    tissues, tissue = np.unique(rest, axis=1, return_inverse=True)
+    slices = np.full((len(different), tissues.shape[1]), -1)
+    row = np.searchsorted(different, keys).clip(max=len(different) - 1)
+    there = np.flatnonzero(different[row] == keys)
+    slices[row[there], tissue.reshape(-1)[there]] = there
+    everywhere = (slices >= 0).all(axis=0)
+    if not everywhere.any():
+        raise InputError(
+            f"known: no T1 and T2 has atoms at all {len(different)} values of {', '.join(known)} that voxels have; "
+            "build the dictionary over a grid"
+        )
+    return slices[:, everywhere], own.reshape(-1)
 
 
 def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) -> tuple[Array, Array]:
