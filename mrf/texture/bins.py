@@ -133,9 +133,7 @@ def choose(
     if bin_width is not None or x.min() < x.max():
         warnings += _too_narrow(width, *resolution)
     bins = Bins(origin, width, count)
-    if x.min() < x.max() and np.ptp(bins.levels(np.array([x.min(), x.max()]))) == 0:
-        warnings.append(f"all values, {x.min():g} to {x.max():g}, are in one bin of {width:g}: check the unit")
-    return replace(bins, warnings=tuple(warnings))
+    return replace(bins, warnings=(*warnings, *_one_for_all(bins, float(x.min()), float(x.max()))))
 
 
 def checked_range(value_range: tuple[float, float] | None) -> tuple[float, float]:
@@ -216,6 +214,12 @@ def _by_number(x: Array, count: int) -> tuple[float, float, int]:
     if not 0 < width < math.inf:
         raise InputError(f"values: {low:g} to {high:g} cannot be divided into {count} bins; rescale the image")
     return low, width, count
+
+
+def _one_for_all(bins: Bins, low: float, high: float) -> list[str]:
+    if low == high or np.ptp(bins.levels([low, high])) > 0:
+        return []
+    return [f"all values, {low:g} to {high:g}, are in one bin of {bins.width:g}: check the unit"]
 
 
 def _too_narrow(width: float, std: float | None, step: float | None) -> list[str]:

@@ -110,11 +110,7 @@ class Region:
         }
         _check_excluded(excluded, int(inside.sum()), limits, max_excluded)
         counted = inside & finite & within
-        values = around[inner][counted]
-        if values.min() < limits[0] or values.max() > limits[1]:
-            around[inner][counted] = np.clip(values, *limits)
-        if max(-values.min(), values.max()) > _LARGEST:
-            raise InputError(f"image: got intensities beyond {_LARGEST:g} in the mask; leave them out, or rescale it")
+        _settle_ends(around[inner], counted, limits)
         return cls(around, box, inner, inside, counted, size, limits, shape, excluded)
 
     @property
@@ -270,6 +266,15 @@ def _within(voxels: Array, limits: tuple[float, float]) -> Array:
     low, high = limits
     inside: Array = (voxels >= low - SINGLE * abs(low)) & (voxels <= high + SINGLE * abs(high))
     return inside
+
+
+def _settle_ends(voxels: Array, counted: Array, limits: tuple[float, float]) -> None:
+    """Put intensities that lie beyond the limits by rounding on them, in place."""
+    values = voxels[counted]
+    if max(-values.min(), values.max()) > _LARGEST:
+        raise InputError(f"image: got intensities beyond {_LARGEST:g} in the mask; leave them out, or rescale it")
+    if values.min() < limits[0] or values.max() > limits[1]:
+        voxels[counted] = np.clip(values, *limits)
 
 
 def _check_excluded(excluded: Mapping[str, int], voxels: int, limits: tuple[float, float], max_excluded: float) -> None:
