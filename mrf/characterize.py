@@ -344,7 +344,7 @@ class _Texture:
     def _axis(self, name: str) -> Array | None:
         if self.dictionary is not None and name in self.dictionary.parameters:
             return np.unique(self.dictionary.parameters[name])
-        told = self.maps.provenance.get("recipe", {}).get(name)
+        told = (self.maps.provenance.get("recipe") or {}).get(name)
         if not told or name not in ("t1", "t2"):
             return None
         return np.geomspace(told[0], told[1], int(told[2]))

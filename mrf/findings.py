@@ -81,7 +81,7 @@ def _features(found: Characterization, maps: Maps, path: Path) -> Path:
 def _origin(maps: Maps) -> tuple[str, str]:
     """How the maps were reconstructed and matched, as far as it is known."""
     told = maps.provenance
-    return str(told.get("recipe", {}).get("method", "unknown")), str(told.get("method", "unknown"))
+    return str((told.get("recipe") or {}).get("method", "unknown")), str(told.get("method", "unknown"))
 
 
 def _habitats(found: Characterization, path: Path) -> Path:

@@ -195,6 +195,19 @@ def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
         characterize(maps, **told)
 
 
+def test_maps_of_t2_alone(tmp_path: Path) -> None:
+    """As ``mrf fit`` makes them: no recipe, no T1, so no classes."""
+    maps = made()
+    alone = replace(maps, parameters={"t2": maps.t2}, std={}, provenance={"method": "multi_spin_echo", "recipe": None})
+    found = characterize(alone, halves(alone), texture=FIRST)
+    assert {one.parameter for one in found.features} == {"t2", "pd"}
+    assert found.segmentation is None
+    assert not found.habitats
+    assert (tmp_path / "features.csv") in write_characterization(found, alone, tmp_path)
+    with (tmp_path / "features.csv").open() as stream:
+        assert {row["reconstruction"] for row in csv.DictReader(stream)} == {"unknown"}
+
+
 def test_milliseconds_are_noticed() -> None:
     maps = made()
     wrong = replace(maps, parameters={"t1": 1000 * maps.t1, "t2": 1000 * maps.t2})
