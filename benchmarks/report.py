@@ -93,7 +93,7 @@ def _time(seconds: float) -> str:
 def picture(reports: list[Report], path: Path) -> None:
     """Ratios to the baselines, one bar a case and file."""
     cases = list(dict.fromkeys(f"{one.case}: {one.baseline}" for report in reports for one in report.results))
-    figure = Figure(figsize=(8, 1 + 0.32 * len(cases) * max(1, len(reports) / 2)), layout="constrained")
+    figure = Figure(figsize=(8, 1 + 0.22 * sum(len(report.results) for report in reports)), layout="constrained")
     axes = figure.subplots()
     for number, report in enumerate(reports):
         for one in report.results:
@@ -109,7 +109,7 @@ def picture(reports: list[Report], path: Path) -> None:
     axes.set_ylim(len(cases) - 0.4, -0.6)
     if len(reports) > 1:
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        axes.legend(handles.values(), handles.keys(), frameon=False)
+        figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=110)
 
 

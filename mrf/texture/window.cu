@@ -55,7 +55,7 @@ struct Tables {
     const long long* reciprocal;
     const int* column;
     const double* factor;
-    int count, flags;
+    int flags;
     int differences, totals, margins;  // where these counters begin
 };
 
@@ -193,7 +193,7 @@ extern "C" __global__ void __launch_bounds__(128)
     using namespace texture;
     const int lane = threadIdx.x % WARP, warps = blockDim.x / WARP, warp = threadIdx.x / WARP;
     const int pairs = count * (count + 1) / 2;
-    const Tables t{rise, log2, reciprocal, column, factor, count, flags, pairs, pairs + count, pairs + 3 * count + 1};
+    const Tables t{rise, log2, reciprocal, column, factor, flags, pairs, pairs + count, pairs + 3 * count + 1};
     const int words = ((pairs + 4 * count + 2) * (BITS / 8) + 3) / 4, room = DIRECTIONS * SUMS + (words + 1) / 2;
     Whole* const all = reinterpret_cast<Whole*>(memory) + warp * room;
     unsigned* const table = reinterpret_cast<unsigned*>(all + DIRECTIONS * SUMS);
