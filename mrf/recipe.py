@@ -40,6 +40,9 @@ class Recipe:
         Steps on the data alone after a regularized solution; 0 lets the penalty smooth.
     noise : bool
         Error bars from replicas of the scan's noise (two more solutions); else from what matching leaves of each voxel.
+    noise_level : {"residual", "scan"}
+        Where the size of the noise comes from: what a least-squares solution leaves of the data, or the noise scan,
+        where there is one; a regularization is in units of it.
     device : {"cpu", "gpu"}
         Where dictionaries are simulated, scans reconstructed and atoms searched.
     memory : int or str
@@ -83,6 +86,7 @@ class Recipe:
     regularization: float | str = "auto"
     refit: int = 2
     noise: bool = False
+    noise_level: str = "residual"
     device: str = "cpu"
     memory: int | float | str = ""
     coils: str = "espirit"
@@ -105,7 +109,8 @@ class Recipe:
         """Check the values, so that a wrong recipe fails before the work."""
         if self.method not in METHODS:
             raise InputError(f"recipe: method is {self.method!r}, expected one of {', '.join(METHODS)}")
-        for name, known in (("coils", COIL_METHODS), ("device", ("cpu", "gpu"))):
+        levels = ("residual", "scan")
+        for name, known in (("coils", COIL_METHODS), ("device", ("cpu", "gpu")), ("noise_level", levels)):
             if getattr(self, name) not in known:
                 raise InputError(f"recipe: {name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         for name, least in (("iterations", 1), ("rank", 1), ("refit", 0), ("virtual_coils", 0)):
@@ -150,8 +155,8 @@ class Recipe:
         if self.memory != "":
             memory_budget(self.memory)
 
-    def choices(self) -> Choices:
-        """How each slice is solved."""
+    def choices(self, noise_std: float | None = None) -> Choices:
+        """How each slice is solved; `noise_std`: of the scan's samples, where its noise scans tell it."""
         told: dict[str, Any] = {
             name: None if getattr(self, name) == "auto" else getattr(self, name)
             for name in ("iterations", "regularization")
@@ -160,7 +165,8 @@ class Recipe:
             if told[name] is not None:
                 log.warning("recipe: %s is %s, but %s has none", name, told[name], self.method)
                 told[name] = None
-        return Choices(self.method, **told, refit=self.refit, memory=self.memory or None)
+        level = noise_std if self.noise_level == "scan" else None
+        return Choices(self.method, **told, refit=self.refit, noise_std=level, memory=self.memory or None)
 
     def corrections(self) -> Corrections:
         """What is put right before; reads the files.

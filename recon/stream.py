@@ -1,6 +1,6 @@
 """A scan as it arrives: every shot is projected on the subspace at once, and one solve is left after the last."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,10 @@ class Stream:
     dtype : complex64 or complex128
     kspace : (coils, frames, samples) complex array, optional
         All shots, where they are there already; see :meth:`of`, which checks them.
+    like : Stream, optional
+        One of the same trajectory and basis, whose kernels and noise are used (see :meth:`prepare`).
+    check : callable, optional
+        Called between steps of the work; what it raises ends it.
 
     Raises
     ------
@@ -66,6 +70,8 @@ class Stream:
         field_map: Array | None = None,
         dtype: npt.DTypeLike = np.complex64,
         kspace: Array | None = None,
+        like: "Stream | None" = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._choices = choices or Choices()
         self._kind = np.dtype(dtype)
@@ -87,7 +93,9 @@ class Stream:
         weights = density_weights(trajectory) if gridding else balanced_weights(trajectory)
         weights = None if weights is None else beside(kspace, weights.astype(rows.real.dtype, copy=False))
         unknown = library(kspace).broadcast_to(beside(kspace, np.zeros((), self._kind)), shape)
-        self._model = SubspaceModel(trajectory, beside(kspace, rows), unknown, weights, segments)
+        self._model = SubspaceModel(trajectory, beside(kspace, rows), unknown, weights, segments, check)
+        if like is not None and like.serves(self):
+            self._model.sharing(like._model)
         self._images: Array | None = None
         first, self._played = trajectory.arms
         self._gathered: Array | None = None
@@ -139,6 +147,8 @@ class Stream:
         choices: Choices | None = None,
         coils: Array | None = None,
         field_map: Array | None = None,
+        like: "Stream | None" = None,
+        check: Callable[[], None] = lambda: None,
     ) -> "Stream":
         """A stream that has all shots of a (coils, frames, samples) scan; coils are estimated if none are given."""
         kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
@@ -146,8 +156,34 @@ class Stream:
             coils = estimate_coils(kspace, trajectory, weights=basis[:COURSES].conj())
         return cls(
             trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map, dtype=kspace.dtype,
-            kspace=kspace,
+            kspace=kspace, like=like, check=check,
         )  # fmt: skip
+
+    def prepare(self) -> None:
+        """Make what needs trajectory and basis only, before the data are complete and for other streams alike."""
+        if self._choices.method != "gridding":
+            self._model.toeplitz  # noqa: B018 - kept by the model
+            self._model.keep_noise(0)
+
+    def serves(self, other: "Stream") -> bool:
+        """Whether what this one has prepared is what another one needs."""
+        mine, its = self._model, other._model
+        if mine.segments is not None or its.segments is not None:
+            return False
+        if (mine.coils.shape, mine.coils.dtype, type(mine.coils)) != (
+            its.coils.shape,
+            its.coils.dtype,
+            type(its.coils),
+        ):
+            return False
+        return mine.trajectory.field_of_view == its.trajectory.field_of_view and all(
+            ours is other or (ours is not None and other is not None and _same(ours, other))
+            for ours, other in (
+                (mine.basis, its.basis),
+                (mine.weights, its.weights),
+                (mine.trajectory.k, its.trajectory.k),
+            )
+        )
 
     def finish(self, *, noise: bool = False, progress: bool = False) -> tuple[Array, Array]:
         """Coefficients and, if asked for, their noise, as :func:`mrf.reconstruct` returns them.
@@ -234,6 +270,10 @@ class Stream:
         for image, samples in zip(images, self._kspace, strict=True):
             image += part.spread(part.gather(samples[frames], self._scale))
         self._pending = []
+
+
+def _same(one: Array, other: Array) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
 
 
 def _inside(field_map: Array, coils: Array | None) -> Array:

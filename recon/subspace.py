@@ -1,6 +1,6 @@
 """The signal model on subspace coefficients: forward, adjoint, and the normal operator."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,7 +12,8 @@ from .nufft import Transform
 from .toeplitz import Toeplitz
 from .trajectory import Trajectory
 
-_SHARED = ("toeplitz", "_readouts", "_played", "_courses")
+_SHARED = ("toeplitz", "_readouts", "_played", "_courses", "_kept")
+_ROUGH = 1e-3  # precision of transforms of noise
 MOST = 2**24  # gathered samples that are transformed together
 
 
@@ -31,6 +32,8 @@ class SubspaceModel:
         How much each sample counts: `adjoint` is A^H W, `normal` A^H W A. None = 1.
     segments : Segments, optional
         Off-resonance while a readout lasts.
+    check : callable
+        Called before every transform and every application of the normal operator; what it raises ends the work.
 
     Notes
     -----
@@ -47,12 +50,16 @@ class SubspaceModel:
     coils: Array
     weights: Array | None = None
     segments: Segments | None = None
+    check: Callable[[], None] = lambda: None
 
     def with_coils(self, coils: Array) -> "SubspaceModel":
-        """The same with other sensitivities; kernels and readouts, which know none, are shared."""
-        other = replace(self, coils=coils)
-        other.__dict__.update({name: self.__dict__[name] for name in _SHARED if name in self.__dict__})
-        return other
+        """The same with other sensitivities; what knows none is shared."""
+        return replace(self, coils=coils).sharing(self)
+
+    def sharing(self, other: "SubspaceModel") -> "SubspaceModel":
+        """This one, with what another of the same trajectory, basis and weights has made: kernels, readouts, noise."""
+        self.__dict__.update({name: other.__dict__[name] for name in _SHARED if name in other.__dict__})
+        return self
 
     def of_frames(self, frames: Array) -> "SubspaceModel":
         """The model of some frames."""
@@ -140,6 +147,7 @@ class SubspaceModel:
 
     def spread(self, gathered: Array, precision: float | None = None) -> Array:
         """(rank, distinct readouts, samples) of one coil to (segments, rank, *matrix) images without sensitivities."""
+        self.check()
         transform, _ = self._readouts
         shape = (len(self.basis), *self.trajectory.matrix)
         out: Array = library(gathered).empty((len(self._courses), *shape), self.coils.dtype)
@@ -147,6 +155,30 @@ class SubspaceModel:
             turned = gathered if self.segments is None else course.conj() * gathered
             image[:] = transform.spread(turned.reshape(shape[0], -1), precision)
         return out
+
+    def noise(self, number: int) -> Iterator[tuple[int, Array]]:
+        """What :meth:`projected` would tell of white noise with SD 1 of its parts: the draw of this number."""
+        if number in self._kept:
+            yield from enumerate(self._kept[number])
+            return
+        generator, dtype = np.random.default_rng([1, number]), self.coils.dtype
+        for _, part in self.parts():
+            for coil in range(len(self.coils)):
+                noise = np.empty((part.trajectory.n_frames, part.trajectory.n_samples), dtype)
+                noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in "ri")
+                yield coil, part.spread(part.gather(beside(self.coils, noise)), _ROUGH)
+
+    @cached_property
+    def _kept(self) -> dict[int, list[Array]]:
+        """Draws of noise that are kept, coil by coil."""
+        return {}
+
+    def keep_noise(self, number: int) -> None:
+        """Make a draw of noise once, for all that share it."""
+        drawn: dict[int, Array] = {}
+        for coil, images in self.noise(number):
+            drawn[coil] = drawn[coil] + images if coil in drawn else images
+        self._kept[number] = [drawn[coil] for coil in sorted(drawn)]
 
     def gather(self, samples: Array, scale: float = 1.0) -> Array:
         """(frames, samples) of one coil, weighted and over `scale`, to (rank, distinct readouts, samples)."""
@@ -177,4 +209,5 @@ class SubspaceModel:
 
     def normal(self, coefficients: Array) -> Array:
         """``adjoint(forward(coefficients))`` by multiplication on a doubled grid."""
+        self.check()
         return self.toeplitz.apply(coefficients, self.weighting)

@@ -1,6 +1,6 @@
 """A scan made white, solved, and its noise propagated by replicas."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,6 @@ from .tuning import Problem
 
 _REPLICAS = 2
 _FAINT = 1e-3  # of the largest root-sum-of-squares: nothing is seen
-_ROUGH = 1e-3  # precision of transforms of noise
 _NEIGHBOURS = 5  # pixels per side over which replicas are averaged
 
 
@@ -85,21 +84,12 @@ class White:
 
     def _drawn(self, number: int, covariance: Array | None = None) -> Array:
         """The adjoint of noise of this covariance; None: white."""
-        generator = np.random.default_rng([1, number])
         model, dtype = self.model, self.model.coils.dtype
-
-        def images() -> Iterator[tuple[int, Array]]:
-            for _, part in model.parts():
-                for coil in range(len(model.coils)):
-                    noise = np.empty((part.trajectory.n_frames, part.trajectory.n_samples), dtype)
-                    noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in "ri")
-                    yield coil, part.spread(part.gather(beside(model.coils, noise)), _ROUGH)
-
         weighting = model.weighting
         if covariance is not None:  # mixes coils: on white noise, the weights are its adjoint times those of the coils
             mixing = beside(model.coils, np.linalg.cholesky(covariance).astype(dtype))
             weighting = np.tensordot(mixing.conj().T, weighting, 1)
-        return model.combined(images(), weighting)
+        return model.combined(model.noise(number), weighting)
 
 
 def first_solution(model: SubspaceModel, b: Array) -> Array:

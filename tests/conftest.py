@@ -1,6 +1,8 @@
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +53,19 @@ def short_fisp() -> mrf.Sequence:
 def small_dictionary(short_fisp: mrf.Sequence) -> mrf.Dictionary:
     grid = mrf.Grid(t1=mrf.log_axis(0.2, 3.0, 24), t2=mrf.log_axis(0.02, 0.4, 20))
     return mrf.build(short_fisp, grid, rank=6)
+
+
+@pytest.fixture
+def wait() -> Callable[[Callable[[], bool]], None]:
+    """Wait until something holds; a minute later it fails."""
+
+    def until(holds: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < end, "what is waited for did not come"
+            time.sleep(0.005)
+
+    return until
 
 
 def relative(a: Array, b: Array) -> float:

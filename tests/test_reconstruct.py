@@ -163,6 +163,49 @@ def test_shots_as_they_arrive(repeated: bool) -> None:
     assert relative(found, whole) < 1e-4
 
 
+def test_streams_share_what_they_prepared() -> None:
+    phantom, trajectory, dictionary, clean = setting()
+    kspace, _ = add_noise(clean, 0.05, seed=3)
+    choices = mrf.Choices("wavelet", iterations=8, regularization=1.0, noise_std=0.1)
+    prepared = mrf.Stream(trajectory, dictionary.basis, 4, choices=choices)
+    prepared.prepare()
+    again = mrf.Trajectory(trajectory.k, trajectory.matrix, trajectory.field_of_view)
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+
+    coils, basis = phantom.coils, dictionary.basis
+    shared = mrf.Stream.of(kspace, again, basis, choices=choices, coils=coils, like=prepared, check=check)
+    alone = mrf.Stream.of(kspace, trajectory, basis, choices=choices, coils=coils)
+    assert prepared.serves(shared)
+    assert relative(shared.finish()[0], alone.finish()[0]) < 1e-5
+    assert asked > 8
+    other = trajectory.k.copy()
+    other[3, 5] += 1
+    moved = mrf.Trajectory(other, trajectory.matrix, trajectory.field_of_view)
+    assert not prepared.serves(mrf.Stream(moved, basis, 4))
+    assert not prepared.serves(mrf.Stream(trajectory, basis, 3))
+    assert not prepared.serves(mrf.Stream(trajectory, basis[:3], 4))
+    assert not prepared.serves(mrf.Stream(trajectory, basis, 4, choices=mrf.Choices("gridding")))
+
+
+def test_work_ends_where_somebody_says_so() -> None:
+    phantom, trajectory, dictionary, clean = setting()
+    asked = 0
+
+    def enough() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 12:
+            raise mrf.MrfError("enough")
+
+    stream = mrf.Stream.of(clean, trajectory, dictionary.basis, coils=phantom.coils, check=enough)
+    with pytest.raises(mrf.MrfError, match="enough"):
+        stream.finish()
+
+
 def test_shots_that_do_not_fit_are_refused() -> None:
     _, trajectory, dictionary, _ = setting()
     stream = mrf.Stream(trajectory, dictionary.basis, 2)

@@ -1,6 +1,7 @@
 """Raw data in the ISMRM raw data format (MRD, HDF5): read whole, sorted into frames and slices, whitened."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..recon.trajectory import Trajectory
 from .mrd_geometry import slice_geometry
 from .mrd_header import UNITS, Header, parse_header, spatial_frequencies
 from .mrd_sort import COUNTERS, Frames, sort_frames
+from .mrd_triggers import heart_beats
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,22 @@ _IGNORED = {
     "phase stabilization": ismrmrd.ACQ_IS_PHASE_STABILIZATION,
     "phase stabilization reference": ismrmrd.ACQ_IS_PHASE_STABILIZATION_REFERENCE,
 }
+
+_BOTH = ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING
+_NO_IMAGE = sum(1 << (bit - 1) for bit in (_NOISE, *_IGNORED.values()))
+
+
+def is_noise(head: Array) -> bool:
+    """Whether an acquisition with this header is a noise scan."""
+    return bool(int(head["flags"]) >> (_NOISE - 1) & 1)
+
+
+def is_image(head: Array) -> bool:
+    """Whether an acquisition with this header is image data."""
+    flags = int(head["flags"])
+    if flags >> (_BOTH - 1) & 1:
+        flags &= ~(1 << (_IGNORED["parallel calibration"] - 1))
+    return not flags & _NO_IMAGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +71,10 @@ class Scan:
         RAS+ mm affine of the transposed (x, y, z) result.
     notes : tuple of str
         The choices made while reading.
+    noise_std : float or None
+        SD of the real (= imaginary) part of a sample, where noise scans tell it.
+    beats : tuple of (beats,) arrays
+        For each slice when the heart's triggers came (s, the first at 0), where time stamps tell it.
     """
 
     name: str
@@ -62,6 +84,8 @@ class Scan:
     header: Header
     affine: Array
     notes: tuple[str, ...]
+    noise_std: float | None = None
+    beats: tuple[Array, ...] = ()
 
     @property
     def n_frames(self) -> int:
@@ -111,11 +135,11 @@ def read_mrd(path: str | Path, *, frame_counter: str | None = None, trajectory_u
         raise InputError(f"frame counter: got {frame_counter!r}, expected one of {', '.join(COUNTERS)}, order")
     if trajectory_units is not None and trajectory_units not in UNITS:
         raise InputError(f"trajectory units: got {trajectory_units!r}, expected one of {', '.join(UNITS)}")
-    xml, table = _read_table(path)
+    xml, table = read_table(path)
     return assemble(str(path), xml, table, frame_counter, trajectory_units)
 
 
-def _read_table(path: str | Path) -> tuple[bytes, Array]:
+def read_table(path: str | Path) -> tuple[bytes, Array]:
     """Header text and all acquisitions (head, traj, data), read at once."""
     if not Path(path).is_file():
         raise FileError(f"{path}: {'is a folder' if Path(path).is_dir() else 'no such file'}; give an MRD file")
@@ -188,6 +212,8 @@ def assemble(name: str, xml: bytes, table: Array, frame_counter: str | None, tra
         header=header,
         affine=affine,
         notes=tuple(notes),
+        noise_std=None if noise is None else math.sqrt(0.5 / frames.averages),
+        beats=tuple(heart_beats(heads[heads["idx"]["slice"] == z]) for z in np.unique(heads["idx"]["slice"])[order]),
     )
 
 
@@ -213,6 +239,8 @@ def _image_data(name: str, table: Array) -> tuple[Array, Array, list[str]]:
     noisy, ignored, notes = _flagged(heads, _NOISE), np.zeros(len(heads), bool), []
     for what, bit in _IGNORED.items():
         found = _flagged(heads, bit) & ~noisy
+        if what == "parallel calibration":
+            found &= ~_flagged(heads, _BOTH)
         if found.any():
             notes.append(f"{int(found.sum())} {what} acquisitions left out")
         ignored |= found

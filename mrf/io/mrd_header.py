@@ -16,6 +16,11 @@ from ..simulation.sequence import Sequence, bssfp, fisp
 
 log = logging.getLogger(__name__)
 
+_IDENTIFYING = {
+    "measurementID", "seriesDate", "seriesTime", "frameOfReferenceUID", "seriesInstanceUIDRoot",
+    "referencedImageSequence", "measurementDependency", "institutionName", "stationName", "deviceID",
+    "deviceSerialNumber",
+}  # fmt: skip
 UNITS = ("normalized", "cycles_per_fov", "1/m")
 
 
@@ -31,6 +36,24 @@ def _parsed(path: str, xml: bytes) -> tuple[str, ElementTree.Element]:
     if root.tag != "ismrmrdHeader":
         raise FileError(f"{path}: field xml is a {root.tag!r} document, expected an ismrmrdHeader")
     return text, root
+
+
+def without_identity(xml: bytes) -> bytes:
+    """A header without who was examined, where and when: subject, study, and the identifiers of the measurement."""
+    root = ElementTree.fromstring(xml.rstrip(b"\0").decode("utf-8-sig", errors="replace"))
+    for element in list(root):
+        name = element.tag.rpartition("}")[2]
+        if name in ("subjectInformation", "studyInformation"):
+            root.remove(element)
+        elif name in ("measurementInformation", "acquisitionSystemInformation"):
+            for part in list(element):
+                if part.tag.rpartition("}")[2] in _IDENTIFYING:
+                    element.remove(part)
+    namespace = root.tag[1:].partition("}")[0] if root.tag.startswith("{") else ""
+    if namespace:
+        ElementTree.register_namespace("", namespace)
+    told: bytes = ElementTree.tostring(root, "utf-8", xml_declaration=True)
+    return told
 
 
 @dataclass(frozen=True)

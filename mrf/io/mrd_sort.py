@@ -25,6 +25,8 @@ class Frames:
         kspace_encode_step_2 of each sample.
     first : (slices,) int64
         First acquisition of each slice.
+    averages : int
+        Of which each frame is the mean.
     notes : tuple of str
         How the frames were told apart, what was averaged.
     """
@@ -33,6 +35,7 @@ class Frames:
     k: Array
     partition: Array
     first: Array
+    averages: int
     notes: tuple[str, ...]
 
 
@@ -54,29 +57,35 @@ def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_c
     decoded = [_decode(name, row, int(number), header.axes) for row, number in zip(table, numbers, strict=True)]
     joined: list[tuple[Array, Array, Array]] = []
     slices = np.unique(idx["slice"])
-    for z, f in ((z, f) for z in slices for f in range(n_frames)):
-        rows = np.flatnonzero((idx["slice"] == z) & (frame == f))
+    group = np.searchsorted(slices, idx["slice"]) * n_frames + frame
+    ends = np.cumsum(np.bincount(group, minlength=len(slices) * n_frames))
+    for number, rows in enumerate(np.split(np.argsort(group, kind="stable"), ends[:-1])):
+        where = f"slice {slices[number // n_frames]}"
         if len(rows) == 0:
             raise FileError(
-                f"{name}: slice {z} has no frame {f} of {n_frames} (counted by {counter}); export the scan again "
-                "or choose another counter with --frame-counter"
+                f"{name}: {where} has no frame {number % n_frames} of {n_frames} (counted by {counter}); export the "
+                "scan again or choose another counter with --frame-counter"
             )
-        joined.append(_average(f"{name}: slice {z}, frame {f}", idx["average"][rows], [decoded[i] for i in rows]))
+        parts = [decoded[i] for i in rows]
+        joined.append(_average(f"{name}: {where}, frame {number % n_frames}", idx["average"][rows], parts))
     shapes = sorted({one[0].shape for one in joined})
     if len(shapes) > 1:
         raise FileError(
             f"{name}: frames counted by {counter} differ in (coils, samples): {shapes[0]} and {shapes[-1]}, "
             "expected one shape; choose another counter with --frame-counter"
         )
-    samples, k, partition = (
-        np.array(part).reshape(len(slices), n_frames, *part[0].shape) for part in zip(*joined, strict=True)
-    )
-    averages = int(idx["average"].max()) - int(idx["average"].min()) + 1
+    samples, k, partition = zip(*joined, strict=True)
+    kspace = np.empty((len(slices), *samples[0].shape[:1], n_frames, samples[0].shape[1]), np.complex64)
+    for number, one in enumerate(samples):
+        kspace[number // n_frames, :, number % n_frames] = one
+    counted = (len(slices), n_frames)
+    averages = len(np.unique(idx["average"]))
     return Frames(
-        kspace=np.ascontiguousarray(samples.transpose(0, 2, 1, 3)),
-        k=k,
-        partition=partition,
+        kspace=kspace,
+        k=np.array(k).reshape(*counted, *k[0].shape),
+        partition=np.array(partition).reshape(*counted, *partition[0].shape),
         first=np.array([np.flatnonzero(idx["slice"] == z)[0] for z in slices]),
+        averages=averages,
         notes=(
             f"{len(slices)} slices of {n_frames} frames, counted by {counter}",
             *((f"{averages} averages averaged",) if averages > 1 else ()),
@@ -166,6 +175,8 @@ def _decode(name: str, row: Array, number: int, axes: int) -> tuple[Array, Array
 
 def _average(where: str, averages: Array, parts: list[tuple[Array, Array, Array]]) -> tuple[Array, Array, Array]:
     """The acquisitions of one frame joined along samples, then averaged."""
+    if len(parts) == 1:
+        return parts[0]
     coils = {part[0].shape[0] for part in parts}
     if len(coils) > 1:
         raise FileError(f"{where}: field active_channels varies: {sorted(coils)}; expected one number of coils")

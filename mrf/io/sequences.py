@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..core.storage import atomic_path
 from ..core.units import DEGREE, MILLISECOND
@@ -31,12 +32,32 @@ _EVENTS: dict[str, Callable[..., Event | Sequence]] = {
         "pulse", "invert", "saturate", "delay", "spin_lock", "dephase", "crush", "readout", "t2_preparation",
     )
 }  # fmt: skip
+_TABLES = (".toml", ".json")
+_RR = "rr_intervals"
 _UNITS = {"_ms": MILLISECOND, "_deg": DEGREE}
 _LONGEST = 20.0  # s: a longer time without "_ms" was meant in milliseconds
 _MOST = 4 * math.pi  # rad: a larger angle without "_deg" was meant in degrees
 
 
-def load_sequence(source: str | Path) -> Sequence:
+def is_triggered(source: str | Path) -> bool:
+    """Whether a sequence's timing is that of a heart: its RR intervals are an argument, and the source names none.
+
+    Raises
+    ------
+    FileError, InputError
+        As :func:`load_sequence`.
+    """
+    if str(source) in presets():
+        return _RR in inspect.signature(preset_builder(str(source))).parameters
+    if Path(source).suffix not in _TABLES:
+        return False
+    told = _table(Path(source))
+    kind = told.get("kind")
+    make = _KINDS.get(kind) if isinstance(kind, str) else None
+    return make is not None and _RR in inspect.signature(make).parameters and not {_RR, f"{_RR}_ms"} & set(told)
+
+
+def load_sequence(source: str | Path, *, rr_intervals: Array | None = None) -> Sequence:
     """A sequence from a preset's name, a Pulseq file, or a TOML or JSON file.
 
     Parameters
@@ -45,23 +66,37 @@ def load_sequence(source: str | Path) -> Sequence:
         The name of a preset, a Pulseq .seq file, or a file with ``kind = "fisp" | "bssfp" | "multi_spin_echo"``
         and that builder's arguments, or with ``[[events]]`` tables of ``type`` and the event's arguments. Times
         carry ``_ms`` or nothing (s), angles ``_deg`` or nothing (rad).
+    rr_intervals : (beats - 1,) or (beats,) array, optional
+        s, of a sequence for which :func:`is_triggered` holds.
 
     Raises
     ------
     FileError
         The file is missing or says something that is not understood; the message names the field.
     InputError
-        Neither a preset nor a file.
+        Neither a preset nor a file; RR intervals for a sequence that has none, or that do not fit it.
     """
     path = Path(source)
+    if rr_intervals is not None and not is_triggered(source):
+        raise InputError(
+            f"rr_intervals: {source} is not locked to the heart, or names its own intervals; leave them out"
+        )
     if str(source) in presets():
-        return preset(str(source))
+        return preset(str(source), **({} if rr_intervals is None else {_RR: rr_intervals}))
     if path.suffix == ".seq":
         return read_pulseq(path)
-    if path.suffix not in (".toml", ".json"):
+    if path.suffix not in _TABLES:
         raise InputError(
             f"sequence: got {str(source)!r}, expected a preset ({', '.join(presets())}) or a .seq, .toml or .json file"
         )
+    told = _table(path)
+    if rr_intervals is not None:
+        told[_RR] = rr_intervals
+    return _from_table(str(path), told)
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """What a TOML or JSON file says."""
     try:
         text = path.read_text("utf-8-sig")
         told = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
@@ -71,7 +106,7 @@ def load_sequence(source: str | Path) -> Sequence:
         raise FileError(f"{path}: not valid {path.suffix[1:].upper()} ({error})") from error
     if not isinstance(told, dict):
         raise FileError(f"{path}: got a {type(told).__name__}, expected a table with 'kind' or 'events'")
-    return _from_table(str(path), told)
+    return told
 
 
 def _from_table(path: str, told: dict[str, Any]) -> Sequence:
