@@ -13,7 +13,8 @@ from . import __version__
 from .characterize import Characterization, voxel_size
 from .core.maps import Maps
 from .core.storage import atomic_path, output_folder
-from .io.nifti import SUFFIXES, check_subject, write_image, write_json
+from .io.bids import OTHER, SUFFIXES
+from .io.nifti import check_subject, write_image, write_json
 
 COLUMNS = (
     "label", "region", "voxels", "parameter", "unit", "family", "name", "ibsi_tag", "aggregation", "value", "std",
@@ -128,6 +129,9 @@ def _classes(found: Characterization, maps: Maps, images: Path) -> list[Path]:
         "BIC": {str(number): float(value) for number, value in one.bic.items()},
         "WeightedByUncertainty": one.weighted,
         "LeftOut": dict(one.left_out),
+        "t1_s": {"Description": "Mean T1 of the class", "Units": "s"},
+        "t2_s": {"Description": "Mean T2 of the class", "Units": "s"},
+        "voxels": {"Description": "Number of voxels"},
     }
     write_image(path, one.labels, maps.affine, told)
     rows = [
@@ -147,8 +151,12 @@ def _textures(found: Characterization, maps: Maps, images: Path) -> list[Path]:
     written, width = [], 2 * found.provenance["radius"] + 1
     for parameter, some in found.textures.items():
         for name, values in some.items():
-            path = images.with_name(f"{images.name}_desc-{_camel(name)}_{SUFFIXES[parameter][0]}.nii.gz")
+            label, suffix = _camel(name), SUFFIXES[parameter].suffix
+            if SUFFIXES[parameter].folder != "anat":  # a texture is no field map
+                label, suffix = _camel(f"{name}_of_{parameter}"), OTHER
+            path = images.with_name(f"{images.name}_desc-{label}_{suffix}.nii.gz")
             told = {
+                "SkullStripped": False,
                 "Description": f"{name} of {parameter} in a window of {width} voxels a side, cut by its voxel's region",
                 "Bins": _plain(found.provenance["scales"][parameter]),
             }

@@ -16,8 +16,8 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 import mrf
 from mrf.core.arrays import available_memory, memory_budget
 from mrf.core.storage import digest, output_folder
+from mrf.io.bids import write_maps
 from mrf.io.dicom import read_dicom_series
-from mrf.io.nifti import write_maps
 from mrf.io.sequences import load_sequence
 
 
@@ -231,7 +231,9 @@ def test_nifti_is_a_bids_derivative(small_dictionary: mrf.Dictionary, tmp_path: 
     maps = replace(maps, affine=affine, std={"t1": np.ones((2, 3, 4))}, provenance=origin)
     files = write_maps(maps, tmp_path, subject="07")
     names = {path.relative_to(tmp_path).as_posix() for path in files}
-    assert names == {f"sub-07/anat/sub-07_{n}.nii.gz" for n in ("T1map", "desc-std_T1map", "T2map", "M0map")}
+    assert names == {f"sub-07/anat/sub-07_{n}.nii.gz" for n in (
+        "T1map", "desc-std_T1map", "T2map", "R1map", "desc-std_R1map", "R2map", "M0map"
+    )}  # fmt: skip
     t1 = nibabel.load(tmp_path / "sub-07/anat/sub-07_T1map.nii.gz")
     assert t1.shape == (4, 3, 2)
     assert np.allclose(t1.affine, affine)
@@ -239,7 +241,7 @@ def test_nifti_is_a_bids_derivative(small_dictionary: mrf.Dictionary, tmp_path: 
     assert np.allclose(t1.get_fdata()[1, 2, 1], maps.t1[1, 2, 1])
     assert np.isnan(t1.get_fdata()[0, 0, 0])
     side = json.loads((tmp_path / "sub-07/anat/sub-07_T1map.json").read_text())
-    assert (side["Units"], side["Sources"], side["SkullStripped"]) == ("s", ["scan.h5"], False)
+    assert (side["Units"], side["Sources"], side["SkullStripped"]) == ("s", ["bids::sourcedata/scan.h5"], False)
     description = json.loads((tmp_path / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     with pytest.raises(mrf.InputError, match="letters and digits"):
