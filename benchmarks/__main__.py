@@ -12,6 +12,7 @@ from benchmarks import (
     bench_gpu,
     bench_matching,
     bench_reconstruction,
+    bench_server,
     bench_simulation,
     bench_texture,
     bench_transforms,
@@ -30,8 +31,9 @@ CASES = (
     | bench_reconstruction.CASES
     | bench_core.CASES
     | bench_characterize.CASES
+    | bench_server.CASES
 )
-LONG = bench_reconstruction.LONG | bench_volumes.CASES | bench_texture.CASES  # many minutes each
+LONG = bench_reconstruction.LONG | bench_volumes.CASES | bench_texture.CASES | bench_server.LONG  # many minutes each
 GPU = bench_gpu.CASES
 PEERS = bench_simulation.PEERS | bench_matching.PEERS | bench_transforms.PEERS
 

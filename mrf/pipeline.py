@@ -1,6 +1,7 @@
 """Raw scan to maps: the one place where reconstruction meets matching."""
 
 import logging
+import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -173,7 +174,7 @@ def _work(
     progress: bool,
 ) -> list[Callable[[], _Slice]]:
     """For each slice: what makes it."""
-    rotation, choices = _rotation(scan), recipe.choices()
+    rotation, choices = scan_rotation(scan), recipe.choices(scan.noise_std)
     fields: list[Array | None] = [None] * scan.n_slices
     if "off_resonance" in known:
         field = known["off_resonance"]
@@ -190,7 +191,7 @@ def _work(
     return jobs if executor is None else [executor.submit(job).result for job in jobs]
 
 
-def _rotation(scan: Scan) -> Array:
+def scan_rotation(scan: Scan) -> Array:
     """(3, axes): along S, A and R of patient coordinates, what lies along the axes of a slice or volume."""
     axes = len(scan.slices[0][1].matrix)
     steps = scan.affine[2::-1, axes - 1 :: -1]
@@ -216,14 +217,20 @@ def _one(
     def solve(samples: Array) -> _Slice:
         stream = Stream.of(samples, trajectory, basis, choices=choices, coils=coils, field_map=field_map)
         coefficients, deviation = stream.finish(noise=recipe.noise, progress=progress)
-        motion: list[list[float]] = []
-        if recipe.method != "gridding":  # whose images differ from the data by far more than noise
-            found, doubt = stream.displacements(coefficients)
-            if moved(found, doubt, np.array(trajectory.field_of_view) / trajectory.matrix):
-                motion = found.tolist()
+        motion = [] if recipe.method == "gridding" else displacements(stream, coefficients, trajectory)
         return _Slice(on_host(coefficients), on_host(deviation), motion)
 
     return there_or_here("reconstruct", solve, placed(kspace, recipe.device))
+
+
+def displacements(stream: Stream, coefficients: Array, trajectory: Trajectory) -> list[list[float]]:
+    """Where the object was in groups of frames (m) if it moved beyond doubt.
+
+    Not for gridded images, which differ from the data by far more than noise.
+    """
+    found, doubt = stream.displacements(coefficients)
+    pixels = np.array(trajectory.field_of_view) / trajectory.matrix
+    return found.tolist() if moved(found, doubt, pixels) else []
 
 
 def placed(array: Array, device: str) -> Array:
@@ -329,9 +336,28 @@ def provenance(sources: list[str | Path], recipe: Recipe | None = None, notes: t
     files = [Path(source) for source in sources]
     return {
         "versions": packages,
-        "command": " ".join(["mrf", *sys.argv[1:]]),
+        "command": " ".join(["mrf", *(_without_folders(argument) for argument in sys.argv[1:])]),
         "sources": [path.name for path in files],
-        "sha256": {str(path): file_digest(path) for path in files if path.is_file()},
-        "recipe": None if recipe is None else asdict(recipe),
+        "sha256": {name: file_digest(path) for name, path in _named(files).items()},
+        "recipe": None if recipe is None else {name: _without_folders(told) for name, told in asdict(recipe).items()},
         "notes": list(notes),
     }
+
+
+def _named(files: list[Path]) -> dict[str, Path]:
+    """Files by their names: folders may tell who worked where."""
+    named: dict[str, Path] = {}
+    for path in (path for path in files if path.is_file()):
+        same = sum(other.name == path.name for other in named.values())
+        named[f"{path.name} ({same + 1})" if same else path.name] = path
+    return named
+
+
+def _without_folders(told: Any) -> Any:
+    """A path as the name of its file; everything else as it is."""
+    if not isinstance(told, str) or os.sep not in told:
+        return told
+    option, equals, value = told.rpartition("=")
+    path = Path(value)
+    known = path.is_absolute() or path.exists() or path.parent.exists()
+    return f"{option}{equals}{path.name}" if known else told

@@ -20,8 +20,9 @@ LAYERS = [
     ["simulation", "recon"],
     ["dictionaries"],
     ["matching", "models", "texture", "tissue", "reliability"],
-    ["io", "phantom"],
+    ["io", "dicom", "phantom"],
     ["recipe", "pipeline", "report", "characterize", "findings", "atlas", "distributed"],
+    ["server"],
     ["cli"],
 ]
 

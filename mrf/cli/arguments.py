@@ -11,6 +11,8 @@ from ..core.errors import InputError
 from ..core.units import MILLISECOND
 from ..dictionaries.grid import log_axis
 
+FORMATS = ("bids", "dicom", "mrd")
+SUBJECT = "01"
 _LONGEST = 10**6  # values on an axis
 
 
@@ -44,6 +46,14 @@ def delays(text: str) -> str | tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected auto or seconds such as 2e-6,-1e-6") from error
 
 
+def formats(text: str) -> tuple[str, ...]:
+    """Names of formats with commas between them."""
+    told = tuple(name.strip() for name in text.split(","))
+    if not set(told) <= set(FORMATS):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected some of {', '.join(FORMATS)}")
+    return told
+
+
 def add_mask_threshold(verb: Any, told: str = "") -> None:
     """How much signal a voxel needs."""
     verb.add_argument(
@@ -57,8 +67,29 @@ def add_mask_threshold(verb: Any, told: str = "") -> None:
 
 def add_output(verb: Any) -> None:
     """Where maps go."""
-    verb.add_argument("--subject", default="01", help="BIDS label in the file names (default 01)")
+    verb.add_argument("--subject", default=SUBJECT, help=f"BIDS label in the file names (default {SUBJECT})")
+    verb.add_argument("--session", help="another BIDS label in the file names")
+    verb.add_argument(
+        "--to", type=formats, default=("bids",), metavar="FORMAT,...",
+        help="bids (NIfTI with side-cars, the default), dicom, mrd; maps.h5 and report.png are always written",
+    )  # fmt: skip
     verb.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder")
+
+
+def add_regions(verb: Any, *, required: bool) -> None:
+    """A label image, and what its labels are called."""
+    verb.add_argument(
+        "--rois", type=Path, required=required, metavar="LABELS", help="NIfTI of region numbers, same voxels"
+    )
+    verb.add_argument("--names", metavar="1=NAME,2=NAME,...", default="", help="of the regions")
+
+
+def region_names(text: str) -> dict[int, str]:
+    """{label: name} of what ``--names`` was given."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    if not all(label.strip().isdecimal() and name for label, _, name in pairs):
+        raise InputError(f"--names: got {text!r}, expected such as '1=white matter,2=grey matter'")
+    return {int(label): name.strip() for label, _, name in pairs}
 
 
 def add_known_maps(verb: Any) -> None:

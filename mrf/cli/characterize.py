@@ -5,15 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_output
+from .arguments import add_output, add_regions, region_names
 
 
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     verb = verbs.add_parser("characterize", help="texture, tissue classes and fractions of regions of maps")
     verb.add_argument("maps", type=Path, metavar="MAPS", help="an OUT folder of this program, or its maps.h5")
-    verb.add_argument("--rois", type=Path, required=True, metavar="LABELS", help="NIfTI of region numbers, same voxels")
-    verb.add_argument("--names", metavar="1=NAME,2=NAME,...", default="", help="of the regions")
+    add_regions(verb, required=True)
     verb.add_argument("--parameters", metavar="NAME,...", help="t1, t2, pd, b1, off_resonance (default: t1,t2,pd)")
     verb.add_argument(
         "--bin-width", action="append", default=[], metavar="NAME=WIDTH",
@@ -66,9 +65,10 @@ def _characterize(told: argparse.Namespace) -> None:
     mapped = TEXTURES if told.textures is None else () if told.textures == "none" else tuple(told.textures.split(","))
     texture = Texturing(_scales(told), told.aggregation, None, told.draws, told.seed, mapped, told.radius)
     found = characterize(
-        maps, labels, names=_names(told.names), parameters=told.parameters.split(",") if told.parameters else None,
-        texture=texture, classes=told.classes, coefficients=_coefficients(told, maps, dictionary),
-        dictionary=dictionary, components=_components(told.components), field_strength=told.field_strength,
+        maps, labels, names=region_names(told.names),
+        parameters=told.parameters.split(",") if told.parameters else None, texture=texture, classes=told.classes,
+        coefficients=_coefficients(told, maps, dictionary), dictionary=dictionary,
+        components=_components(told.components), field_strength=told.field_strength,
     )  # fmt: skip
     origin = {"labels": {"file": told.rois.name, "sha256": file_digest(told.rois)}}
     found = replace(found, provenance=dict(found.provenance) | origin)
@@ -80,15 +80,6 @@ def _characterize(told: argparse.Namespace) -> None:
     with moved_into(told.output) as aside:
         write_characterization(found, maps, aside, subject=told.subject)
         write_atlas(found, maps, labels, aside / "characterization.png", title=told.maps.name)
-
-
-def _names(text: str) -> dict[int, str]:
-    from ..core.errors import InputError
-
-    pairs = [pair.partition("=") for pair in text.split(",") if pair]
-    if not all(label.strip().isdecimal() and name for label, _, name in pairs):
-        raise InputError(f"--names: got {text!r}, expected such as '1=white matter,2=grey matter'")
-    return {int(label): name.strip() for label, _, name in pairs}
 
 
 def _scales(told: argparse.Namespace) -> dict[str, Any]:

@@ -47,4 +47,4 @@ def _fit(told: argparse.Namespace) -> None:
         raise InputError(f"{told.input}: {error}") from error
     origin = provenance(list(series.files), notes=series.notes) | dict(maps.provenance)
     maps = replace(maps, affine=series.affine, provenance=origin)
-    write_outputs(maps, told.output, subject=told.subject, title=f"{told.input.name}: {told.model}")
+    write_outputs(maps, told, title=f"{told.input.name}: {told.model}")

@@ -13,7 +13,7 @@ from collections.abc import Sequence as Arguments
 from .. import __version__
 from ..core.errors import MrfError
 
-VERBS = ("demo", "sequence", "dictionary", "reconstruct", "match", "fit", "characterize")
+VERBS = ("demo", "sequence", "dictionary", "reconstruct", "match", "fit", "characterize", "serve", "send", "dicom")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -34,6 +34,7 @@ def _match(told: argparse.Namespace) -> None:
     from ..core.errors import InputError
     from ..dictionaries.dictionary import Dictionary
     from ..io.images import read_map, read_series
+    from ..io.played import acquisition
     from ..matching.mask import signal_mask
     from ..matching.match import match
     from ..pipeline import provenance, refuse_magnitudes
@@ -57,6 +58,7 @@ def _match(told: argparse.Namespace) -> None:
         noise_std=told.noise_std, mask=mask, memory=told.memory, progress=not told.quiet,
     )  # fmt: skip
     sources = [told.series, told.dictionary, *(path for path in (told.mask, told.b1_map, told.field_map) if path)]
-    origin = provenance(sources) | dict(maps.provenance)
+    played = {"acquisition": acquisition(dictionary.sequence)}
+    origin = provenance(sources) | played | dict(maps.provenance)
     maps = replace(maps, affine=series.affine, provenance=origin)
-    write_outputs(maps, told.output, subject=told.subject, title=told.series.name)
+    write_outputs(maps, told, title=told.series.name)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_known_maps, add_output, delays, known_maps, repetitions
 
 if TYPE_CHECKING:
+    from ..core.arrays import Array
     from ..dictionaries.dictionary import Dictionary
     from ..io.mrd import Scan
+    from ..recipe import Recipe
     from ..simulation.sequence import Sequence
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,9 @@ _OVERRIDES = ("method", "slice_profile", "repetitions", "delays", "device")
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
     verb = verbs.add_parser("reconstruct", help="raw scan (MRD) to T1, T2 and proton-density maps")
-    verb.add_argument("scan", type=Path, metavar="SCAN.h5", help="MRD (ISMRMRD HDF5) file with trajectories")
+    verb.add_argument(
+        "scan", type=Path, metavar="SCAN.h5", help="MRD (ISMRMRD HDF5) file with trajectories, or Siemens .dat"
+    )
     verb.add_argument("--sequence", metavar="SEQ", help="a preset's name or a sequence file (default: the header's)")
     verb.add_argument("--dictionary", type=Path, metavar="D.h5", help="default: built from the recipe and cached")
     verb.add_argument("--recipe", type=Path, metavar="R.toml", help="choices other than the defaults")
@@ -53,6 +57,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--device", choices=("cpu", "gpu"), help="where to work; overrides the recipe")
     verb.add_argument("--no-refine", action="store_true", help="the best atom of the grid; overrides the recipe")
     verb.add_argument("--frame-counter", metavar="NAME", help="MRD counter that numbers the frames")
+    verb.add_argument("--readout-counter", metavar="NAME", help="of a .dat file: what tells which readout is played")
     verb.add_argument(
         "--trajectory-units",
         choices=("normalized", "cycles_per_fov", "1/m"),
@@ -73,7 +78,7 @@ def run(told: argparse.Namespace) -> None:
 def _reconstruct(told: argparse.Namespace) -> None:
     from ..dictionaries.dictionary import Dictionary
     from ..distributed import executor
-    from ..io.mrd import read_mrd
+    from ..io.played import acquisition
     from ..pipeline import (
         cached_dictionary,
         check_dictionary,
@@ -93,7 +98,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
         overrides["refine"] = False
     recipe = replace(recipe, **overrides)
     given = Dictionary.load(told.dictionary) if told.dictionary else None
-    scan = read_mrd(told.scan, frame_counter=told.frame_counter, trajectory_units=told.trajectory_units)
+    scan, recipe, measured = _read(told, recipe)
     sequence = _sequence(told, scan, given)
     checked_corrections(scan, recipe)
     known = known_maps(told, scan_affine(scan, recipe), scan_shape(scan))
@@ -113,20 +118,48 @@ def _reconstruct(told: argparse.Namespace) -> None:
     )
     with executor(told.scheduler) if told.scheduler else nullcontext() as workers:
         maps = reconstruct_scan(scan, dictionary, recipe, known=known, executor=workers, progress=not told.quiet)
-    files = (told.dictionary, told.b1_map, told.field_map, recipe.trajectory, recipe.girf)
+    files = (told.dictionary, told.b1_map, told.field_map, measured, recipe.girf)
     sources = [told.scan, *(path for path in files if path)]
-    origin = provenance(sources, recipe, scan.notes) | {"sequence": sequence.digest} | dict(maps.provenance)
+    played = {"sequence": sequence.digest, "acquisition": acquisition(sequence, scan.header)}
+    origin = provenance(sources, recipe, scan.notes) | played | dict(maps.provenance)
     if given is not None:
         origin["recipe"] = {name: value for name, value in origin["recipe"].items() if name not in _OF_DICTIONARY}
-    write_outputs(replace(maps, provenance=origin), told.output, subject=told.subject, title=told.scan.name)
+    write_outputs(replace(maps, provenance=origin), told, title=told.scan.name, header=scan.header.xml)
+
+
+def _read(told: argparse.Namespace, recipe: "Recipe") -> "tuple[Scan, Recipe, str]":
+    """The scan, what is left to correct, and the file of the measured trajectory.
+
+    Siemens raw data have no trajectory of their own: the measured one is then the scan's.
+    """
+    from ..core.errors import InputError
+    from ..io.mrd import read_mrd
+    from ..io.twix import read_twix
+    from ..recon.corrections import Measured
+
+    measured = recipe.trajectory
+    if told.scan.suffix.lower() != ".dat":
+        if told.readout_counter:
+            raise InputError("--readout-counter: MRD files have a trajectory in every acquisition; leave it out")
+        scan = read_mrd(told.scan, frame_counter=told.frame_counter, trajectory_units=told.trajectory_units)
+        return scan, recipe, measured
+    if not measured or told.trajectory_units:
+        raise InputError(f"{told.scan}: Siemens raw data hold no trajectory; give one, in 1/m, with --trajectory T.h5")
+    scan = read_twix(
+        told.scan, trajectory=Measured.load(measured), frame_counter=told.frame_counter,
+        readout_counter=told.readout_counter,
+    )  # fmt: skip
+    return scan, replace(recipe, trajectory=""), measured
 
 
 def _sequence(told: argparse.Namespace, scan: "Scan", given: "Dictionary | None") -> "Sequence":
     """The sequence that was asked for, else the header's, else (with a warning) the given dictionary's."""
     from ..core.errors import FileError
     from ..io.mrd_header import sequence_of_header
-    from ..io.sequences import load_sequence
+    from ..io.sequences import is_triggered, load_sequence
 
+    if told.sequence and is_triggered(told.sequence):
+        return load_sequence(told.sequence, rr_intervals=_rr_intervals(scan))
     if told.sequence:
         return load_sequence(told.sequence)
     try:
@@ -136,6 +169,22 @@ def _sequence(told: argparse.Namespace, scan: "Scan", given: "Dictionary | None"
             raise
         log.warning("%s; taking the dictionary's sequence on trust", error)
         return given.sequence
+
+
+def _rr_intervals(scan: "Scan") -> "Array":
+    """The heart's, from the scan's time stamps."""
+    from ..core.errors import InputError
+    from ..core.units import MILLISECOND
+    from ..io.mrd_triggers import rr_intervals
+
+    if len(scan.beats) > 1:
+        raise InputError(
+            f"{scan.name}: its {len(scan.beats)} slices were played at different heart rates, and a dictionary is made "
+            "for one; split the scan by slices, or send it to mrf serve"
+        )
+    intervals = rr_intervals(scan.name, scan.beats[0])
+    log.info("RR intervals: %s ms", ", ".join(f"{one / MILLISECOND:.0f}" for one in intervals))
+    return intervals
 
 
 def _refuse_other_physics(told: argparse.Namespace, given: "Dictionary") -> None:

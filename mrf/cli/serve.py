@@ -1,0 +1,119 @@
+"""``mrf serve``: an MRD server for scanner-side reconstruction."""
+
+import argparse
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import repetitions
+
+if TYPE_CHECKING:
+    from ..server.asked import Asked
+
+log = logging.getLogger(__name__)
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+def add(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser("serve", help="MRD server: raw data in from a scanner, maps out")
+    verb.add_argument(
+        "-H", "--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine)"
+    )
+    verb.add_argument("-p", "--port", type=int, default=9002, help="port (default 9002; 0 = any that is free)")
+    verb.add_argument("--sequence", metavar="SEQ", help="a preset's name or a sequence file (default: the header's)")
+    verb.add_argument("--dictionary", type=Path, metavar="D.h5", help="default: built from the recipe and cached")
+    verb.add_argument("--recipe", type=Path, metavar="R.toml", help="choices other than the server's defaults")
+    verb.add_argument("--recipes", type=Path, metavar="DIR", help="recipes that clients may choose as configuration")
+    verb.add_argument("--sequences", type=Path, metavar="DIR", help="sequence files that clients may choose by name")
+    verb.add_argument("--slice-profile", metavar="PULSE", help="none, hann_sinc:TBW or slr:TBW; overrides the recipe")
+    verb.add_argument(
+        "--repetitions", type=repetitions, metavar="N|steady", help="how often the train had been played (overrides)"
+    )
+    verb.add_argument("--device", choices=("cpu", "gpu"), help="where to work; overrides the recipe")
+    verb.add_argument(
+        "--images", default="uint16", choices=("uint16", "uint12", "float32"), help="pixels (default uint16)"
+    )
+    verb.add_argument("--maps", default="t1,t2,pd,b1,off_resonance", help="which are sent, where there are such")
+    verb.add_argument(
+        "--deadline", type=float, default=60.0, metavar="S",
+        help="from a slice's last acquisition to its answer; then gridded maps or marked images go (default 60)",
+    )  # fmt: skip
+    verb.add_argument("--motion", action="store_true", help="look for motion after a slice's maps have been sent")
+    verb.add_argument("--at-close", action="store_true", help="reconstruct when the client has sent everything")
+    verb.add_argument("--frame-counter", metavar="NAME", help="MRD counter that numbers the frames")
+    verb.add_argument("--trajectory-units", choices=("normalized", "cycles_per_fov", "1/m"), help="default: by size")
+    verb.add_argument(
+        "--memory", metavar="SIZE", help="raw data of all clients together (default: half of what is free)"
+    )
+    verb.add_argument("--timeout", type=float, default=300.0, metavar="S", help="of a silent client (default 300)")
+    verb.add_argument("-s", "--savedata", action="store_true", help="keep what is received, without the patient's data")
+    verb.add_argument("-S", "--savedata-folder", type=Path, default=Path("received"), metavar="DIR", help="where")
+    verb.add_argument("-d", "--default-config", default="mrf", metavar="NAME", help="configuration if none is known")
+    verb.add_argument("-v", "--verbose", action="store_true", help="log more")
+    verb.add_argument("-l", "--logfile", type=Path, metavar="FILE", help="log there as well")
+    verb.add_argument("-m", "--multiprocessing", action="store_true", help="has no effect: clients have threads")
+    verb.set_defaults(run=run)
+
+
+def run(told: argparse.Namespace) -> None:
+    """Listen until interrupted."""
+    from ..core.errors import InputError
+    from ..dictionaries.dictionary import Dictionary
+    from ..server.asked import Menu
+    from ..server.desk import Desk
+    from ..server.measurement import Reading
+    from ..server.serve import Server, warm_up
+
+    _log_to(told)
+    if not 0 <= told.port < 1 << 16 or not told.timeout > 0:
+        raise InputError(f"--port {told.port} or --timeout {told.timeout:g}: expected 0 to 65535 and seconds > 0")
+    if told.multiprocessing:
+        log.info("--multiprocessing has no effect: every client has a thread, one slice at a time has all cores")
+    menu = Menu.of(told.recipes, told.sequences)
+    asked, _ = menu.configured(_asked(told), told.default_config)
+    desk = Desk(told.memory, Dictionary.load(told.dictionary) if told.dictionary else None)
+    reading = Reading(
+        told.frame_counter, told.trajectory_units, told.at_close, told.savedata_folder if told.savedata else None
+    )
+    server = Server(told.host, told.port, desk, asked=asked, menu=menu, reading=reading, patience=told.timeout)
+    try:
+        log.info("warming up")
+        log.info("warm after %.1f s", warm_up(desk, asked))
+        if not told.host.startswith(_LOOPBACK):
+            log.warning("listening at %s: every machine that reaches it can send data; MRD has no passwords", told.host)
+        print(f"listening at {told.host}:{server.port}", flush=True)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(1.0)  # so that signals are seen
+    finally:
+        server.close()
+
+
+def _asked(told: argparse.Namespace) -> "Asked":
+    from dataclasses import replace
+
+    from ..recipe import Recipe
+    from ..server.asked import SCANNER, Asked
+
+    recipe = Recipe.load(told.recipe) if told.recipe else SCANNER
+    given = {name: getattr(told, name) for name in ("slice_profile", "repetitions", "device")}
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    return Asked(
+        recipe=recipe, sequence=told.sequence or "", images=told.images, deadline=told.deadline, motion=told.motion,
+        maps=tuple(name.strip() for name in told.maps.split(",")),
+    )  # fmt: skip
+
+
+def _log_to(told: argparse.Namespace) -> None:
+    """Levels and files that were asked for."""
+    top = logging.getLogger()
+    if told.verbose:
+        top.setLevel(logging.DEBUG)
+    if told.logfile:
+        told.logfile.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(told.logfile)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        top.addHandler(handler)

@@ -1,0 +1,1 @@
+"""Scanner side: an MRD server whose answers are maps, and a client."""

@@ -1,0 +1,119 @@
+"""What goes back to a client: sent by a thread of its own, and never later than promised."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from .codec import Close, Message, Text
+from .wire import Wire
+
+log = logging.getLogger(__name__)
+
+
+class Answers:
+    """Messages to one client.
+
+    A slice that is expected is answered once: by its maps, or at its deadline by what `late` makes.
+
+    Parameters
+    ----------
+    wire : Wire
+    name : str
+        Of the connection, for the log.
+    late : callable
+        Of a slice's number: the messages that are sent when its deadline has passed.
+    """
+
+    def __init__(self, wire: Wire, name: str, late: Callable[[int], list[Message]]) -> None:
+        self._wire, self._name, self._late = wire, name, late
+        self._outbox: queue.SimpleQueue[list[Message] | None] = queue.SimpleQueue()
+        self._due: dict[int, float] = {}
+        self._lock = threading.Lock()
+        self._all_answered = threading.Condition(self._lock)
+        self.broken = self._closed = False
+        self._thread = threading.Thread(target=self._send, name=f"answers to {name}", daemon=True)
+        self._thread.start()
+
+    def expect(self, number: int, deadline: float) -> None:
+        """A slice will be answered before `deadline` (s, of `time.monotonic`)."""
+        with self._lock:
+            self._due[number] = deadline
+        self._outbox.put([])  # so that the thread looks at the clock
+
+    def give(self, number: int, messages: list[Message]) -> bool:
+        """Answer a slice; False: it has been answered, or the client has gone."""
+        with self._lock:
+            if self._due.pop(number, None) is None or self.broken:
+                return False
+            self._outbox.put(messages)
+            self._all_answered.notify_all()
+        return True
+
+    def say(self, kind: str, text: str) -> None:
+        """Words to the client and the log; kind: INFO, WARNING or ERROR."""
+        log.log(getattr(logging, kind), "%s: %s", self._name, text)
+        with self._lock:
+            if not self._closed:
+                self._outbox.put([Text(f"ERROR {text}" if kind == "ERROR" else f"{kind:<8s}{text}")])
+
+    def drop(self) -> None:
+        """Answer nothing more."""
+        with self._lock:
+            self._due.clear()
+            self._all_answered.notify_all()
+
+    def wait(self) -> None:
+        """Until every slice that is expected has been answered."""
+        with self._lock:
+            while self._due and not self.broken:
+                self._all_answered.wait()
+
+    def hang_up(self) -> None:
+        """Send CLOSE, once."""
+        with self._lock:
+            if not self._closed:
+                self._outbox.put([Close()])
+            self._closed = True
+
+    def close(self) -> None:
+        """Send what waits and CLOSE, and end the thread."""
+        self.hang_up()
+        self._outbox.put(None)
+        self._thread.join()
+
+    def _send(self) -> None:
+        while True:
+            with self._lock:
+                until = min(self._due.values(), default=None)
+            try:
+                patience = None if until is None else max(until - time.monotonic(), 0)
+                messages = self._outbox.get(timeout=patience)
+            except queue.Empty:
+                messages = self._overdue()
+            if messages is None:
+                return
+            for message in messages:
+                self._one(message)
+
+    def _overdue(self) -> list[Message]:
+        """The answers to slices whose time has passed."""
+        now = time.monotonic()
+        with self._lock:
+            late = [number for number, due in self._due.items() if due <= now]
+            for number in late:
+                del self._due[number]
+            self._all_answered.notify_all()
+        return [message for number in late for message in self._late(number)]
+
+    def _one(self, message: Message) -> None:
+        if self.broken:
+            return
+        try:
+            self._wire.send(message)
+        except OSError as error:
+            log.warning("%s: the client does not take its answers (%s)", self._name, error or type(error).__name__)
+            with self._lock:
+                self.broken = True
+                self._all_answered.notify_all()

@@ -1,0 +1,176 @@
+"""What is asked of a scan: the server's options, then what the client says in its configuration."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import InputError
+from ..recipe import Recipe
+from ..simulation.presets import presets
+from .images import KINDS, QUANTITIES
+
+SCANNER = Recipe(iterations=20, regularization=1.0, noise_level="scan")  # no tuning: a slice takes a second
+_QUIET = ("null", "")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a scan is turned into images.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    sequence : str
+        A preset's name or a sequence file; "": the header's.
+    images : {"uint16", "uint12", "float32"}
+        Pixels that are sent.
+    maps : tuple of str
+        Which, of those that there are.
+    deadline : float
+        s from a slice's last acquisition to its answer.
+    motion : bool
+        Whether motion is looked for, after the maps have been sent.
+    discard : bool
+        Whether nothing is reconstructed (configuration "null").
+    """
+
+    recipe: Recipe = SCANNER
+    sequence: str = ""
+    images: str = "uint16"
+    maps: tuple[str, ...] = ("t1", "t2", "pd", "b1", "off_resonance")
+    deadline: float = 60.0
+    motion: bool = False
+    discard: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.images not in KINDS:
+            raise InputError(f"images: got {self.images!r}, expected one of {', '.join(KINDS)}")
+        unknown = [name for name in self.maps if name not in QUANTITIES]
+        if unknown or not self.maps:
+            raise InputError(f"maps: got {', '.join(unknown) or 'none'}, expected some of {', '.join(QUANTITIES)}")
+        if not (0 < self.deadline < math.inf):
+            raise InputError(f"deadline: got {self.deadline!r}, expected seconds > 0")
+
+
+@dataclass(frozen=True)
+class Menu:
+    """What clients may choose by name.
+
+    Attributes
+    ----------
+    recipes, sequences : {name: path}
+        Files of the server's folders, by their names without suffix.
+    """
+
+    recipes: Mapping[str, Path] = field(default_factory=dict)
+    sequences: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipes: Path | None, sequences: Path | None) -> "Menu":
+        """The files in two folders.
+
+        Raises
+        ------
+        InputError
+            A folder that does not exist.
+        """
+        return cls(_files(recipes, (".toml",)), _files(sequences, (".toml", ".json", ".seq")))
+
+    def configured(self, asked: Asked, name: str) -> tuple[Asked, list[str]]:
+        """With the configuration of that name, and what the client is told about it."""
+        if name in _QUIET[:1]:
+            return replace(asked, discard=True), ["configuration null: what is received is passed over"]
+        if name in self.recipes:
+            return replace(asked, recipe=Recipe.load(self.recipes[name])), [f"configuration {name}"]
+        known = ", ".join(["mrf", "null", *self.recipes])
+        told = [] if name in ("mrf", "") else [f"configuration {name!r} is not one of {known}: taken as mrf"]
+        return asked, told
+
+    def parameters(self, asked: Asked, text: str) -> tuple[Asked, list[str]]:
+        """With the parameters in a JSON text, and what the client is told about them.
+
+        Raises
+        ------
+        InputError
+            A value that is not understood.
+        """
+        try:
+            told = json.loads(text)
+        except (ValueError, RecursionError):
+            return asked, []  # words for people
+        given = told.get("parameters") if isinstance(told, dict) else None
+        if not isinstance(given, dict):
+            return asked, []
+        notes: list[str] = []
+        for name in ("config", "customconfig"):
+            if isinstance(given.get(name), str) and given[name]:
+                asked, more = self.configured(asked, given[name])
+                notes += more
+        for name, value in given.items():
+            setter = _SETTERS.get(str(name).replace("_", ""))  # forms of scanners allow letters and digits only
+            if setter is not None:
+                asked = asked if value == "" else setter(asked, value, self)
+            elif name not in ("config", "customconfig"):
+                notes.append(f"parameter {str(name)[:64]!r} is not known and has no effect")
+        return asked, notes
+
+
+def _files(folder: Path | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one with {' or '.join(suffixes)} files")
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in suffixes}
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"parameter {name}: got {str(value)[:64]!r}, expected a number") from error
+
+
+def _word(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"parameter {name}: got {str(value)[:64]!r}, expected text")
+    return value
+
+
+def _sequence(asked: Asked, value: Any, menu: Menu) -> Asked:
+    name = _word("sequence", value)
+    if name in menu.sequences:
+        return replace(asked, sequence=str(menu.sequences[name]))
+    if name in presets():
+        return replace(asked, sequence=name)
+    raise InputError(
+        f"parameter sequence: got {name[:64]!r}, expected one of {', '.join([*menu.sequences, *presets()])}; files are "
+        "offered with --sequences"
+    )
+
+
+def _of_recipe(name: str, read: Callable[[str, Any], Any]) -> Callable[[Asked, Any, Menu], Asked]:
+    def setter(asked: Asked, value: Any, menu: Menu) -> Asked:
+        recipe = replace(asked.recipe, **{name: read(name, value)})
+        return replace(asked, recipe=recipe)
+
+    return setter
+
+
+def _maps(asked: Asked, value: Any, menu: Menu) -> Asked:
+    names = value if isinstance(value, list) else _word("maps", value).split(",")
+    return replace(asked, maps=tuple(_word("maps", name).strip() for name in names))
+
+
+_SETTERS: dict[str, Callable[[Asked, Any, Menu], Asked]] = {
+    "method": _of_recipe("method", _word),
+    "sliceprofile": _of_recipe("slice_profile", _word),
+    "maskthreshold": _of_recipe("mask_threshold", _number),
+    "sequence": _sequence,
+    "maps": _maps,
+    "images": lambda asked, value, menu: replace(asked, images=_word("images", value)),
+    "deadline": lambda asked, value, menu: replace(asked, deadline=_number("deadline", value)),
+}
