@@ -52,6 +52,9 @@ _PUBLIC = {
     "io.mrd_write": ["write_mrd"],
     "io.pulseq": ["read_pulseq", "read_pulseq_trajectory"],
     "io.dicom": ["read_dicom_series"],
+    "io.twix": ["read_twix"],
+    "io.bids": ["write_maps"],
+    "dicom.write": ["write_dicom"],
     "io.sequences": ["load_sequence"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

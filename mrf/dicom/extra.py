@@ -1,0 +1,23 @@
+"""The libraries that only the `dicom` extra installs."""
+
+import importlib
+from typing import Any
+
+from ..core.errors import UnsupportedError
+
+
+def needed(module: str) -> Any:
+    """A module of highdicom, pynetdicom or dicomweb-client.
+
+    Raises
+    ------
+    UnsupportedError
+        It is not installed; the message names the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0].replace("_", "-")
+        raise UnsupportedError(
+            f'dicom: {name} is not installed ({error}); install it with pip install "mrf-engine[dicom]"'
+        ) from error
