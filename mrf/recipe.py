@@ -49,8 +49,8 @@ class Recipe:
         Bytes or text such as "4GB" that a reconstruction may take; "": what is free.
     coils : {"espirit", "walsh"}
         How sensitivities are estimated, see :func:`mrf.estimate_coils`.
-    virtual_coils : int
-        To which the coils are compressed; 0: all are kept.
+    virtual_coils : int or "auto"
+        To which the coils are compressed; 0: all are kept; "auto": as few as hold 99 % of the energy.
     trajectory, girf : str
         Files, see :meth:`.Measured.load` and :meth:`.Girf.load`: the trajectory that was played, or the response of
         the gradients along R, A and S (with physical axes ordered S, A, R). "": none.
@@ -90,7 +90,7 @@ class Recipe:
     device: str = "cpu"
     memory: int | float | str = ""
     coils: str = "espirit"
-    virtual_coils: int = 0
+    virtual_coils: int | str = 0
     trajectory: str = ""
     girf: str = ""
     delays: str | tuple[float, ...] = ()
@@ -115,7 +115,7 @@ class Recipe:
                 raise InputError(f"recipe: {name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         for name, least in (("iterations", 1), ("rank", 1), ("refit", 0), ("virtual_coils", 0)):
             value = getattr(self, name)
-            if name == "iterations" and value == "auto":
+            if name in ("iterations", "virtual_coils") and value == "auto":
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"recipe: {name} is {value!r}, expected a whole number >= {least}")

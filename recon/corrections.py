@@ -83,8 +83,8 @@ class Corrections:
         s, of the image's axes, estimated from the data or given.
     shift : tuple of float, optional
         m, of the image's axes: what lay there comes to lie at the centre.
-    virtual_coils : int, optional
-        To which the coils are compressed.
+    virtual_coils : int or "auto", optional
+        To which the coils are compressed; "auto": as few as hold 99 % of the energy.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class Corrections:
     girf: Girf | None = None
     delays: str | tuple[float, ...] | None = None
     shift: tuple[float, ...] | None = None
-    virtual_coils: int | None = None
+    virtual_coils: int | str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
@@ -106,6 +106,8 @@ class Corrections:
             )
         if isinstance(self.delays, str) and self.delays != "auto":
             raise InputError(f'delays: got {self.delays!r}, expected "auto" or seconds for each axis')
+        if isinstance(self.virtual_coils, str) and self.virtual_coils != "auto":
+            raise InputError(f'virtual_coils: got {self.virtual_coils!r}, expected a number or "auto"')
 
     def applied(
         self, kspace: Array, trajectory: Trajectory, basis: Array, rotation: Array | None = None
@@ -139,6 +141,9 @@ class Corrections:
             trajectory = delayed(trajectory, late)
         if self.shift is not None:
             kspace = shift_field_of_view(kspace, trajectory, self.shift)
-        if self.virtual_coils is not None and self.virtual_coils < len(kspace):
-            kspace, _ = compress_coils(kspace, self.virtual_coils)
+        fewer = self.virtual_coils
+        if isinstance(fewer, str) or (fewer is not None and fewer < len(kspace)):
+            before = len(kspace)
+            kspace, _ = compress_coils(kspace, None if isinstance(fewer, str) else fewer)
+            log.info("%d of %d coils after compression", len(kspace), before)
         return kspace, trajectory

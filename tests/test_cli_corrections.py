@@ -116,6 +116,7 @@ def test_shift_compression_coils_memory_and_noise(
     fewer = made(scan, setting, replace(recipe, virtual_coils=3))
     assert error(fewer, phantom) < 1.2 * error(plain, phantom)
     assert not np.array_equal(fewer.t1, plain.t1, equal_nan=True)
+    assert error(made(scan, setting, replace(recipe, virtual_coils="auto")), phantom) < 1.2 * error(plain, phantom)
     walsh = made(scan, setting, replace(recipe, coils="walsh"))
     assert not np.array_equal(walsh.t1, plain.t1, equal_nan=True)
     assert error(walsh, phantom) < 1.2 * error(plain, phantom)
@@ -188,6 +189,7 @@ def test_contradictions_and_wrong_files(tmp_path: Path) -> None:
         ({"shift": ("a", 1)}, "shift is"),
         ({"coils": "magic"}, "coils is 'magic'"),
         ({"virtual_coils": -1}, "virtual_coils is -1"),
+        ({"virtual_coils": "few"}, "virtual_coils is 'few'"),
         ({"girf": 3}, "girf is 3"),
         ({"memory": "lots"}, "memory: got 'lots'"),
     )

@@ -272,5 +272,6 @@ def _whiten(name: str, kspace: Array, noise: Array, noise_heads: Array, heads: A
         matrix = whitening(2 * share * noise_covariance(noise))  # of complex samples, not of their real parts
     except InputError as error:
         raise FileError(f"{name}: {error}; leave the noise scans or that coil out") from error
-    whitened: Array = np.einsum("ij,zjfs->zifs", matrix.astype(np.complex64), kspace, optimize=True)
-    return whitened
+    slices, coils, *rest = kspace.shape
+    whitened: Array = np.matmul(matrix.astype(np.complex64), kspace.reshape(slices, coils, -1))
+    return whitened.reshape(slices, coils, *rest)

@@ -12,7 +12,7 @@ from ..recipe import Recipe
 from ..simulation.presets import presets
 from .images import KINDS, QUANTITIES
 
-SCANNER = Recipe(iterations=20, regularization=1.0, noise_level="scan")  # no tuning: a slice takes a second
+SCANNER = Recipe(iterations=20, regularization=1.0, noise_level="scan", virtual_coils="auto")  # a slice a second
 _QUIET = ("null", "")
 
 
