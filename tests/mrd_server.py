@@ -10,7 +10,7 @@ from typing import Any
 
 import ismrmrd
 import numpy as np
-from ismrmrd.serialization import ConfigFile, ProtocolDeserializer, ProtocolSerializer
+from ismrmrd.serialization import ProtocolDeserializer, ProtocolSerializer
 
 import mrf
 from mrf.core.arrays import Array
@@ -27,6 +27,10 @@ RECIPE = replace(
     t1=(0.3, 5.0, 30), t2=(0.03, 2.0, 30),
 )  # fmt: skip
 FRAMES = 60
+
+
+class ConfigFile(str):
+    """A configuration's name; the package knows such messages from 1.15 on."""
 
 
 @contextmanager
@@ -107,7 +111,10 @@ class Stranger:
 
     def send(self, *things: Any) -> None:
         for thing in things:
-            self.out.serialize(thing)
+            if isinstance(thing, ConfigFile):
+                self.stream.write(b"\1\0" + thing.encode().ljust(1024, b"\0"))
+            else:
+                self.out.serialize(thing)
         self.stream.flush()
 
     def raw(self, sent: bytes) -> None:
@@ -148,4 +155,15 @@ def offline(path: Path, recipe: Recipe = RECIPE) -> mrf.Maps:
     return reconstruct_scan(scan, dictionary, recipe)
 
 
-__all__ = ["FRAMES", "RECIPE", "Stranger", "Told", "offline", "read_table", "scan_objects", "served", "write_scan"]
+__all__ = [
+    "FRAMES",
+    "RECIPE",
+    "ConfigFile",
+    "Stranger",
+    "Told",
+    "offline",
+    "read_table",
+    "scan_objects",
+    "served",
+    "write_scan",
+]

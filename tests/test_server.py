@@ -9,14 +9,13 @@ from typing import Any
 import ismrmrd
 import numpy as np
 import pytest
-from ismrmrd.serialization import ConfigFile
 
 import mrf
 from mrf.server.asked import Asked, Menu
 from mrf.server.desk import Desk
 from mrf.server.measurement import Reading
 
-from .mrd_server import FRAMES, RECIPE, Stranger, Told, offline, scan_objects, served, write_scan
+from .mrd_server import FRAMES, RECIPE, ConfigFile, Stranger, Told, offline, scan_objects, served, write_scan
 
 
 @pytest.fixture(scope="module")
