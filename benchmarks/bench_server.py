@@ -28,7 +28,7 @@ from mrf.server.serve import Server, warm_up
 from mrf.server.slices import Clock, solve_slice
 from mrf.server.wire import Wire
 
-ASKED = Asked(recipe=replace(SCANNER, slice_profile="none"), maps=("t1", "t2", "pd"))
+ASKED = Asked(recipe=replace(SCANNER, slice_profile="none"), maps=("t1", "t2", "pd"), deadline=600)
 SLICES = 20
 
 

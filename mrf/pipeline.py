@@ -20,11 +20,12 @@ from .core.errors import FileError, InputError
 from .core.maps import Maps
 from .core.storage import file_digest, output_folder
 from .core.units import DEGREE, MICROSECOND, MILLIMETRE
-from .dictionaries.build import build, dictionary_digest, dictionary_inputs
+from .dictionaries.build import build, dictionary_digest, dictionary_inputs, profile_inputs
 from .dictionaries.cache import cache_folder
 from .dictionaries.dictionary import Dictionary, is_dictionary
 from .dictionaries.grid import Grid
 from .io.mrd import Scan
+from .io.sequences import load_pulse
 from .matching.mask import signal_mask
 from .matching.match import match
 from .recipe import Recipe
@@ -92,6 +93,37 @@ def check_dictionary(dictionary: Dictionary, sequence: Sequence, origin: str) ->
         f"{origin}: dictionary of another sequence (digest {own.digest[:12]}, {own.n_frames} frames) than the scan's "
         f"(digest {sequence.digest[:12]}, {sequence.n_frames} frames); build one with --sequence"
     )
+
+
+def refuse_other_physics(
+    given: Dictionary, origin: str, slice_profile: str | None, repetitions: int | str | None
+) -> None:
+    """A given dictionary has its own slice profile and repetitions: asking for others is a contradiction.
+
+    Raises
+    ------
+    InputError
+        It was built with others.
+    """
+    asked: dict[str, tuple[object, object]] = {}
+    if repetitions:
+        asked["repetitions"] = (repetitions, repetitions)
+    if slice_profile:
+        asked["slice_profile"] = (profile_inputs(load_pulse(slice_profile)), slice_profile)
+    for name, (value, told) in asked.items():
+        own = given.provenance.get(name)
+        if own != value:
+            raise InputError(
+                f"--{name.replace('_', '-')}: {origin} was built with {_in_words(own)}, not with {told}; leave the "
+                "option out, or build the dictionary with it"
+            )
+
+
+def _in_words(told: object) -> str:
+    """A slice profile or a number of repetitions, without a pulse's samples."""
+    if isinstance(told, dict):
+        return f"a pulse of {told['duration'] * 1e3:g} ms and {told['bandwidth']:g} Hz"
+    return "none" if told is None else str(told)
 
 
 def reconstruct_scan(
@@ -277,12 +309,22 @@ def scan_affine(scan: Scan, recipe: Recipe) -> Array:
     InputError
         The recipe's shift has not as many numbers as a slice or volume has axes.
     """
-    axes = len(scan.slices[0][1].matrix)
+    return shifted(scan.affine, len(scan.slices[0][1].matrix), recipe)
+
+
+def shifted(affine: Array, axes: int, recipe: Recipe) -> Array:
+    """An affine with its field of view moved as the recipe says; `axes`: of a slice or volume.
+
+    Raises
+    ------
+    InputError
+        The recipe's shift has another number of lengths.
+    """
     if not recipe.shift:
-        return scan.affine
+        return affine
     if len(recipe.shift) != axes:
         raise InputError(f"recipe: shift is {recipe.shift}, expected {axes} lengths in m, one an axis")
-    affine = scan.affine.copy()
+    affine = affine.copy()
     steps = affine[:3, axes - 1 :: -1]
     affine[:3, 3] += steps / np.linalg.norm(steps, axis=0) @ np.array(recipe.shift) / MILLIMETRE
     return affine

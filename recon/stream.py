@@ -161,9 +161,16 @@ class Stream:
 
     def prepare(self) -> None:
         """Make what needs trajectory and basis only, before the data are complete and for other streams alike."""
-        if self._choices.method != "gridding":
-            self._model.toeplitz  # noqa: B018 - kept by the model
+        if self._choices.method == "gridding":
+            return
+        self._model.toeplitz  # noqa: B018 - kept by the model
+        if not self._blocked:
             self._model.keep_noise(0)
+
+    @property
+    def prepared_bytes(self) -> int:
+        """Of main memory that :meth:`prepare` has taken."""
+        return self._model.kept_bytes
 
     def serves(self, other: "Stream") -> bool:
         """Whether what this one has prepared is what another one needs."""

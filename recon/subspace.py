@@ -180,6 +180,12 @@ class SubspaceModel:
             drawn[coil] = drawn[coil] + images if coil in drawn else images
         self._kept[number] = [drawn[coil] for coil in sorted(drawn)]
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of kernels and noise that are kept."""
+        kernels = int(self.toeplitz.kernels.nbytes) if "toeplitz" in self.__dict__ else 0
+        return kernels + sum(images.nbytes for draw in self._kept.values() for images in draw)
+
     def gather(self, samples: Array, scale: float = 1.0) -> Array:
         """(frames, samples) of one coil, weighted and over `scale`, to (rank, distinct readouts, samples)."""
         rows = self.basis.conj() / self.basis.real.dtype.type(scale)

@@ -55,6 +55,22 @@ def small_dictionary(short_fisp: mrf.Sequence) -> mrf.Dictionary:
     return mrf.build(short_fisp, grid, rank=6)
 
 
+@pytest.fixture(scope="session")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MRD scan of one slice."""
+    from .mrd_server import write_scan
+
+    return write_scan(tmp_path_factory.mktemp("scan") / "scan.h5")
+
+
+@pytest.fixture(scope="session")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of three slices."""
+    from .mrd_server import write_scan
+
+    return write_scan(tmp_path_factory.mktemp("slices") / "scan.h5", slices=3)
+
+
 @pytest.fixture
 def wait() -> Callable[[Callable[[], bool]], None]:
     """Wait until something holds; a minute later it fails."""

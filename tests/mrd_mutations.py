@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mrf.io.mrd import read_table
 from mrf.server.codec import Config, HeaderXml, message_bytes
 from mrf.server.send import scan_messages
-
-from .mrd_server import read_table
 
 _NUMBERS = (0, 4, 6, 999, 1009, 1023, 1026, 1030, 65535)
 

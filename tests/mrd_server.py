@@ -1,8 +1,9 @@
 """A server in this process, a small scan for it, and a client made of the package ismrmrd alone."""
 
+import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from ismrmrd.serialization import ProtocolDeserializer, ProtocolSerializer
 
 import mrf
 from mrf.core.arrays import Array
-from mrf.io.mrd import read_table
 from mrf.io.mrd_write import write_mrd
 from mrf.phantom import acquire, add_noise, brain, signals, spiral
 from mrf.recipe import Recipe
@@ -27,6 +27,8 @@ RECIPE = replace(
     t1=(0.3, 5.0, 30), t2=(0.03, 2.0, 30),
 )  # fmt: skip
 FRAMES = 60
+QUICK = Asked(recipe=replace(RECIPE, method="gridding", iterations="auto", rank=3))
+Wait = Callable[[Callable[[], bool]], None]
 
 
 class ConfigFile(str):
@@ -144,6 +146,36 @@ def scan_objects(path: Path) -> list[Any]:
         return [ConfigFile("mrf"), file["dataset"].header, *file["dataset"].acquisitions[:]]
 
 
+def answered(port: int, *things: Any, timeout: float = 30.0) -> Told:
+    with Stranger(port, timeout) as client:
+        client.send(*things)
+        return client.finish()
+
+
+def asking(scan: Path, **parameters: Any) -> list[Any]:
+    config, header, *rest = scan_objects(scan)
+    return [config, header, json.dumps({"parameters": parameters}), *rest]
+
+
+def errors(told: Told) -> list[str]:
+    return [text for text in told.texts if text.startswith("ERROR")]
+
+
+def comments(told: Told) -> list[str]:
+    return [ismrmrd.Meta.deserialize(image.attribute_string)["ImageComment"] for image in told.images]
+
+
+def longer(header: Any, frames: int) -> Any:
+    """A header of another sequence: more frames."""
+    flips = header.sequenceParameters.flipAngle_deg
+    header.sequenceParameters.flipAngle_deg = [*flips, *[10.0] * (frames - len(flips))]
+    for name in ("TR", "TE"):
+        told = getattr(header.sequenceParameters, name)
+        if len(told) > 1:
+            setattr(header.sequenceParameters, name, [*told, *[told[-1]] * (frames - len(told))])
+    return header
+
+
 def offline(path: Path, recipe: Recipe = RECIPE) -> mrf.Maps:
     """The maps that the same recipe makes of the file."""
     from mrf.io.mrd_header import sequence_of_header
@@ -153,17 +185,3 @@ def offline(path: Path, recipe: Recipe = RECIPE) -> mrf.Maps:
     sequence = sequence_of_header("scan", scan.header, scan.n_frames)
     dictionary = cached_dictionary(sequence, recipe.grid(), rank=recipe.rank)
     return reconstruct_scan(scan, dictionary, recipe)
-
-
-__all__ = [
-    "FRAMES",
-    "RECIPE",
-    "ConfigFile",
-    "Stranger",
-    "Told",
-    "offline",
-    "read_table",
-    "scan_objects",
-    "served",
-    "write_scan",
-]

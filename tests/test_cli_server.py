@@ -20,7 +20,8 @@ from mrf.cli.main import main
 from .mrd_server import RECIPE, Stranger, offline, scan_objects, served, write_scan
 
 TOML = (
-    "method = 'least_squares'\niterations = 6\nrank = 4\nslice_profile = 'none'\nnoise_level = 'scan'\nvirtual_coils = 'auto'\n"
+    "method = 'least_squares'\niterations = 6\nrank = 4\nslice_profile = 'none'\nnoise_level = 'scan'\n"
+    "virtual_coils = 'auto'\n"
     "t1 = [0.3, 5.0, 30]\nt2 = [0.03, 2.0, 30]\n"
 )
 

@@ -15,27 +15,7 @@ from mrf.server.asked import Asked, Menu
 from mrf.server.desk import Desk
 from mrf.server.measurement import Reading
 
-from .mrd_server import FRAMES, RECIPE, ConfigFile, Stranger, Told, offline, scan_objects, served, write_scan
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_scan(tmp_path_factory.mktemp("scan") / "scan.h5")
-
-
-@pytest.fixture(scope="module")
-def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_scan(tmp_path_factory.mktemp("slices") / "scan.h5", slices=3)
-
-
-def answered(port: int, *things: Any) -> Told:
-    with Stranger(port) as client:
-        client.send(*things)
-        return client.finish()
-
-
-def errors(told: Told) -> list[str]:
-    return [text for text in told.texts if text.startswith("ERROR")]
+from .mrd_server import FRAMES, RECIPE, ConfigFile, Stranger, answered, errors, offline, scan_objects, served
 
 
 def test_a_stranger_gets_the_maps_that_the_command_line_makes(scan: Path) -> None:
@@ -49,8 +29,8 @@ def test_a_stranger_gets_the_maps_that_the_command_line_makes(scan: Path) -> Non
         found = told.values(series)[0]
         assert np.array_equal(np.isfinite(found), np.isfinite(expected))
         assert np.nanmax(np.abs(found - expected)) <= step / 2 + 1e-3
-    found, expected = told.values(3)[0], np.abs(maps.pd)
-    assert np.nanmax(np.abs(found - expected)) < np.nanmax(expected) / 2**13
+    found, expected = told.values(3)[0], np.abs(maps.pd) / np.nanmax(np.abs(maps.pd))
+    assert np.nanmax(np.abs(found - expected)) < 2**-12
 
 
 def test_what_the_images_say_of_themselves(scan: Path) -> None:
@@ -108,7 +88,7 @@ def test_float_and_twelve_bit_images(scan: Path) -> None:
             parameters = json.dumps({"parameters": {"images": kind, "maps": "t2,score", "unheard": 1}})
             config, header, *rest = scan_objects(scan)
             told = answered(server.port, config, header, parameters, *rest)
-        assert any("'unheard' is not known and has no effect" in text for text in told.texts)
+        assert any("without effect, because not known: 'unheard'" in text for text in told.texts)
         assert [image.image_series_index for image in told.images] == [1, 2]
         assert all(image.data.dtype == dtype and image.data.max() <= most for image in told.images)
         assert np.nanmax(np.abs(told.values(1)[0] - maps.t2 * 1e3)) < (1e-3 if kind == "float32" else 0.51)
@@ -120,11 +100,11 @@ def test_parameters_change_the_recipe_and_nonsense_is_an_error(scan: Path) -> No
     with served() as server:
         for given, message in (
             ({"images": "jpeg"}, "images: got 'jpeg', expected one of uint16"),
-            ({"maps": "t1,t9"}, "maps: got t9, expected some of t1"),
+            ({"maps": "t1,t9"}, "maps: got 't9', expected some of t1"),
             ({"method": "magic"}, "method is 'magic', expected one of"),
             ({"sequence": "/etc/passwd"}, "parameter sequence: got '/etc/passwd', expected one of jiang2015_fisp"),
             ({"deadline": "soon"}, "parameter deadline: got 'soon', expected a number"),
-            ({"deadline": -1}, "deadline: got -1.0, expected seconds > 0"),
+            ({"deadline": -1}, "deadline: got -1, expected seconds > 0"),
         ):
             told = answered(server.port, config, header, json.dumps({"parameters": given}), *rest)
             assert told.closed
@@ -199,7 +179,7 @@ def test_errors_are_told_and_the_connection_closed(scan: Path, slices: Path) -> 
         ([config, silent, *rest], "sequence_type is ''"),
         ([config, header, image], "images came, expected raw data"),
         ([config, header, *rest[:1]], "none of the 1 acquisitions that came is image data"),
-        ([*many, many[-1]], "belongs to slice 2, which was complete with 60 acquisitions"),
+        ([*many, many[-1]], "belongs to slice 2, which was complete: the header's"),
         ([config, header, *rest[:9], json.dumps({"parameters": {"maps": "t1"}}), *rest[9:]], "changed after the first"),
     ):
         with served() as server:

@@ -7,26 +7,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mrf.server.asked import Asked
 from mrf.server.desk import Desk
 
 from .mrd_mutations import MUTATIONS, good_stream, play
-from .mrd_server import FRAMES, RECIPE, Stranger, scan_objects, served, write_scan
+from .mrd_server import FRAMES, QUICK, Stranger, Wait, scan_objects, served
 
 MANY = int(os.environ.get("MRF_MUTATIONS", "270"))
-QUICK = Asked(recipe=replace(RECIPE, method="gridding", iterations="auto", rank=3))
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_scan(tmp_path_factory.mktemp("scan") / "scan.h5")
 
 
 def handles() -> int:
@@ -40,7 +31,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_mutated_streams_harm_nobody(scan: Path, wait: Callable[[Callable[[], bool]], None]) -> None:
+def test_mutated_streams_harm_nobody(scan: Path, wait: Wait) -> None:
     messages, desk = good_stream(scan), Desk()
     with served(QUICK, desk=desk, patience=0.5) as server:
         with Stranger(server.port) as client:
@@ -102,9 +93,7 @@ def test_a_client_that_stalls_harms_nobody_and_is_told(scan: Path) -> None:
         assert told.closed
 
 
-def test_a_client_that_does_not_wait_for_its_answer(
-    scan: Path, wait: Callable[[Callable[[], bool]], None], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_that_does_not_wait_for_its_answer(scan: Path, wait: Wait, caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk()
     with served(desk=desk) as server:
         with Stranger(server.port) as client:

@@ -85,6 +85,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
         checked_corrections,
         provenance,
         reconstruct_scan,
+        refuse_other_physics,
         scan_affine,
         scan_shape,
     )
@@ -105,7 +106,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     recipe = recipe.with_axes_for(known, sequence) if given is None else recipe
     if given is not None:
         check_dictionary(given, sequence, str(told.dictionary))
-        _refuse_other_physics(told, given)
+        refuse_other_physics(given, str(told.dictionary), told.slice_profile, told.repetitions)
         log.info("the dictionary's own grid and rank %d are used, not the recipe's", given.rank)
     dictionary = given or cached_dictionary(
         sequence,
@@ -185,28 +186,3 @@ def _rr_intervals(scan: "Scan") -> "Array":
     intervals = rr_intervals(scan.name, scan.beats[0])
     log.info("RR intervals: %s ms", ", ".join(f"{one / MILLISECOND:.0f}" for one in intervals))
     return intervals
-
-
-def _refuse_other_physics(told: argparse.Namespace, given: "Dictionary") -> None:
-    """A given dictionary has its own slice profile and repetitions: asking for others is a contradiction."""
-    from ..core.errors import InputError
-    from ..dictionaries.build import profile_inputs
-    from ..io.sequences import load_pulse
-
-    asked: dict[str, object] = {"repetitions": told.repetitions} if told.repetitions else {}
-    if told.slice_profile:
-        asked["slice_profile"] = profile_inputs(load_pulse(told.slice_profile))
-    for name, value in asked.items():
-        own = given.provenance.get(name)
-        if own != value:
-            raise InputError(
-                f"--{name.replace('_', '-')}: {told.dictionary} was built with {_in_words(own)}, not with "
-                f"{getattr(told, name)}; leave the option out, or build the dictionary with it"
-            )
-
-
-def _in_words(told: object) -> str:
-    """A slice profile or a number of repetitions, without a pulse's samples."""
-    if isinstance(told, dict):
-        return f"a pulse of {told['duration'] * 1e3:g} ms and {told['bandwidth']:g} Hz"
-    return "none" if told is None else str(told)

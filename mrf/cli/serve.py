@@ -1,18 +1,23 @@
 """``mrf serve``: an MRD server for scanner-side reconstruction."""
 
 import argparse
+import ipaddress
 import logging
+import os
+import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import repetitions
 
 if TYPE_CHECKING:
-    from ..server.asked import Asked
+    from ..server.asked import Asked, Menu
+    from ..server.measurement import Reading
 
 log = logging.getLogger(__name__)
-_LOOPBACK = ("127.", "::1", "localhost")
+_GRACE = 5.0  # s that work has to end in
 
 
 def add(verbs: Any) -> None:
@@ -58,52 +63,97 @@ def add(verbs: Any) -> None:
 
 
 def run(told: argparse.Namespace) -> None:
-    """Listen until interrupted."""
-    from ..core.errors import InputError
+    """Check everything that can be wrong first, then listen until interrupted."""
+    from ..core.errors import MrfError
     from ..dictionaries.dictionary import Dictionary
-    from ..server.asked import Menu
+    from ..pipeline import refuse_other_physics
     from ..server.desk import Desk
-    from ..server.measurement import Reading
     from ..server.serve import Server, warm_up
 
     _log_to(told)
-    if not 0 <= told.port < 1 << 16 or not told.timeout > 0:
-        raise InputError(f"--port {told.port} or --timeout {told.timeout:g}: expected 0 to 65535 and seconds > 0")
+    asked, menu, reading = _checked(told)
     if told.multiprocessing:
         log.info("--multiprocessing has no effect: every client has a thread, one slice at a time has all cores")
-    menu = Menu.of(told.recipes, told.sequences)
-    asked, _ = menu.configured(_asked(told), told.default_config)
-    desk = Desk(told.memory, Dictionary.load(told.dictionary) if told.dictionary else None)
-    reading = Reading(
-        told.frame_counter, told.trajectory_units, told.at_close, told.savedata_folder if told.savedata else None
-    )
-    server = Server(told.host, told.port, desk, asked=asked, menu=menu, reading=reading, patience=told.timeout)
+    given = Dictionary.load(told.dictionary) if told.dictionary else None
+    if given is not None:
+        refuse_other_physics(given, str(told.dictionary), told.slice_profile, told.repetitions)
+    desk = Desk(told.memory, given)
+    try:
+        server = Server(told.host, told.port, desk, asked=asked, menu=menu, reading=reading, patience=told.timeout)
+    except MrfError:
+        desk.close()
+        raise
+    ended = False
     try:
         log.info("warming up")
         log.info("warm after %.1f s", warm_up(desk, asked))
-        if not told.host.startswith(_LOOPBACK):
+        if not _is_loopback(told.host):
             log.warning("listening at %s: every machine that reaches it can send data; MRD has no passwords", told.host)
-        print(f"listening at {told.host}:{server.port}", flush=True)
+        host = f"[{told.host}]" if ":" in told.host else told.host
+        print(f"listening at {host}:{server.port}", flush=True)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(1.0)  # so that signals are seen
+        ended = True
     finally:
-        server.close()
+        if not server.close(_GRACE):
+            log.warning("what is being built is given up")
+            sys.stdout.flush()
+            os._exit(130)
+    if ended:
+        raise MrfError("the listener has ended; see the log")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _checked(told: argparse.Namespace) -> "tuple[Asked, Menu, Reading]":
+    """What was asked for, if it can be done."""
+    from ..core.errors import InputError
+    from ..core.storage import output_folder
+    from ..io.mrd_sort import COUNTERS
+    from ..io.sequences import load_sequence
+    from ..server.asked import Menu
+    from ..server.measurement import Reading
+
+    if not 0 <= told.port < 1 << 16 or not told.timeout > 0:
+        raise InputError(f"--port {told.port} or --timeout {told.timeout:g}: expected 0 to 65535 and seconds > 0")
+    if told.frame_counter is not None and told.frame_counter not in (*COUNTERS, "order"):
+        raise InputError(f"--frame-counter: got {told.frame_counter!r}, expected one of {', '.join(COUNTERS)}, order")
+    menu = Menu.of(told.recipes, told.sequences, _overrides(told))
+    if told.default_config not in ("mrf", "null", *menu.recipes):
+        raise InputError(
+            f"--default-config: got {told.default_config!r}, expected mrf, null or a recipe of --recipes: "
+            f"{', '.join(menu.recipes) or 'it has none'}"
+        )
+    asked = replace(menu.configured(_asked(told), told.default_config)[0], own=None)
+    if asked.sequence:
+        load_sequence(asked.sequence)
+    asked.recipe.corrections()
+    save = told.savedata_folder if told.savedata else None
+    if save is not None:
+        output_folder(save)
+    return asked, menu, Reading(told.frame_counter, told.trajectory_units, told.at_close, save)
+
+
+def _overrides(told: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(told, name) for name in ("slice_profile", "repetitions", "device")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _asked(told: argparse.Namespace) -> "Asked":
-    from dataclasses import replace
-
     from ..recipe import Recipe
     from ..server.asked import SCANNER, Asked
 
-    recipe = Recipe.load(told.recipe) if told.recipe else SCANNER
-    given = {name: getattr(told, name) for name in ("slice_profile", "repetitions", "device")}
-    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    recipe = replace(Recipe.load(told.recipe) if told.recipe else SCANNER, **_overrides(told))
     return Asked(
         recipe=recipe, sequence=told.sequence or "", images=told.images, deadline=told.deadline, motion=told.motion,
-        maps=tuple(name.strip() for name in told.maps.split(",")),
+        maps=tuple(dict.fromkeys(name.strip() for name in told.maps.split(","))),
     )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """The acquisitions of a scan as they come: which slice is complete, and its scan."""
 
+from __future__ import annotations
+
+import threading
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import InputError
-from ..io.mrd import Scan, assemble, is_image, is_noise
+from ..io.mrd import Scan, assemble
 from ..io.mrd_header import Header
 from ..io.mrd_triggers import heart_beats
 from .codec import ACQUISITION_HEADER, Acquisition
@@ -19,47 +21,68 @@ _ROW = np.dtype([("head", ACQUISITION_HEADER), ("traj", object), ("data", object
 _LAST = tuple(
     getattr(ismrmrd, name) for name in ("ACQ_LAST_IN_SLICE", "ACQ_LAST_IN_REPETITION", "ACQ_LAST_IN_MEASUREMENT")
 )
-_SHOTS = ("kspace_encoding_step_1", "segment")  # limits that may mean several shots a frame
+_JOINED = ("contrast", "repetition", "phase", "set")  # counters that are joined where another numbers the frames
 _VOLUME = -1
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the header tells of how much comes.
+    """How much comes, as the header's `encodingLimits` tell it; counters that they leave out don't count.
 
     Attributes
     ----------
     told : bool
-        Whether it has `encodingLimits`; counters that they leave out don't count.
-    averages, partitions : int
-    several_shots : bool
-        Whether a frame may have more than one acquisition of an average and partition.
+        Whether there are any.
+    counter : str
+        That numbers the frames; "": none that they tell.
+    frames : int or None
+        How many the limits tell.
+    repeats : {counter: int}
+        How often each frame comes, by average, partition, segment and joined counters.
+    ambiguous : bool
+        Whether `kspace_encode_step_1` varies: shots of a frame, or arms of single shots.
     """
 
     told: bool
-    averages: int
-    partitions: int
-    several_shots: bool
+    counter: str
+    frames: int | None
+    repeats: dict[str, int]
+    ambiguous: bool
 
     @classmethod
-    def of(cls, header: Header) -> "Expected":
+    def of(cls, header: Header, encoding: int, frame_counter: str | None) -> Expected:
         """From the header's XML."""
-        root = ElementTree.fromstring(header.xml)
-        most: dict[str, int] = {}
-        told = False
-        for element in root.iter():
-            if element.tag.rpartition("}")[2] == "encodingLimits":
-                told = True
-                for limit in element:
-                    texts = {part.tag.rpartition("}")[2]: (part.text or "").strip() for part in limit}
-                    if texts.get("maximum", "").isdigit():
-                        most[limit.tag.rpartition("}")[2]] = int(texts["maximum"])
+        most, told = _limits(header, encoding)
+        counter = frame_counter or next((name for name in ("contrast", "repetition") if most.get(name)), "order")
+        counter = "" if counter == "order" else counter
+        repeats = {"average": most.get("average", 0) + 1, "segment": most.get("segment", 0) + 1}
+        if header.axes == 3:
+            repeats["kspace_encode_step_2"] = most.get("kspace_encoding_step_2", 0) + 1
+        if frame_counter:
+            repeats |= {name: most.get(name, 0) + 1 for name in _JOINED if name != frame_counter}
         return cls(
             told=told,
-            averages=most.get("average", 0) + 1,
-            partitions=most.get("kspace_encoding_step_2", 0) + 1 if header.axes == 3 else 1,
-            several_shots=any(most.get(name, 0) > 0 for name in _SHOTS),
+            counter=counter,
+            frames=most[counter] + 1 if counter in most else None,
+            repeats=repeats,
+            ambiguous=most.get("kspace_encoding_step_1", 0) > 0,
         )
+
+
+def _limits(header: Header, encoding: int) -> tuple[dict[str, int], bool]:
+    """{counter: maximum} of an encoding, and whether it has limits at all."""
+    encodings = [one for one in ElementTree.fromstring(header.xml) if _name(one) == "encoding"]
+    most: dict[str, int] = {}
+    limits = [part for part in encodings[encoding] if _name(part) == "encodingLimits"]
+    for limit in (one for part in limits for one in part):
+        number = next((part.text or "" for part in limit if _name(part) == "maximum"), "").strip()
+        if number.isascii() and number.isdigit() and len(number) < 10:
+            most[_name(limit)] = int(number)
+    return most, bool(limits)
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
 
 
 @dataclass(eq=False)
@@ -73,23 +96,24 @@ class Part:
     acquisitions : list of Acquisition
     last : float
         When the latest came (s, of `time.monotonic`).
+    done : bool
     """
 
     number: int
     acquisitions: list[Acquisition] = field(default_factory=list)
     last: float = 0.0
-    keys: set[tuple[int, ...]] = field(default_factory=set)
-    frames: set[tuple[int, int]] = field(default_factory=set)
     done: bool = False
+    frames: set[tuple[int, ...]] = field(default_factory=set)
+    keys: set[tuple[int, ...]] = field(default_factory=set)
 
     @property
     def title(self) -> str:
         """For messages."""
         return "volume" if self.number == _VOLUME else f"slice {self.number}"
 
-    def heads(self) -> Array:
-        """(acquisitions,) headers."""
-        return np.array([one.head for one in self.acquisitions])
+    def beats(self) -> Array:
+        """When the heart's triggers came, see :func:`.heart_beats`."""
+        return heart_beats(np.array([one.head for one in self.acquisitions]))
 
     def new_beat(self) -> bool:
         """Whether the latest acquisition is the first after a trigger."""
@@ -97,95 +121,82 @@ class Part:
 
 
 class Arrivals:
-    """Acquisitions sorted by slice while they come.
+    """Acquisitions sorted by slice while they come; each method tells the bytes that are held more or less.
 
     Parameters
     ----------
     name : str
         Of the scan, for messages.
     header : Header
+        Of the images' encoding.
+    encoding : int
+        Which it is.
     frame_counter, trajectory_units : str or None
         As in :func:`mrf.read_mrd`.
+    at_close : bool
+        Whether nothing is complete before all has come.
     """
 
     def __init__(
         self,
         name: str,
         header: Header,
+        encoding: int = 0,
         *,
         frame_counter: str | None = None,
         trajectory_units: str | None = None,
         at_close: bool = False,
     ) -> None:
-        self._name, self._header = name, header
+        self._name, self._header, self._at_close = name, header, at_close
         self._choices = frame_counter, trajectory_units
-        self._at_close = at_close
-        self._expected = Expected.of(header)
+        self.expected = Expected.of(header, encoding, frame_counter)
         self._noise: list[Acquisition] = []
         self._parts: dict[int, Part] = {}
-        self.n_images = self.n_noise = self.n_ignored = self.n_bytes = 0
+        self._lock = threading.Lock()
+        self.n_images = 0
 
-    def add(self, acquisition: Acquisition, n_frames: int | None) -> Part | None:
-        """Take one; returns its slice if that is now known to be complete.
+    def add_noise(self, acquisition: Acquisition) -> tuple[int, bool]:
+        """Take a noise scan: its bytes, and whether slices are complete already, which it does not whiten."""
+        self._noise.append(acquisition)
+        return _size(acquisition), any(part.done for part in self._parts.values())
 
-        A slice is complete when all frames of the sequence have come, with their averages and partitions, and
+    def add(self, acquisition: Acquisition, n_frames: int) -> tuple[Part, int]:
+        """Take image data: their slice, which is done if it is now known to be complete, and their bytes.
+
+        A slice is complete when all frames of the sequence have come, with their averages, partitions and segments, and
         either the header's limits say that there is nothing else or a flag says that this is the last one.
 
         Raises
         ------
         InputError
-            It belongs to a slice that was complete.
+            They belong to a slice that was complete.
         """
-        self.n_bytes += acquisition.data.nbytes + acquisition.trajectory.nbytes + ACQUISITION_HEADER.itemsize
         head = acquisition.head
-        if is_noise(head):
-            self._noise.append(acquisition)
-            self.n_noise += 1
-            return None
-        if not is_image(head):
-            self.n_ignored += 1
-            return None
-        self.n_images += 1
-        idx = head["idx"]
-        number = self._number(head)
+        number = _VOLUME if self._header.axes == 3 else int(head["idx"]["slice"])
         part = self._parts.setdefault(number, Part(number))
         if part.done:
             raise InputError(
-                f"{self._name}: acquisition {self.n_images - 1} belongs to slice {number}, which was complete with "
-                f"{len(part.acquisitions)} acquisitions: the header's encodingLimits leave out averages or shots; "
-                "start the server with --at-close"
+                f"{self._name}: acquisition {self.n_images} belongs to {part.title}, which was complete: the header's "
+                'encodingLimits leave out averages or shots; start the server with "--at-close"'
             )
+        self.n_images += 1
         part.acquisitions.append(acquisition)
         part.last = time.monotonic()
-        frame = (int(idx["contrast"]), int(idx["repetition"]))
+        idx, counter = head["idx"], self.expected.counter
+        frame = (int(idx[counter]),) if counter else (int(idx["contrast"]), int(idx["repetition"]))
         part.frames.add(frame)
-        part.keys.add((*frame, int(idx["average"]), int(idx["kspace_encode_step_2"]), *self._order(part, head)))
-        part.done = n_frames is not None and self._complete(part, head, n_frames)
-        return part if part.done else None
-
-    def _order(self, part: Part, head: Array) -> tuple[int, ...]:
-        """What tells frames apart where no counter does: their order."""
-        first = part.acquisitions[0].head["idx"]
-        idx = head["idx"]
-        counted = any(int(idx[name]) != int(first[name]) for name in ("contrast", "repetition"))
-        return () if counted or len(part.frames) > 1 else (len(part.acquisitions),)
+        part.keys.add((*frame, *(int(idx[name]) for name in self.expected.repeats)))
+        part.done = not self._at_close and self._complete(part, head, n_frames)
+        return part, _size(acquisition)
 
     def _complete(self, part: Part, head: Array, n_frames: int) -> bool:
-        expected = self._expected
-        if self._at_close or len(part.keys) < n_frames * expected.averages * expected.partitions:
+        counted = self.expected.counter or len(part.frames) > 1  # else frames are told apart by their order
+        seen = len(part.keys) if counted else len(part.acquisitions)
+        if seen < n_frames * int(np.prod(list(self.expected.repeats.values()))):
             return False
         if any(int(head["flags"]) >> (bit - 1) & 1 for bit in _LAST):
             return True
-        return expected.told and not expected.several_shots
-
-    def part_of(self, acquisition: Acquisition) -> Part | None:
-        """The slice of image data."""
-        if not is_image(acquisition.head):
-            return None
-        return self._parts[self._number(acquisition.head)]
-
-    def _number(self, head: Array) -> int:
-        return _VOLUME if self._header.axes == 3 else int(head["idx"]["slice"])
+        return self.expected.told and not self.expected.ambiguous
 
     def rest(self) -> list[Part]:
         """The slices that have not been complete, now that nothing more comes."""
@@ -194,30 +205,40 @@ class Arrivals:
             part.done = True
         return left
 
-    @property
-    def n_slices(self) -> int:
-        """Slices seen."""
-        return len(self._parts)
-
     def scan(self, part: Part) -> Scan:
-        """The slice as a scan of its own; its acquisitions are given free.
+        """The slice as a scan of its own.
 
         Raises
         ------
         FileError
             What :func:`mrf.read_mrd` says.
         """
-        name = self._name if part.number == _VOLUME else f"{self._name}, slice {part.number}"
-        made = assemble(name, self._header.xml.encode(), _table([*self._noise, *part.acquisitions]), *self._choices)
-        self.n_bytes -= sum(one.data.nbytes + one.trajectory.nbytes for one in part.acquisitions)
-        part.acquisitions = []
-        return made
+        name = self._name if part.number == _VOLUME else f"{self._name}, {part.title}"
+        with self._lock:
+            rows = [*self._noise, *part.acquisitions]
+        return assemble(name, self._header.xml.encode(), _table(rows), *self._choices)
+
+    def release(self, part: Part) -> int:
+        """Give a slice's acquisitions free: their bytes."""
+        with self._lock:
+            freed, part.acquisitions = part.acquisitions, []
+        return sum(map(_size, freed))
+
+    def clear(self) -> None:
+        """Give everything free."""
+        with self._lock:
+            self._noise = []
+        for part in list(self._parts.values()):
+            self.release(part)
 
 
-def _table(acquisitions: Iterable[Acquisition]) -> Array:
+def _size(acquisition: Acquisition) -> int:
+    return int(acquisition.data.nbytes + acquisition.trajectory.nbytes + ACQUISITION_HEADER.itemsize)
+
+
+def _table(acquisitions: list[Acquisition]) -> Array:
     """Acquisitions as an MRD file's table."""
-    held = list(acquisitions)
-    table = np.empty(len(held), _ROW)
-    for row, one in enumerate(held):
+    table = np.empty(len(acquisitions), _ROW)
+    for row, one in enumerate(acquisitions):
         table[row] = (one.head, one.trajectory, one.data)
     return table

@@ -1,7 +1,6 @@
 """What is asked of a scan: the server's options, then what the client says in its configuration."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from ..simulation.presets import presets
 from .images import KINDS, QUANTITIES
 
 SCANNER = Recipe(iterations=20, regularization=1.0, noise_level="scan", virtual_coils="auto")  # a slice a second
-_QUIET = ("null", "")
+_LATEST = 86400  # s
+_TOLD = 10  # unknown parameters that are named
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Asked:
         Whether motion is looked for, after the maps have been sent.
     discard : bool
         Whether nothing is reconstructed (configuration "null").
+    own : Recipe or None
+        The server's, where a client has chosen another one.
     """
 
     recipe: Recipe = SCANNER
@@ -44,6 +46,7 @@ class Asked:
     deadline: float = 60.0
     motion: bool = False
     discard: bool = False
+    own: Recipe | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -51,9 +54,10 @@ class Asked:
             raise InputError(f"images: got {self.images!r}, expected one of {', '.join(KINDS)}")
         unknown = [name for name in self.maps if name not in QUANTITIES]
         if unknown or not self.maps:
-            raise InputError(f"maps: got {', '.join(unknown) or 'none'}, expected some of {', '.join(QUANTITIES)}")
-        if not (0 < self.deadline < math.inf):
-            raise InputError(f"deadline: got {self.deadline!r}, expected seconds > 0")
+            wrong = ", ".join(ascii(name[:64]) for name in unknown[:_TOLD]) or "none"
+            raise InputError(f"maps: got {wrong}, expected some of {', '.join(QUANTITIES)}")
+        if not (0 < self.deadline <= _LATEST):
+            raise InputError(f"deadline: got {self.deadline:g}, expected seconds > 0, at most {_LATEST}")
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,16 @@ class Menu:
     ----------
     recipes, sequences : {name: path}
         Files of the server's folders, by their names without suffix.
+    overrides : {field: value}
+        Of every recipe.
     """
 
     recipes: Mapping[str, Path] = field(default_factory=dict)
     sequences: Mapping[str, Path] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipes: Path | None, sequences: Path | None) -> "Menu":
+    def of(cls, recipes: Path | None, sequences: Path | None, overrides: Mapping[str, Any] | None = None) -> "Menu":
         """The files in two folders.
 
         Raises
@@ -78,17 +85,19 @@ class Menu:
         InputError
             A folder that does not exist.
         """
-        return cls(_files(recipes, (".toml",)), _files(sequences, (".toml", ".json", ".seq")))
+        return cls(_files(recipes, (".toml",)), _files(sequences, (".toml", ".json", ".seq")), overrides or {})
 
     def configured(self, asked: Asked, name: str) -> tuple[Asked, list[str]]:
         """With the configuration of that name, and what the client is told about it."""
-        if name in _QUIET[:1]:
+        own = asked.own or asked.recipe
+        if name == "null":
             return replace(asked, discard=True), ["configuration null: what is received is passed over"]
         if name in self.recipes:
-            return replace(asked, recipe=Recipe.load(self.recipes[name])), [f"configuration {name}"]
+            recipe = replace(Recipe.load(self.recipes[name]), **self.overrides)
+            return replace(asked, recipe=recipe, own=own, discard=False), [f"configuration {name}"]
         known = ", ".join(["mrf", "null", *self.recipes])
-        told = [] if name in ("mrf", "") else [f"configuration {name!r} is not one of {known}: taken as mrf"]
-        return asked, told
+        told = [] if name in ("mrf", "") else [f"configuration {name[:64]!r} is not one of {known}: taken as mrf"]
+        return replace(asked, recipe=own, own=own, discard=False), told
 
     def parameters(self, asked: Asked, text: str) -> tuple[Asked, list[str]]:
         """With the parameters in a JSON text, and what the client is told about them.
@@ -106,6 +115,7 @@ class Menu:
         if not isinstance(given, dict):
             return asked, []
         notes: list[str] = []
+        unknown: list[str] = []
         for name in ("config", "customconfig"):
             if isinstance(given.get(name), str) and given[name]:
                 asked, more = self.configured(asked, given[name])
@@ -115,7 +125,10 @@ class Menu:
             if setter is not None:
                 asked = asked if value == "" else setter(asked, value, self)
             elif name not in ("config", "customconfig"):
-                notes.append(f"parameter {str(name)[:64]!r} is not known and has no effect")
+                unknown.append(repr(str(name)[:64]))
+        if unknown:
+            rest = "" if len(unknown) <= _TOLD else f" and {len(unknown) - _TOLD} more"
+            notes.append(f"parameters without effect, because not known: {', '.join(unknown[:_TOLD])}{rest}")
         return asked, notes
 
 
@@ -130,7 +143,7 @@ def _files(folder: Path | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
 def _number(name: str, value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"parameter {name}: got {str(value)[:64]!r}, expected a number") from error
 
 
@@ -162,7 +175,7 @@ def _of_recipe(name: str, read: Callable[[str, Any], Any]) -> Callable[[Asked, A
 
 def _maps(asked: Asked, value: Any, menu: Menu) -> Asked:
     names = value if isinstance(value, list) else _word("maps", value).split(",")
-    return replace(asked, maps=tuple(_word("maps", name).strip() for name in names))
+    return replace(asked, maps=tuple(dict.fromkeys(_word("maps", name).strip() for name in names)))
 
 
 _SETTERS: dict[str, Callable[[Asked, Any, Menu], Asked]] = {

@@ -12,7 +12,7 @@ import ismrmrd
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.errors import MrfError
+from ..core.errors import InputError, MrfError
 
 ACQUISITION_HEADER: np.dtype[np.void] = ismrmrd.hdf5.acquisition_header_dtype
 IMAGE_HEADER: np.dtype[np.void] = ismrmrd.hdf5.image_header_dtype
@@ -46,7 +46,7 @@ class Limits:
     """The most bytes of a part of a message that are accepted."""
 
     text: int = 1 << 24
-    acquisition: int = 1 << 28
+    acquisition: int = 1 << 27
     image: int = 1 << 30
 
 
@@ -207,14 +207,14 @@ def message_bytes(message: Message) -> Iterator[bytes | memoryview]:
 
     Raises
     ------
-    ValueError
-        A configuration's name of more than 1023 bytes.
+    InputError
+        A configuration's name of more than 1023 bytes, or a waveform, which is not sent.
     """
     match message:
         case Config(told, True):
             name = told.encode()
             if len(name) >= _CONFIG_BYTES:
-                raise ValueError(f"config name: got {len(name)} bytes, expected at most {_CONFIG_BYTES - 1}")
+                raise InputError(f"configuration: its name has {len(name)} bytes, expected at most {_CONFIG_BYTES - 1}")
             yield _number(Id.CONFIG_FILE) + name.ljust(_CONFIG_BYTES, b"\0")
         case Config(told, False):
             yield _number(Id.CONFIG_TEXT) + _with_count(told.encode())
@@ -223,7 +223,7 @@ def message_bytes(message: Message) -> Iterator[bytes | memoryview]:
         case Close():
             yield _number(Id.CLOSE)
         case Text(text):
-            yield _number(Id.TEXT) + _with_count(text.encode())
+            yield _number(Id.TEXT) + _with_count(text.encode(errors="backslashreplace"))
         case Acquisition(head, trajectory, data):
             yield _number(Id.ACQUISITION) + head.tobytes()
             yield _bytes_of(trajectory, "<f4")
@@ -233,7 +233,7 @@ def message_bytes(message: Message) -> Iterator[bytes | memoryview]:
             yield _number(Id.IMAGE) + head.tobytes() + len(words).to_bytes(8, "little") + words
             yield _bytes_of(data, PIXELS[int(head["data_type"])])
         case Waveform():
-            raise ValueError("waveforms are not sent")
+            raise InputError("waveforms are not sent")
 
 
 def _number(number: Id) -> bytes:

@@ -2,10 +2,12 @@
 
 import logging
 import threading
+import time
 from dataclasses import dataclass, field
 
 from ..core.errors import FileError, InputError, MrfError
-from ..io.mrd_header import Header, parse_header
+from ..io.mrd import is_image, is_noise
+from ..io.mrd_header import parse_header
 from .answers import Answers
 from .asked import Asked, Menu
 from .codec import Acquisition, Close, Config, HeaderXml, Image, Message, ProtocolError, Text, Waveform
@@ -15,6 +17,8 @@ from .save import Saved
 from .wire import Wire
 
 log = logging.getLogger(__name__)
+_AFTER = 120.0  # s that a client may go on sending after an error
+_NOISE_BYTES = 1 << 26  # that may come before any image data
 
 
 @dataclass(eq=False)
@@ -39,78 +43,85 @@ class Connection:
     asked: Asked
     menu: Menu
     reading: Reading
-    header: Header | None = None
+    xml: bytes = b""
+    noise: list[Acquisition] = field(default_factory=list)
+    n_ignored: int = 0
     measurement: Measurement | None = None
     saved: Saved | None = None
-    failed: bool = False
+    failed_at: float | None = None
+    lost: bool = False
     answers: Answers = field(init=False)
 
     def __post_init__(self) -> None:
         """Start what sends the answers."""
         self._failing = threading.Lock()
-        self.answers = Answers(self.wire, self.name, self._late)
+        self.answers = Answers(self.wire, self.name, self._late, self._end)
 
     def _late(self, number: int) -> list[Message]:
         return [] if self.measurement is None else self.measurement.late(number)
+
+    def _end(self) -> None:
+        if self.measurement is not None:
+            self.measurement.end()
 
     def serve(self) -> None:
         """Read until the client has said everything, answer, close."""
         try:
             self._read_all()
-            if self.measurement is not None and not self.failed:
-                self.measurement.finish()
+            if self.failed_at is None:
+                self._finish()
         except MrfError as error:
-            self._fail(error)
+            self.fail(error)
         except Exception as error:
             log.exception("%s", self.name)
-            self._fail(MrfError(f"internal error: {type(error).__name__}: {error}"))
+            self.fail(MrfError(f"internal error: {type(error).__name__}: {error}"))
         finally:
             self._keep()
             self.answers.wait()
-            self.answers.close()
             if self.measurement is not None:
-                self.measurement.end()
+                self.measurement.settle()
+            self.answers.close()
+            self._end()
             self.wire.close()
 
-    def _keep(self) -> None:
-        """Give what was saved its name."""
-        if self.saved is None:
-            return
-        try:
-            self.saved.close()
-            log.info("%s: saved as %s", self.name, self.saved.path)
-        except FileError as error:
-            self.answers.say("WARNING", f"what was received is not saved: {error}")
+    def _finish(self) -> None:
+        if self.measurement is not None:
+            self.measurement.finish()
+        elif self.noise or self.n_ignored:
+            count = len(self.noise) + self.n_ignored
+            raise InputError(f"none of the {count} acquisitions that came is image data")
 
     def _read_all(self) -> None:
         while (message := self.wire.receive()) is not None and not isinstance(message, Close):
-            if self.failed:
-                continue  # what the client still sends is passed over
+            if self.failed_at is not None:  # what the client still sends is passed over
+                if time.monotonic() > self.failed_at + _AFTER:
+                    return
+                continue
             try:
                 self._take(message)
             except ProtocolError:
                 raise
             except MrfError as error:
-                self._fail(error)
+                self.fail(error)
+            except Exception as error:
+                log.exception("%s", self.name)
+                self.fail(MrfError(f"internal error: {type(error).__name__}: {error}"))
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """Say what is wrong, and that nothing more comes."""
         with self._failing:
-            if self.failed:
+            if self.failed_at is not None:
                 return
-            self.failed = True
-        self.answers.say("ERROR", " ".join(str(error).split()))
-        self.answers.hang_up()
-        self.answers.drop()
-        if self.measurement is not None:
-            self.measurement.end()
+            self.failed_at = time.monotonic()
+        self.answers.fail(str(error))
+        self._end()
 
     def _take(self, message: Message) -> None:
         match message:
             case Config(told, True):
                 self._configure(*self.menu.configured(self.asked, told.removesuffix(".xml")))
             case Config(told, False) | Text(told):
-                log.info("%s: the client says %s", self.name, told[:500])
+                log.info("%s: the client says %r", self.name, told[:500])
                 self._configure(*self.menu.parameters(self.asked, told))
             case HeaderXml(xml):
                 self._begin(xml)
@@ -130,24 +141,64 @@ class Connection:
 
     def _begin(self, xml: bytes) -> None:
         """Take the header; one that is no XML comes from clients that only ask whether somebody is there."""
-        if self.header is not None:
+        if self.xml:
             raise InputError("a second header came, expected one a connection")
         if not xml.lstrip().startswith((b"<", b"\xef\xbb\xbf<")):
             self.answers.say("INFO", "the header is no XML: taken as a question whether the server is there")
             return
-        self.header = parse_header(self.name, xml)
-        if self.reading.save is not None:
-            self.saved = Saved(self.reading.save, xml)
+        parse_header(self.name, xml)
+        self.xml = xml
 
     def _acquired(self, acquisition: Acquisition) -> None:
+        if not self.xml:
+            raise InputError("an acquisition came before the header; send the header first")
+        self._save(acquisition)
+        head = acquisition.head
         if self.asked.discard:
             return
-        if self.header is None:
-            raise InputError("an acquisition came before the header; send the header first")
-        if self.measurement is None:
+        if self.measurement is None and is_image(head):
             self.measurement = Measurement(
-                self.name, self.header, self.asked, self.reading, self.desk, self.answers, self._fail
+                self.name, self.xml, acquisition, self.asked, self.reading, self.desk, self.answers, self.fail
             )
-        if self.saved is not None:
-            self.saved.add(acquisition)
-        self.measurement.add(acquisition)
+            for noise in self.noise:
+                self.measurement.add(noise)
+            self.noise = []
+        if not is_image(head) and not is_noise(head):
+            self.n_ignored += 1
+        elif self.measurement is not None:
+            self.measurement.add(acquisition)
+        else:
+            self.noise.append(acquisition)
+            self._check_noise()
+
+    def _check_noise(self) -> None:
+        """Noise that comes before any image data is held without being counted: little of it is."""
+        held = sum(one.data.nbytes for one in self.noise)
+        if held > _NOISE_BYTES:
+            raise InputError(
+                f"{len(self.noise)} noise scans of {held / 1e6:.0f} MB came before any image data, expected at most "
+                f"{_NOISE_BYTES / 1e6:.0f} MB"
+            )
+
+    def _save(self, acquisition: Acquisition) -> None:
+        """Keep what comes; where that fails, the scan goes on."""
+        if self.reading.save is None:
+            return
+        try:
+            if self.saved is None and not self.lost:
+                self.saved = Saved(self.reading.save, self.xml)
+            if self.saved is not None:
+                self.saved.add(acquisition)
+        except FileError as error:
+            self.lost, self.saved = True, None
+            self.answers.say("WARNING", f"what is received is not saved: {error}")
+
+    def _keep(self) -> None:
+        """Give what was saved its name."""
+        if self.saved is None:
+            return
+        try:
+            self.saved.close()
+            log.info("%s: saved as %s", self.name, self.saved.path)
+        except Exception as error:  # whatever it was, the answers still go out
+            self.answers.say("WARNING", f"what was received is not saved: {error}")

@@ -1,32 +1,36 @@
-"""What all connections share: one worker at a time, dictionaries, prepared trajectories, and memory."""
+"""What all connections share: one worker, dictionaries, prepared trajectories, and memory."""
 
 import logging
 import threading
-from collections import OrderedDict
+import time
+from collections import Counter, OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from ..core.arrays import Array, memory_budget
+from ..core.arrays import memory_budget
 from ..core.errors import InputError
-from ..dictionaries.build import dictionary_digest, dictionary_inputs
+from ..dictionaries.build import build, dictionary_digest, dictionary_inputs
 from ..dictionaries.dictionary import Dictionary
 from ..matching.match import match
 from ..pipeline import cached_dictionary
 from ..recipe import Recipe
-from ..recon.methods import Choices
 from ..recon.stream import Stream
-from ..recon.trajectory import Trajectory
 from ..simulation.sequence import Sequence
 
 log = logging.getLogger(__name__)
-_KEPT = 4  # dictionaries, and prepared trajectories
+_KEPT = 4  # dictionaries
 _SOME = 5000  # voxels: enough for a search tree to be made
+_PLANS = 1 << 29  # bytes of prepared trajectories
 
 
-def _built(sequence: Sequence, recipe: Recipe) -> Dictionary:
-    """A dictionary that has been matched with once: its search tree and interpolant are there."""
-    made = cached_dictionary(
+def _built(sequence: Sequence, recipe: Recipe, passing: bool) -> Dictionary:
+    """A dictionary that has been matched with once: its search tree and interpolant are there.
+
+    `passing`: of one heart, which is hardly needed again and not put into the cache.
+    """
+    make = build if passing else cached_dictionary
+    made: Dictionary = make(
         sequence, recipe.grid(), rank=recipe.rank, slice_profile=recipe.pulse(), repetitions=recipe.repetitions,
         device=recipe.device,
     )  # fmt: skip
@@ -52,11 +56,11 @@ class Desk:
     Attributes
     ----------
     work : executor
-        Slices wait here in the order in which they became complete; each takes all cores.
+        Slices wait here in the order in which they could be started; each takes all cores.
     beside : executor
         For what can be done beside that.
     gridding_rate : float
-        s a sample that the last gridded slice took.
+        s a sample that the last gridded slice took, matching included.
     """
 
     def __init__(self, memory: int | float | str | None = None, given: Dictionary | None = None) -> None:
@@ -71,7 +75,8 @@ class Desk:
         self._held = 0
         self._lock = threading.Lock()
         self._dictionaries: OrderedDict[str, Future[Dictionary]] = OrderedDict()
-        self._plans: OrderedDict[int, Stream] = OrderedDict()
+        self._wanted: Counter[Future[Dictionary]] = Counter()
+        self._plans: list[Stream] = []
 
     def take(self, size: int) -> None:
         """Count bytes of raw data that are held, or (below 0) no more.
@@ -99,38 +104,54 @@ class Desk:
         """Dictionaries that are kept or being built."""
         return len(self._dictionaries)
 
-    def dictionary(self, sequence: Sequence, recipe: Recipe) -> "Future[Dictionary]":
-        """The dictionary of a sequence: given, kept, from the cache, or being built from now on."""
+    def dictionary(self, sequence: Sequence, recipe: Recipe, *, passing: bool = False) -> "Future[Dictionary]":
+        """The dictionary of a sequence: kept, from the cache, or being built from now on; see :meth:`leave`."""
         inputs = dictionary_inputs(
             sequence, recipe.grid(), rank=recipe.rank, slice_profile=recipe.pulse(), repetitions=recipe.repetitions
         )
         key = dictionary_digest(inputs)
         with self._lock:
             made = self._dictionaries.get(key)
-            if made is None or (made.done() and made.exception() is not None):
-                made = self._builder.submit(_built, sequence, recipe)
+            if made is None or made.cancelled() or (made.done() and made.exception() is not None):
+                made = self._builder.submit(_built, sequence, recipe, passing)
                 self._dictionaries[key] = made
+            self._wanted[made] += 1
             self._dictionaries.move_to_end(key)
             while len(self._dictionaries) > _KEPT:
                 self._dictionaries.popitem(last=False)
         return made
 
-    def plan(self, trajectory: Trajectory, basis: Array, n_coils: int, choices: Choices) -> Stream:
+    def leave(self, made: "Future[Dictionary]") -> None:
+        """Somebody who asked for a dictionary waits for it no more; what nobody waits for is not begun."""
+        with self._lock:
+            self._wanted[made] -= 1
+            if self._wanted[made] > 0:
+                return
+            del self._wanted[made]
+            if made.cancel():
+                for key in [key for key, one in self._dictionaries.items() if one is made]:
+                    del self._dictionaries[key]
+
+    def prepared(self, asked: Stream) -> Stream:
         """What a trajectory and a basis need, prepared once for all slices and scans that share them."""
-        asked = Stream(trajectory, basis, n_coils, choices=choices)
-        with self._lock:
-            kept = next((key for key, plan in self._plans.items() if plan.serves(asked)), None)
-            if kept is not None:
-                self._plans.move_to_end(kept)
-                return self._plans[kept]
+        for plan in self._plans:  # the worker alone comes here
+            if plan.serves(asked):
+                return plan
         asked.prepare()
-        with self._lock:
-            self._plans[id(asked)] = asked
-            while len(self._plans) > _KEPT:
-                self._plans.popitem(last=False)
+        self._plans.append(asked)
+        while len(self._plans) > 1 and sum(plan.prepared_bytes for plan in self._plans) > _PLANS:
+            self._plans.pop(0)
         return asked
 
-    def close(self) -> None:
-        """End the workers; what waits is given up."""
-        for pool in (self.work, self.beside, self._builder):
+    def close(self, patience: float = 0.0) -> bool:
+        """End the workers, what waits is given up; whether they ended within `patience` (s)."""
+        until = time.monotonic() + patience
+        pools = (self.work, self.beside, self._builder)
+        ended = []
+        for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
+            threads = list(getattr(pool, "_threads", ()))
+            for thread in threads:
+                thread.join(max(until - time.monotonic(), 0))
+            ended += [not thread.is_alive() for thread in threads]
+        return all(ended)

@@ -1,5 +1,6 @@
 """Maps as MRD images: one series a map, of constant size and type, with the scale in their attributes."""
 
+import threading
 from dataclasses import dataclass
 
 import ismrmrd
@@ -12,7 +13,6 @@ from .codec import IMAGE_HEADER, PIXELS, Image
 
 KINDS = ("uint16", "uint12", "float32")
 _NONE = -(2**15)  # of a voxel without a value, where pixels are signed; else 0
-_HEADROOM = 4  # of proton density beyond the first slice's largest
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,12 @@ class Quantity:
     factor : float
         From SI to the unit.
     steps : (float, float)
-        Of a pixel in 16 and in 12 bits, in the unit; 0: by the largest value.
+        Of a pixel in 16 and in 12 bits, in the unit.
     signed : bool
     window : (float, float)
-        Centre and width, in the unit; 0: by the largest value.
+        Centre and width, in the unit.
+    relative : bool
+        Whether values are over the largest one of the first slice that has any.
     """
 
     title: str
@@ -37,12 +39,13 @@ class Quantity:
     steps: tuple[float, float]
     signed: bool
     window: tuple[float, float]
+    relative: bool = False
 
 
 QUANTITIES = {
     "t1": Quantity("T1", "ms", 1 / MILLISECOND, (0.1, 2.0), False, (1500, 3000)),
     "t2": Quantity("T2", "ms", 1 / MILLISECOND, (0.05, 1.0), False, (100, 200)),
-    "pd": Quantity("PD", "1", 1.0, (0, 0), False, (0, 0)),
+    "pd": Quantity("PD", "1", 1.0, (2**-12, 2**-10), False, (0.5, 1), relative=True),
     "b1": Quantity("B1", "%", 100.0, (0.01, 0.1), False, (100, 100)),
     "off_resonance": Quantity("B0", "Hz", 1.0, (0.1, 1.0), True, (0, 200)),
     "score": Quantity("score", "1", 1.0, (1e-4, 1e-3), False, (0.95, 0.1)),
@@ -68,7 +71,7 @@ class Place:
 
 
 class Series:
-    """The images of one scan: numbers of series and images, and scales that stay as they are from slice to slice.
+    """The images of one scan: numbers of series and images, and scales that are the same for all slices.
 
     Parameters
     ----------
@@ -76,61 +79,79 @@ class Series:
         Keys of `QUANTITIES`.
     kind : str
         One of `KINDS`.
+
+    Attributes
+    ----------
+    clipped : set of str
+        Titles of maps some of whose values were too large for their pixels.
     """
 
     def __init__(self, names: tuple[str, ...], kind: str) -> None:
         self._names, self._kind = names, kind
         self._largest: dict[str, float] = {}
         self._count = 0
+        self._lock = threading.Lock()
+        self.clipped: set[str] = set()
 
     def of_maps(self, maps: Maps, place: Place, comment: str) -> list[Image]:
         """The images of a slice or volume."""
         found = dict(maps.parameters) | {"pd": np.abs(maps.pd), "score": maps.score}
-        self._count += 1
+        index = self._next()
         return [
-            self._image(number, name, found[name].reshape(place.matrix) * QUANTITIES[name].factor, place, comment)
+            self._image(number, name, self._pixels(name, found[name].reshape(place.matrix)), place, comment, index)
             for number, name in enumerate(self._names, 1)
             if name in found
         ]
 
     def marked(self, names: tuple[str, ...], place: Place, reason: str) -> list[Image]:
         """Images that nobody takes for maps, with the reason in their comment: a cross in every slice."""
-        self._count += 1
+        index = self._next()
         _, ny, nx = place.matrix
         y, x = np.indices((ny, nx))
-        cross = np.abs(np.minimum(abs(y * nx - x * ny), abs(y * nx - (nx - 1 - x) * ny))) < max(nx, ny)
-        drawn = np.broadcast_to(np.where(cross, 1.0, np.nan), place.matrix)
-        return [
-            self._image(number, name, drawn, place, f"NO MAP: {reason}", marked=True)
-            for number, name in enumerate(self._names, 1)
-            if name in names
-        ]
+        cross = np.minimum(abs(y * nx - x * ny), abs(y * nx - (nx - 1 - x) * ny)) < max(nx, ny)
+        made = []
+        for number, name in enumerate(self._names, 1):
+            kind, nothing = self._kind_of(QUANTITIES[name].signed)
+            drawn = np.broadcast_to(np.where(cross, 1000, nothing), place.matrix).astype(PIXELS[kind])
+            if name in names:
+                made.append(self._image(number, name, drawn, place, f"NO MAP: {reason}", index))
+        return made
 
-    def _step(self, name: str, values: Array, marked: bool) -> tuple[float, float]:
-        """What a pixel's unit is worth, and the largest value of the first slice."""
-        quantity, known = QUANTITIES[name], values[np.isfinite(values)]
-        if name not in self._largest and not marked:
-            self._largest[name] = float(known.max()) if known.size and known.max() > 0 else 1.0
-        largest = self._largest.get(name, 1.0)
-        if self._kind == "float32":
-            return 1.0, largest
-        most = 2**16 if self._kind == "uint16" else 2**12
-        return quantity.steps[self._kind == "uint12"] or _HEADROOM * largest / most, largest
+    def _next(self) -> int:
+        """The number of a slice's images."""
+        with self._lock:
+            self._count += 1
+            return self._count
 
-    def _image(
-        self, number: int, name: str, values: Array, place: Place, comment: str, *, marked: bool = False
-    ) -> Image:
+    def _kind_of(self, signed: bool) -> tuple[int, int]:
+        """MRD's code of the pixels' type, and what stands for no value."""
+        return 5 if self._kind == "float32" else 2 if signed else 1, _NONE if signed else 0
+
+    def _step(self, name: str) -> float:
+        """What a pixel's unit is worth."""
+        return 1.0 if self._kind == "float32" else QUANTITIES[name].steps[self._kind == "uint12"]
+
+    def _pixels(self, name: str, values: Array) -> Array:
+        """A map as it is sent; what does not fit is clipped, and its name kept."""
         quantity, known = QUANTITIES[name], np.isfinite(values)
-        step, largest = self._step(name, values, marked)
-        values = values * 1000 * step if marked else values
-        if self._kind == "float32":
-            data, code = np.where(known, values, 0).astype(np.float32), 5
-        else:
-            code = 2 if quantity.signed else 1
-            most = 2 ** (15 if quantity.signed else 16) - 1 if self._kind == "uint16" else 2**12 - 1
-            whole = np.clip(np.rint(np.where(known, values, 0) / step), -most if quantity.signed else 0, most)
-            data = np.where(known, whole, _NONE if quantity.signed else 0).astype(PIXELS[code])
-        centre, width = quantity.window if quantity.window[1] else (largest / 2, largest)
+        values = np.where(known, values, 0) * quantity.factor
+        if quantity.relative:
+            with self._lock:
+                largest = self._largest.setdefault(name, float(values.max())) if values.any() else 1.0
+            values = values / largest
+        kind, nothing = self._kind_of(quantity.signed)
+        if kind == 5:
+            return np.where(known, values, nothing).astype(np.float32)
+        most = 2 ** (15 if quantity.signed else 16) - 1 if self._kind == "uint16" else 2**12 - 1
+        least = -most if quantity.signed else 0
+        whole = np.rint(values / self._step(name))
+        if (whole > most).any() or (whole < least).any():
+            self.clipped.add(quantity.title)
+        return np.where(known, np.clip(whole, least, most), nothing).astype(PIXELS[kind])
+
+    def _image(self, number: int, name: str, data: Array, place: Place, comment: str, index: int) -> Image:
+        quantity = QUANTITIES[name]
+        centre, width = quantity.window
         attributes = ismrmrd.Meta(
             {
                 "DataRole": "Quantitative",
@@ -142,17 +163,17 @@ class Series:
                 "ImageComments": comment,
                 "ImageProcessingHistory": ["MRF"],
                 "Units": quantity.unit,
-                "RescaleSlope": f"{step:.9g}",
+                "RescaleSlope": f"{self._step(name):.9g}",
                 "RescaleIntercept": "0",
-                "WindowCenter": f"{centre:.6g}",
-                "WindowWidth": f"{width:.6g}",
+                "WindowCenter": f"{centre:g}",
+                "WindowWidth": f"{width:g}",
                 "ImageRowDir": [f"{x:.18f}" for x in _directions(place)[:, 0]],
                 "ImageColumnDir": [f"{x:.18f}" for x in _directions(place)[:, 1]],
                 "Keep_image_geometry": "1",
             }
         )
         words = attributes.serialize()
-        head = _head(place, number, self._count, code, 3 if quantity.signed else 1)
+        head = _head(place, number, index, self._kind_of(quantity.signed)[0], 3 if quantity.signed else 1)
         head["attribute_string_len"] = len(words.encode())
         return Image(head, words, data[None])
 
@@ -188,6 +209,6 @@ def _head(place: Place, series: int, number: int, code: int, image_type: int) ->
 def scaled(image: Image) -> Array:
     """(channels, z, y, x) values of an image in the unit that its attributes tell; NaN where it has none."""
     attributes = ismrmrd.Meta.deserialize(image.attributes)
-    signed = image.data.dtype.kind == "i"
+    signed = int(image.head["image_type"]) == ismrmrd.IMTYPE_REAL
     values = image.data * float(attributes.get("RescaleSlope", 1)) + float(attributes.get("RescaleIntercept", 0))
     return np.where(image.data == (_NONE if signed else 0), np.nan, values)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,12 @@ import numpy as np
 from ..core.errors import InputError, MrfError
 from ..core.units import MILLIMETRE
 from ..dictionaries.dictionary import Dictionary
-from ..io.mrd import Scan
+from ..io.mrd import is_noise
 from ..io.mrd_geometry import slice_geometry
-from ..io.mrd_header import Header, sequence_of_header
-from ..io.mrd_triggers import heart_beats, rr_intervals
+from ..io.mrd_header import parse_header, sequence_of_header
+from ..io.mrd_triggers import rr_intervals
 from ..io.sequences import is_triggered, load_sequence
-from ..pipeline import check_dictionary
+from ..pipeline import check_dictionary, shifted
 from ..simulation.sequence import Sequence
 from .answers import Answers
 from .arrivals import Arrivals, Part
@@ -53,47 +53,60 @@ class Reading:
 
 
 class Measurement:
-    """A scan while it arrives.
+    """A scan while it arrives, from its first image data on.
 
     Parameters
     ----------
     name : str
         For messages.
-    header : Header
+    xml : bytes
+        The scan's header.
+    first : Acquisition
+        The first image data, which tell the encoding.
     asked : Asked
     reading : Reading
     desk : Desk
     answers : Answers
     failed : callable
         Called, perhaps by another thread, with what ends the scan.
+
+    Raises
+    ------
+    FileError, InputError
+        A header that tells no geometry or sequence.
     """
 
     def __init__(
         self,
         name: str,
-        header: Header,
+        xml: bytes,
+        first: Acquisition,
         asked: Asked,
         reading: Reading,
         desk: Desk,
         answers: Answers,
         failed: Callable[[Exception], None],
     ) -> None:
-        self._name, self._header, self._asked, self._desk = name, header, asked, desk
-        self._answers, self._failed = answers, failed
+        self._name, self._asked, self._desk, self._answers, self._failed = name, asked, desk, answers, failed
+        encoding = int(first.head["encoding_space_ref"])
+        self._header = parse_header(name, xml, encoding)
         self._arrivals = Arrivals(
-            name, header, frame_counter=reading.frame_counter, trajectory_units=reading.trajectory_units,
-            at_close=reading.at_close,
+            name, self._header, encoding, frame_counter=reading.frame_counter,
+            trajectory_units=reading.trajectory_units, at_close=reading.at_close,
         )  # fmt: skip
         self._series = Series(asked.maps, asked.images)
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, tuple[Place, str]] = {}
         self._lock = threading.Lock()
         self._held = 0
+        self._wanted: list[Future[Dictionary]] = []
         self._jobs: list[Future[None]] = []
         self._gone = threading.Event()
+        self._warned: set[str] = set()
         self._triggered = bool(asked.sequence) and is_triggered(asked.sequence)
         self._sequence = self._told_sequence()
         if not self._triggered:
             self._dictionary(self._sequence)
+        self._warn_of_physics()
 
     def _told_sequence(self) -> Sequence:
         """The sequence that was asked for, the header's, or the given dictionary's."""
@@ -103,48 +116,65 @@ class Measurement:
         if frames == 0 and given is not None:
             self._answers.say("WARNING", "the header tells no flip angles: the server's dictionary is taken on trust")
             return given.sequence
+        if frames == 1:  # which converters write of any train
+            frames = self._arrivals.expected.frames or frames
         return sequence_of_header(self._name, self._header, frames)
+
+    def _warn_of_physics(self) -> None:
+        """What was asked for and has no effect, or was not asked for and should be."""
+        profile, own = self._asked.recipe.slice_profile, (self._asked.own or self._asked.recipe).slice_profile
+        if self._desk.given is not None:
+            if profile != own:
+                self._answers.say("WARNING", "slice_profile has no effect: the server's dictionary has its own")
+        elif not profile and self._header.axes == 2:
+            self._answers.say(
+                "WARNING", "a 2-D scan without slice profile: T2 can be tens of percent too long; set slice_profile"
+            )
 
     def _dictionary(self, sequence: Sequence) -> "Future[Dictionary]":
         """The given one, or one that is made from now on."""
         given = self._desk.given
         if given is None:
-            return self._desk.dictionary(sequence, self._asked.recipe)
+            made = self._desk.dictionary(sequence, self._asked.recipe, passing=self._triggered)
+            self._wanted.append(made)
+            return made
         check_dictionary(given, sequence, "the server's dictionary")
         there: Future[Dictionary] = Future()
         there.set_result(given)
         return there
 
     def add(self, acquisition: Acquisition) -> None:
-        """Take an acquisition; its slice is reconstructed as soon as it is complete.
+        """Take image data or noise; a slice is reconstructed as soon as it is complete.
 
         Raises
         ------
         InputError
             It cannot belong to the scan, or there is no room for it.
         """
-        before = self._arrivals.n_bytes
-        part = self._arrivals.add(acquisition, self._sequence.n_frames)
-        self._count(self._arrivals.n_bytes - before)
-        if self._triggered:
-            self._beat(acquisition)
-        if part is not None:
+        if is_noise(acquisition.head):
+            size, late = self._arrivals.add_noise(acquisition)
+            self._count(size)
+            if late:
+                self._warn("a noise scan came after a slice was complete: only later ones are whitened with it")
+            return
+        part, size = self._arrivals.add(acquisition, self._sequence.n_frames)
+        self._count(size)
+        if self._triggered and part.new_beat():
+            self._beat(part)
+        if part.done:
             self._submit(part)
 
     def finish(self) -> None:
-        """All has come: reconstruct what is left.
-
-        Raises
-        ------
-        InputError
-            Nothing was image data.
-        """
-        if self._arrivals.n_images == 0:
-            raise InputError(
-                f"none of the {self._arrivals.n_noise + self._arrivals.n_ignored} acquisitions that came is image data"
-            )
+        """All has come: reconstruct what is left."""
         for part in self._arrivals.rest():
-            self._submit(part)
+            if not self._gone.is_set():
+                self._submit(part)
+
+    def settle(self) -> None:
+        """Wait for what is done after the maps have been sent."""
+        for job in self._jobs if self._asked.motion else ():
+            if not job.cancelled():
+                job.exception()
 
     def end(self) -> None:
         """Nobody waits any more: free everything."""
@@ -152,8 +182,11 @@ class Measurement:
             self._gone.set()
             self._desk.take(-self._held)
             self._held = 0
+        self._arrivals.clear()
         for job in self._jobs:
             job.cancel()
+        while self._wanted:
+            self._desk.leave(self._wanted.pop())
 
     def _count(self, size: int) -> None:
         """Bytes of raw data that are held more (or less) than before."""
@@ -163,38 +196,58 @@ class Measurement:
             self._desk.take(size)
             self._held += size
 
-    def _beat(self, acquisition: Acquisition) -> None:
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._answers.say("WARNING", text)
+
+    def _beat(self, part: Part) -> None:
         """With a new beat's first acquisition the heart's intervals may be complete: the dictionary can be made."""
-        part = self._arrivals.part_of(acquisition)
-        if part is None or not part.new_beat():
-            return
         try:
-            sequence = load_sequence(self._asked.sequence, rr_intervals=np.diff(heart_beats(part.heads())))
+            sequence = load_sequence(self._asked.sequence, rr_intervals=np.diff(part.beats()))
         except InputError:
             return  # not yet as many as the sequence has; at the end this would be an error
         self._dictionary(sequence)
 
     def _submit(self, part: Part) -> None:
-        place = self._place(part)
-        self._places[part.number] = place
+        """Start a slice when its dictionary is there."""
+        self._places[part.number] = (self._place(part), part.title)
         due = part.last + self._asked.deadline
         self._answers.expect(part.number, due)
         self._answers.say("INFO", f"{part.title}: {len(part.acquisitions)} acquisitions received")
-        self._jobs.append(self._desk.work.submit(self._job, part, Clock(due - _SENDING, self._gone)))
+        sequence = self._sequence
+        if self._triggered:
+            intervals = rr_intervals(f"{self._name}, {part.title}", part.beats())
+            sequence = load_sequence(self._asked.sequence, rr_intervals=intervals)
+        clock = Clock(due - _SENDING, self._gone)
+
+        def start(made: "Future[Dictionary]") -> None:
+            if self._gone.is_set() or made.cancelled():
+                return
+            try:
+                self._jobs.append(self._desk.work.submit(self._job, part, made.result(), clock))
+            except MrfError as error:
+                self._failed(error)
+            except Exception as error:
+                log.exception("%s: its dictionary", self._name)
+                self._failed(MrfError(f"no dictionary: internal error: {type(error).__name__}: {error}"))
+
+        self._dictionary(sequence).add_done_callback(start)
 
     def _place(self, part: Part) -> Place:
         heads = np.array([part.acquisitions[0].head])
         _, affine, _ = slice_geometry(self._name, heads, self._header)
+        affine = shifted(affine, self._header.axes, self._asked.recipe)
         return Place(heads[0], affine, self._header.matrix)
 
-    def _job(self, part: Part, clock: Clock) -> None:
+    def _job(self, part: Part, dictionary: Dictionary, clock: Clock) -> None:
         """Reconstruct a slice and answer; run by the desk's worker."""
         try:
             clock.check()
-            solved = self._solved(part, clock)
-            images = self._series.of_maps(solved.maps, self._places[part.number], f"MRF {solved.how}")
-            if self._answers.give(part.number, [*images, self._sent(part, solved)]) and self._asked.motion:
-                self._tell_motion(part, solved)
+            scan = self._arrivals.scan(part)
+            self._count(-self._arrivals.release(part))
+            solved = solve_slice(scan, dictionary, self._asked.recipe, self._desk, clock)
+            self._answer(part, solved)
         except GoneError:
             log.info("%s: %s: nobody waits for it any more", self._name, part.title)
         except OutOfTimeError:
@@ -204,49 +257,37 @@ class Measurement:
         except Exception as error:
             log.exception("%s: %s", self._name, part.title)
             self._failed(MrfError(f"{part.title}: internal error: {type(error).__name__}: {error}"))
+        finally:
+            self._count(-self._arrivals.release(part))
 
-    def _solved(self, part: Part, clock: Clock) -> Solved:
-        before = self._arrivals.n_bytes
-        scan = self._arrivals.scan(part)
-        self._count(self._arrivals.n_bytes - before)
-        sequence = self._sequence
-        if self._triggered:
-            sequence = load_sequence(self._asked.sequence, rr_intervals=rr_intervals(scan.name, scan.beats[0]))
-        try:
-            dictionary = self._dictionary(sequence).result(max(clock.due - time.monotonic(), 0))
-        except TimeoutError as error:
-            raise OutOfTimeError("the dictionary is not ready") from error
-        self._warn_of_profile(scan)
-        return solve_slice(scan, dictionary, self._asked.recipe, self._desk, clock)
-
-    def _warn_of_profile(self, scan: Scan) -> None:
-        if self._desk.given is None and not self._asked.recipe.slice_profile and len(scan.slices[0][1].matrix) == 2:
-            if not self._warned:
-                self._answers.say(
-                    "WARNING", "a 2-D scan without slice profile: T2 can be tens of percent too long; set slice_profile"
-                )
-            self._warned = True
-
-    _warned = False
-
-    def _sent(self, part: Part, solved: Solved) -> Message:
+    def _answer(self, part: Part, solved: Solved) -> None:
+        place, title = self._places[part.number]
+        place = replace(place, affine=solved.maps.affine)
+        images = self._series.of_maps(solved.maps, place, f"MRF {solved.how}")
         took = time.monotonic() - part.last
         kind = "WARNING " if solved.late else "INFO    "
-        log.info("%s: %s: %s, answered %.2f s after its last acquisition", self._name, part.title, solved.how, took)
-        return Text(f"{kind}{part.title}: {solved.how}, {took:.2f} s after its last acquisition")
-
-    def _tell_motion(self, part: Part, solved: Solved) -> None:
-        groups = solved.motion()
-        if groups:
-            moved = np.ptp(np.array(groups), axis=0).max() / MILLIMETRE
-            self._answers.say(
-                "WARNING", f"{part.title} moved during the scan, by {moved:.1f} mm or more: maps are blurred"
+        told = Text(f"{kind}{title}: {solved.how}, {took:.2f} s after its last acquisition")
+        if not self._answers.give(part.number, [*images, told]):
+            return
+        log.info("%s: %s: %s, answered %.2f s after its last acquisition", self._name, title, solved.how, took)
+        if self._series.clipped:
+            self._warn(
+                f"{', '.join(sorted(self._series.clipped))}: some values are too large for the pixels and clipped"
             )
+        if self._asked.motion and (groups := solved.motion()):
+            moved = np.ptp(np.array(groups), axis=0).max() / MILLIMETRE
+            self._answers.say("WARNING", f"{title} moved during the scan, by {moved:.1f} mm or more: maps are blurred")
 
     def late(self, number: int) -> list[Message]:
         """What is sent where there are no maps when the deadline has passed: images that are marked, and words."""
+        place, title = self._places[number]
         reason = f"not ready {self._asked.deadline:g} s after the last acquisition"
-        names = tuple(name for name in self._asked.maps if name in ("t1", "t2", "pd"))
-        log.warning("%s: slice %d: %s", self._name, number, reason)
-        told = Text(f"WARNING slice {number}: {reason}: its images are marked as no maps")
-        return [*self._series.marked(names, self._places[number], reason), told]
+        given, recipe = self._desk.given, self._asked.recipe
+        fitted = [
+            name
+            for name in ("b1", "off_resonance")
+            if (getattr(recipe, name) if given is None else name in given.parameters)
+        ]
+        log.warning("%s: %s: %s", self._name, title, reason)
+        told = Text(f"WARNING {title}: {reason}: its images are marked as no maps")
+        return [*self._series.marked(("t1", "t2", "pd", "score", *fitted), place, reason), told]

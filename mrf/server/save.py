@@ -13,7 +13,9 @@ from ..core.storage import output_folder
 from ..io.mrd_header import without_identity
 from .codec import Acquisition
 
-_AT_ONCE = 256  # acquisitions
+_AT_ONCE = 1 << 22  # bytes that wait
+_CHUNK = 256  # acquisitions
+_FAILED = (OSError, RuntimeError, ValueError)
 
 
 class Saved:
@@ -35,23 +37,34 @@ class Saved:
         name = time.strftime("%Y%m%d-%H%M%S") + f"-{time.monotonic_ns() % 10**9:09d}.h5"
         self.path = output_folder(folder) / name
         self._temporary = self.path.with_suffix(".h5.partial")
+        self._waiting: list[Acquisition] = []
+        self._bytes = 0
         try:
             self._file: Any = h5py.File(self._temporary, "w")
             group = self._file.create_group("dataset")
-            text = group.create_dataset("xml", (1,), h5py.string_dtype())
-            text[0] = without_identity(xml).decode("utf-8", errors="replace")
+            group.create_dataset("xml", (1,), h5py.string_dtype())[0] = without_identity(xml).decode("utf-8", "replace")
             self._data = group.create_dataset(
-                "data", (0,), ismrmrd.hdf5.acquisition_dtype, maxshape=(None,), chunks=(_AT_ONCE,)
+                "data", (0,), ismrmrd.hdf5.acquisition_dtype, maxshape=(None,), chunks=(_CHUNK,)
             )
-        except OSError as error:
+        except _FAILED as error:
             raise FileError(f"{self.path}: cannot be written ({error})") from error
-        self._waiting: list[Acquisition] = []
 
     def add(self, acquisition: Acquisition) -> None:
-        """Keep an acquisition."""
+        """Keep an acquisition.
+
+        Raises
+        ------
+        FileError
+            It cannot be written; the file is closed.
+        """
         self._waiting.append(acquisition)
-        if len(self._waiting) == _AT_ONCE:
-            self._write()
+        self._bytes += acquisition.data.nbytes + acquisition.trajectory.nbytes
+        if self._bytes >= _AT_ONCE or len(self._waiting) == _CHUNK:
+            try:
+                self._write()
+            except FileError:
+                self._release()
+                raise
 
     def _write(self) -> None:
         rows = np.empty(len(self._waiting), ismrmrd.hdf5.acquisition_dtype)
@@ -61,15 +74,30 @@ class Saved:
             start = len(self._data)
             self._data.resize(start + len(rows), axis=0)
             self._data[start:] = rows
-        except OSError as error:
+        except _FAILED as error:
             raise FileError(f"{self.path}: cannot be written ({error}); is the disk full?") from error
-        self._waiting = []
+        self._waiting, self._bytes = [], 0
 
-    def close(self) -> None:
-        """Write what is left and give the file its name."""
-        self._write()
+    def _release(self) -> None:
+        """Close the file, whatever its state."""
         try:
             self._file.close()
+        except _FAILED as error:
+            raise FileError(f"{self.path}: cannot be written ({error}); is the disk full?") from error
+
+    def close(self) -> None:
+        """Write what is left and give the file its name.
+
+        Raises
+        ------
+        FileError
+            It cannot be written; what could be stays as ``.partial``.
+        """
+        try:
+            self._write()
+        finally:
+            self._release()
+        try:
             self._temporary.rename(self.path)
         except OSError as error:
             raise FileError(f"{self.path}: cannot be written ({error})") from error

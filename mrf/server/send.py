@@ -84,7 +84,7 @@ def exchange(
     host, port = address
     try:
         connection = socket.create_connection(address, timeout=10)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise MrfError(f"{host}:{port}: no server answers ({error}); is mrf serve running there?") from error
     wire, received = Wire(connection, patience, Limits()), Received()
     listener = threading.Thread(target=received.listen, args=(wire, seen), daemon=True)
@@ -97,8 +97,12 @@ def exchange(
         wire.send(Close())
     except OSError as error:
         received.broken = MrfError(f"the server stopped reading ({error})")
-    listener.join()
-    wire.close()
+    except BaseException:
+        connection.shutdown(socket.SHUT_RDWR)  # which ends the listener
+        raise
+    finally:
+        listener.join()
+        wire.close()
     errors = [text for text in received.texts if text.startswith("ERROR")]
     if errors:
         raise MrfError(f"{host}:{port}: the server says: {errors[0]}")
@@ -146,6 +150,6 @@ def write_images(path: str | Path, images: list[Image], xml: bytes) -> None:
                 group.create_dataset("data", data=np.stack([image.data for image in held]), compression="gzip")
                 group.create_dataset("header", data=np.array([image.head for image in held], IMAGE_HEADER))
                 told = group.create_dataset("attributes", (len(held),), h5py.string_dtype("ascii"))
-                told[:] = [image.attributes for image in held]
+                told[:] = [image.attributes.encode("ascii", "xmlcharrefreplace") for image in held]
     except (TypeError, ValueError) as error:
         raise FileError(f"{path}: cannot be written ({error})") from error

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from .slices import Clock, solve_slice
 from .wire import Wire
 
 log = logging.getLogger(__name__)
+_TURNED_AWAY = 8  # clients at a time that are told so
 
 
 class Server:
@@ -68,6 +69,8 @@ class Server:
         self._desk, self._asked, self._menu = desk, asked or Asked(), menu or Menu()
         self._reading, self._patience = reading or Reading(), patience
         self._places = threading.BoundedSemaphore(most_clients)
+        self._porch = threading.BoundedSemaphore(_TURNED_AWAY)
+        self._clients: set[Connection] = set()
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server((host, port), family=family, backlog=128)
@@ -90,30 +93,62 @@ class Server:
                 log.exception("a client could not be accepted")
                 time.sleep(0.1)  # e.g. no file handles left
                 continue
+            try:
+                self._start(connection, f"{address[0]}:{address[1]}")
+            except (OSError, RuntimeError) as error:  # no handles, no threads
+                log.warning("%s:%d: turned away (%s)", address[0], address[1], error)
+                connection.close()
+
+    def _start(self, connection: socket.socket, name: str) -> None:
+        """Give a client its thread; one too many is told so, far too many are not."""
+        target, places = self._serve, self._places
+        if not places.acquire(blocking=False):
+            target, places = _turn_away, self._porch
+            if not places.acquire(blocking=False):
+                connection.close()
+                return
+
+        def work(wire: Wire) -> None:
+            try:
+                target(wire, name)
+            finally:
+                places.release()
+
+        try:
             wire = Wire(connection, self._patience, Limits())
-            name = f"{address[0]}:{address[1]}"
-            target: Callable[[Wire, str], None] = self._serve
-            if not self._places.acquire(blocking=False):
-                target = _turn_away
-            threading.Thread(target=target, args=(wire, name), name=name, daemon=True).start()
+            threading.Thread(target=work, args=(wire,), name=name, daemon=True).start()
+        except (OSError, RuntimeError):
+            places.release()
+            raise
 
     def _serve(self, wire: Wire, name: str) -> None:
+        log.info("%s: connected", name)
         try:
-            log.info("%s: connected", name)
-            Connection(wire, name, self._desk, self._asked, self._menu, self._reading).serve()
-            log.info("%s: closed", name)
+            served = Connection(wire, name, self._desk, self._asked, self._menu, self._reading)
+        except RuntimeError as error:  # no thread for its answers
+            log.warning("%s: turned away (%s)", name, error)
+            wire.connection.close()
+            return
+        self._clients.add(served)
+        if self._closed.is_set():
+            served.fail(MrfError("the server is being stopped"))
+        try:
+            served.serve()
         finally:
-            self._places.release()
+            self._clients.discard(served)
+        log.info("%s: closed", name)
 
-    def close(self) -> None:
-        """Take no more clients, and give up what is being worked on."""
+    def close(self, patience: float = 0.0) -> bool:
+        """Take no more clients, and give up what is being worked on; whether all ended within `patience` (s)."""
         self._closed.set()
         try:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept
         except OSError:
             log.debug("the listening socket was not connected")
         self._socket.close()
-        self._desk.close()
+        for served in list(self._clients):
+            served.fail(MrfError("the server is being stopped"))
+        return self._desk.close(patience)
 
 
 def _turn_away(wire: Wire, name: str) -> None:
@@ -127,7 +162,7 @@ def _turn_away(wire: Wire, name: str) -> None:
 
 
 _HEADER = b"""<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding><encodedSpace>
-<matrixSize><x>32</x><y>32</y><z>1</z></matrixSize><fieldOfView_mm><x>200</x><y>200</y><z>5</z></fieldOfView_mm>
+<matrixSize><x>64</x><y>64</y><z>1</z></matrixSize><fieldOfView_mm><x>200</x><y>200</y><z>5</z></fieldOfView_mm>
 </encodedSpace></encoding></ismrmrdHeader>"""
 
 
@@ -135,19 +170,20 @@ def warm_up(desk: Desk, asked: Asked) -> float:
     """Reconstruct a little scan, so that the first client does not wait for libraries and compilers; the s it took."""
     started = time.monotonic()
     rng = np.random.default_rng(0)
-    sequence = fisp(np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(60) / 9.0))), 0.012, 0.002, inversion_time=0.02)
-    angle = np.arange(4)[:, None] * np.pi / 2 + np.linspace(0, 40, 400)
-    radius = np.linspace(0, 75, 400)
+    frames, samples = 200, 640
+    sequence = fisp(np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(frames) / 9.0))), 0.012, 0.002, inversion_time=0.02)
+    radius = np.linspace(0, 150, samples)
+    angle = np.arange(16)[:, None] * np.pi / 8 + np.linspace(0, 40, samples)
     arms = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=-1)
-    trajectory = Trajectory(arms[np.arange(60) % 4], (32, 32), (0.2, 0.2))
-    kspace = (rng.standard_normal((4, 60, 400)) + 1j * rng.standard_normal((4, 60, 400))) / (1 + radius)
-    scan = Scan(
-        "warm-up", kspace.astype(np.complex64), trajectory, None, parse_header("warm-up", _HEADER), np.eye(4), (), 0.1
-    )
-    dictionary = desk.dictionary(sequence, asked.recipe).result()
-    for due in (np.inf, time.monotonic() + 1e-3):
-        try:
-            solve_slice(scan, dictionary, asked.recipe, desk, Clock(due, threading.Event()))
-        except MrfError as error:
-            log.debug("warm-up: %s", error)
+    trajectory = Trajectory(arms[np.arange(frames) % 16], (64, 64), (0.2, 0.2))
+    shape = (8, frames, samples)
+    kspace = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / (1 + radius)
+    header = parse_header("warm-up", _HEADER)
+    scan = Scan("warm-up", kspace.astype(np.complex64), trajectory, None, header, np.eye(4), (), 0.1)
+    recipe = replace(asked.recipe, shift=(), delays=(), trajectory="", girf="")
+    wanted = desk.dictionary(sequence, recipe)
+    for rate in (desk.gridding_rate, 1e3 / kspace.size):  # the second has no time for anything but gridding
+        desk.gridding_rate = rate
+        solve_slice(scan, wanted.result(), recipe, desk, Clock(time.monotonic() + 1000, threading.Event()))
+    desk.leave(wanted)
     return time.monotonic() - started

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..core.arrays import Array, on_host
+from ..core.arrays import Array, on_host, there_or_here
 from ..core.errors import InputError, MrfError
 from ..core.maps import Maps
 from ..dictionaries.dictionary import Dictionary
@@ -16,11 +16,13 @@ from ..matching.match import match
 from ..pipeline import checked_corrections, displacements, placed, scan_affine, scan_rotation
 from ..recipe import Recipe
 from ..recon.coils import COURSES, estimate_coils
+from ..recon.methods import Choices
 from ..recon.stream import Stream
 from ..recon.trajectory import Trajectory
 from .desk import Desk
 
 _RESERVE = 1.5  # times what gridding took last time: the time that is kept for it
+_LEAST = 0.05  # s that are kept beside
 
 
 class OutOfTimeError(MrfError):
@@ -73,10 +75,12 @@ class Solved:
     _stream: Stream
     _coefficients: Array
     _trajectory: Trajectory
+    _method: str
 
     def motion(self) -> list[list[float]]:
         """As :func:`mrf.pipeline.displacements` tells it; of gridded images nothing can be told."""
-        return [] if self.late else displacements(self._stream, self._coefficients, self._trajectory)
+        gridded = self.late or self._method == "gridding"
+        return [] if gridded else displacements(self._stream, self._coefficients, self._trajectory)
 
 
 def solve_slice(scan: Scan, dictionary: Dictionary, recipe: Recipe, desk: Desk, clock: Clock) -> Solved:
@@ -85,7 +89,7 @@ def solve_slice(scan: Scan, dictionary: Dictionary, recipe: Recipe, desk: Desk, 
     Raises
     ------
     InputError
-        The scan does not fit the dictionary or the recipe.
+        The scan does not fit the dictionary, the recipe, or into memory.
     OutOfTimeError, GoneError
         There is no time even for gridding, or nobody who waits.
     """
@@ -98,33 +102,49 @@ def solve_slice(scan: Scan, dictionary: Dictionary, recipe: Recipe, desk: Desk, 
     kspace, trajectory = scan.slices[0]
     corrections, basis = checked_corrections(scan, recipe), dictionary.basis
     kspace, trajectory = corrections.applied(kspace, trajectory, basis, scan_rotation(scan))
-    choices, reserve = recipe.choices(scan.noise_std), _RESERVE * desk.gridding_rate * kspace.size
+    started, late, choices = time.monotonic(), False, recipe.choices(scan.noise_std)
+    reserve = _RESERVE * desk.gridding_rate * kspace.size + _LEAST
+    asked = Stream(trajectory, basis, len(kspace), choices=choices, check=lambda: clock.check(reserve))
     found = desk.beside.submit(estimate_coils, kspace, trajectory, method=recipe.coils, weights=basis[:COURSES].conj())
-    late = False
     try:
         clock.check(reserve)
-        plan = desk.plan(trajectory, basis, len(kspace), choices) if recipe.device == "cpu" else None
+        plan = desk.prepared(asked) if recipe.device == "cpu" else None
         coils = found.result()
-        stream = Stream.of(
-            placed(kspace, recipe.device), trajectory, basis, choices=choices, coils=coils, like=plan,
-            check=lambda: clock.check(reserve),
-        )  # fmt: skip
-        coefficients, deviation = stream.finish(noise=recipe.noise)
+
+        def solve(samples: Array) -> tuple[Stream, Array, Array]:
+            stream = Stream.of(
+                samples, trajectory, basis, choices=choices, coils=coils, like=plan, check=lambda: clock.check(reserve)
+            )
+            return stream, *stream.finish(noise=recipe.noise)
+
+        stream, coefficients, deviation = there_or_here("reconstruct", solve, placed(kspace, recipe.device))
     except OutOfTimeError:
         clock.check()
         started, late = time.monotonic(), True
-        choices = replace(choices, method="gridding", iterations=None, regularization=None)
-        stream = Stream.of(kspace, trajectory, basis, choices=choices, coils=found.result(), check=clock.check)
-        coefficients, deviation = stream.finish(noise=recipe.noise)
-        desk.gridding_rate = (time.monotonic() - started) / kspace.size
+        stream, coefficients, deviation = _gridded(kspace, trajectory, basis, choices, found.result(), recipe, clock)
+    finally:
+        found.cancel()
     mask = signal_mask(on_host(coefficients), recipe.mask_threshold)
-    maps = match(
-        coefficients,
-        dictionary,
-        refine=recipe.refine,
-        noise_std=on_host(deviation) if recipe.noise else None,
-        mask=mask,
-    )
+    noise_std = on_host(deviation) if recipe.noise else None
+    maps = match(coefficients, dictionary, refine=recipe.refine, noise_std=noise_std, mask=mask)
+    if late or recipe.method == "gridding":
+        desk.gridding_rate = (time.monotonic() - started) / kspace.size
     how = "gridded, noisier: no time was left" if late else recipe.method
+    how += f", {np.count_nonzero(maps.flags)} voxels flagged"
     maps = replace(maps, affine=scan_affine(scan, recipe))
-    return Solved(maps, f"{how}, {np.count_nonzero(maps.flags)} voxels flagged", late, stream, coefficients, trajectory)
+    return Solved(maps, how, late, stream, coefficients, trajectory, recipe.method)
+
+
+def _gridded(
+    kspace: Array,
+    trajectory: Trajectory,
+    basis: Array,
+    choices: Choices,
+    coils: Array,
+    recipe: Recipe,
+    clock: Clock,
+) -> tuple[Stream, Array, Array]:
+    """The density-compensated adjoint, on the host."""
+    choices = replace(choices, method="gridding", iterations=None, regularization=None)
+    stream = Stream.of(kspace, trajectory, basis, choices=choices, coils=coils, check=clock.check)
+    return stream, *stream.finish(noise=recipe.noise)

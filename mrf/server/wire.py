@@ -12,6 +12,7 @@ from .codec import Limits, Message, ProtocolError, message_bytes, read_message
 
 _SLOWEST = 50_000  # bytes a second that a message must at least come or go with
 _LEAST = 10.0  # s that any message may take, whatever its length; less where patience is less
+_MOST = 1e6  # s: clocks of sockets end somewhere
 _LINGER = 5.0  # s that are waited for the other side to close
 
 
@@ -33,6 +34,7 @@ class Wire:
 
     def __post_init__(self) -> None:
         """Send what is written at once; sending has its own handle, with its own timeout."""
+        self.patience = min(self.patience, _MOST)
         self._sending = threading.Lock()
         self._out = self.connection.dup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
