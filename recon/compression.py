@@ -6,7 +6,7 @@ from ..core.arrays import Array, as_host, beside, is_device_array, on_host, whol
 from ..core.errors import InputError
 from .noise import whitening
 
-_BLOCK = 2**22  # values that are held in double precision at once
+_BLOCK = 2**18  # values that are held in double precision at once
 
 
 def compress_coils(

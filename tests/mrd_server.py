@@ -45,7 +45,7 @@ def served(asked: Asked | None = None, **options: Any) -> Iterator[Server]:
     try:
         yield server
     finally:
-        server.close()
+        server.close(1.0)
         thread.join()
 
 

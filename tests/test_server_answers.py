@@ -277,3 +277,26 @@ def test_noise_that_is_kept_stays_within_the_recipes_memory() -> None:
     tight.prepare()
     held = sum(images.nbytes for draw in tight._model._kept.values() for images in draw)
     assert held == 0
+
+
+# --- prepared while data arrive
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_the_first_slice_is_prepared_while_it_arrives(scan: Path, wait: Wait, repeats: bool) -> None:
+    desk, (config, header, noise, *rest) = Desk(), scan_objects(scan)
+    asked = Asked(recipe=replace(RECIPE, method="wavelet", regularization=1.0))
+    if not repeats:
+        for number, one in enumerate(rest):
+            one.traj[3] += 1e-3 * number
+    with served(asked, desk=desk) as server, Stranger(server.port) as client:
+        client.send(config, header, noise, *rest[: FRAMES - 1])
+        if repeats:
+            wait(lambda: len(desk._plans) == 1)
+        client.send(rest[-1])
+        told = client.finish()
+        assert len(desk._plans) == 1
+    maps = offline(scan, asked.recipe)
+    if repeats:
+        assert np.nanmedian(np.abs(told.values(1)[0] / (maps.t1 * 1e3) - 1)) < 1e-3
+    assert len(told.images) == 3

@@ -17,7 +17,7 @@ from mrf.server.desk import Desk
 from .mrd_mutations import MUTATIONS, good_stream, play
 from .mrd_server import FRAMES, QUICK, Stranger, Wait, scan_objects, served
 
-MANY = int(os.environ.get("MRF_MUTATIONS", "270"))
+MANY = int(os.environ.get("MRF_MUTATIONS", "135"))
 
 
 def handles() -> int:

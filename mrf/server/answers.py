@@ -38,7 +38,7 @@ class Answers:
         self._due: dict[int, float] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self.broken = self._closed = False
+        self.broken = self._closed = self._making = False
         self._thread = threading.Thread(target=self._send, name=f"answers to {name}", daemon=True)
         self._thread.start()
 
@@ -84,7 +84,7 @@ class Answers:
     def wait(self) -> None:
         """Until every slice that is expected has been answered."""
         with self._lock:
-            while self._due and not self.broken:
+            while (self._due or self._making) and not self.broken:
                 self._changed.wait()
 
     def hang_up(self) -> None:
@@ -123,13 +123,17 @@ class Answers:
             late = [number for number, due in self._due.items() if due <= now]
             for number in late:
                 del self._due[number]
-            self._changed.notify_all()
+            self._making = bool(late)
         try:
             return [message for number in late for message in self._late(number)]
         except Exception as error:  # this thread must live to say so
             log.exception("%s", self._name)
             self.fail(f"no answer could be made for a slice that was too late ({type(error).__name__}: {error})")
             return []
+        finally:
+            with self._lock:
+                self._making = False
+                self._changed.notify_all()
 
     def _one(self, message: Message) -> None:
         if self.broken:

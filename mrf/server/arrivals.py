@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from xml.etree import ElementTree
 
 import ismrmrd
@@ -217,6 +217,33 @@ class Arrivals:
         with self._lock:
             rows = [*self._noise, *part.acquisitions]
         return assemble(name, self._header.xml.encode(), _table(rows), *self._choices)
+
+    def foreseen(self, part: Part, n_frames: int) -> Scan | None:
+        """A slice that is still arriving, as it will be if its trajectory repeats itself; None: it does not.
+
+        Only its trajectory and sizes are worth something: the data of frames to come are those of frames before.
+
+        Raises
+        ------
+        FileError
+            What :func:`mrf.read_mrd` says.
+        """
+        with self._lock:
+            here, noise = list(part.acquisitions), list(self._noise)
+        played = [one.trajectory.tobytes() for one in here]
+        half = len(here) // 2
+        period = next((n for n in range(1, half + 1) if played[n:] == played[:-n]), None)
+        if period is None:
+            return None
+        counter = self.expected.counter or "contrast"
+        first = int(here[0].head["idx"][counter])
+        for frame in range(len(here), n_frames):
+            before = here[frame - period]
+            head = before.head.copy()
+            head["idx"][counter] = first + frame
+            here.append(replace(before, head=head))
+        rows = _table([*noise, *here])
+        return assemble(f"{self._name}, foreseen", self._header.xml.encode(), rows, *self._choices)
 
     def release(self, part: Part) -> int:
         """Give a slice's acquisitions free: their bytes."""

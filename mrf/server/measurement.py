@@ -26,9 +26,10 @@ from .asked import Asked
 from .codec import Acquisition, Message, Text
 from .desk import Desk
 from .images import Place, Series
-from .slices import Clock, GoneError, OutOfTimeError, Solved, solve_slice
+from .slices import Clock, GoneError, OutOfTimeError, Solved, rehearse, solve_slice
 
 log = logging.getLogger(__name__)
+_REHEARSED = 0.6  # of the frames, after which the trajectory is prepared
 _SENDING = 0.1  # s of a deadline that are kept for the way back
 
 
@@ -102,6 +103,7 @@ class Measurement:
         self._jobs: list[Future[None]] = []
         self._gone = threading.Event()
         self._warned: set[str] = set()
+        self._rehearsed = False
         self._triggered = bool(asked.sequence) and is_triggered(asked.sequence)
         self._sequence = self._told_sequence()
         if not self._triggered:
@@ -163,6 +165,35 @@ class Measurement:
             self._beat(part)
         if part.done:
             self._submit(part)
+        elif not self._rehearsed and len(part.acquisitions) >= _REHEARSED * self._sequence.n_frames:
+            self._rehearsed = True
+            self._rehearse(part)
+
+    def _rehearse(self, part: Part) -> None:
+        """Let the worker prepare the trajectory of the first slice while it still arrives, if it repeats itself."""
+        if self._triggered or max(self._arrivals.expected.repeats.values()) > 1:
+            return
+
+        clock = Clock(np.inf, self._gone)
+
+        def check() -> None:
+            clock.check()
+            if part.done and time.monotonic() > part.last + self._asked.deadline / 2:
+                raise OutOfTimeError("the slice itself needs the time")
+
+        def work(dictionary: Dictionary) -> None:
+            try:
+                foreseen = self._arrivals.foreseen(part, self._sequence.n_frames)
+                if foreseen is not None:
+                    rehearse(foreseen, dictionary, self._asked.recipe, self._desk, check)
+            except MrfError as error:  # which the slice itself will meet, or not
+                log.debug("%s: %s", self._name, error)
+
+        def start(made: "Future[Dictionary]") -> None:
+            if not (self._gone.is_set() or part.done or made.cancelled() or made.exception()):
+                self._jobs.append(self._desk.work.submit(work, made.result()))
+
+        self._dictionary(self._sequence).add_done_callback(start)
 
     def finish(self) -> None:
         """All has come: reconstruct what is left."""

@@ -23,6 +23,7 @@ from .slices import Clock, solve_slice
 from .wire import Wire
 
 log = logging.getLogger(__name__)
+_GOODBYE = 1.0  # s in which clients may close when the server ends
 _TURNED_AWAY = 8  # clients at a time that are told so
 
 
@@ -71,6 +72,7 @@ class Server:
         self._places = threading.BoundedSemaphore(most_clients)
         self._porch = threading.BoundedSemaphore(_TURNED_AWAY)
         self._clients: set[Connection] = set()
+        self._threads: list[threading.Thread] = []
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server((host, port), family=family, backlog=128)
@@ -116,7 +118,9 @@ class Server:
 
         try:
             wire = Wire(connection, self._patience, Limits())
-            threading.Thread(target=work, args=(wire,), name=name, daemon=True).start()
+            thread = threading.Thread(target=work, args=(wire,), name=name, daemon=True)
+            thread.start()
+            self._threads = [one for one in self._threads if one.is_alive()] + [thread]
         except (OSError, RuntimeError):
             places.release()
             raise
@@ -148,7 +152,11 @@ class Server:
         self._socket.close()
         for served in list(self._clients):
             served.fail(MrfError("the server is being stopped"))
-        return self._desk.close(patience)
+        ended = self._desk.close(patience)
+        until = time.monotonic() + min(patience, _GOODBYE)
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0))
+        return ended
 
 
 def _turn_away(wire: Wire, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,6 +82,23 @@ class Solved:
         """As :func:`mrf.pipeline.displacements` tells it; of gridded images nothing can be told."""
         gridded = self.late or self._method == "gridding"
         return [] if gridded else displacements(self._stream, self._coefficients, self._trajectory)
+
+
+def rehearse(scan: Scan, dictionary: Dictionary, recipe: Recipe, desk: Desk, check: Callable[[], None]) -> None:
+    """Prepare what the trajectory of a scan needs, before its data are complete; what `check` raises ends it.
+
+    Raises
+    ------
+    InputError
+        As :func:`solve_slice` raises it.
+    """
+    if recipe.device != "cpu" or recipe.delays == "auto":
+        return  # kernels are made there; the trajectory is not known before the data
+    kspace, trajectory = scan.slices[0]
+    corrections, basis = checked_corrections(scan, recipe), dictionary.basis
+    kspace, trajectory = corrections.applied(kspace, trajectory, basis, scan_rotation(scan))
+    choices = recipe.choices(scan.noise_std)
+    desk.prepared(Stream(trajectory, basis, len(kspace), choices=choices, check=check))
 
 
 def solve_slice(scan: Scan, dictionary: Dictionary, recipe: Recipe, desk: Desk, clock: Clock) -> Solved:
