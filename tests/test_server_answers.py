@@ -214,16 +214,16 @@ def test_preparations_look_at_the_clock(scan: Path, monkeypatch: pytest.MonkeyPa
     from mrf.recon.stream import Stream
 
     def prepare(self: Any) -> None:
-        for _ in range(60):
+        for _ in range(200):
             self._model.check()
             time.sleep(0.05)
 
     monkeypatch.setattr(Stream, "prepare", prepare)
     desk = Desk()
-    desk.gridding_rate = 1e-5  # which keeps 0.7 s
     with served(Asked(recipe=RECIPE), desk=desk) as server:
         answered(server.port, *asking(scan, method="gridding"))  # its dictionary is there
-        told = answered(server.port, *asking(scan, deadline=1.5))
+        desk.gridding_rate = 5e-5  # which keeps 3.6 s
+        told = answered(server.port, *asking(scan, deadline=6))
     assert len(told.images) == 3
     assert [text for text in comments(told) if text.startswith("NO MAP")] == []
 
