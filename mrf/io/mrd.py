@@ -174,15 +174,24 @@ def _flagged(heads: Array, bit: int) -> Array:
     return flagged.astype(bool)
 
 
-def assemble(name: str, xml: bytes, table: Array, frame_counter: str | None, trajectory_units: str | None) -> Scan:
-    """Sort acquisitions into a scan; arguments as in :func:`read_mrd`, `table` with fields head, traj, data."""
+def assemble(
+    name: str,
+    xml: bytes | Header,
+    table: Array,
+    frame_counter: str | None,
+    trajectory_units: str | None,
+) -> Scan:
+    """Sort acquisitions into a scan; arguments as in :func:`read_mrd`, `table` with fields head, traj, data.
+
+    A `Header` is that of the encoding of the acquisitions.
+    """
     image, noisy, notes = _image_data(name, table)
     heads = table["head"][image]
     if np.ptp(heads["encoding_space_ref"]):
         raise FileError(
             f"{name}: field encoding_space_ref varies; several encodings in one scan are not handled; split it"
         )
-    header = parse_header(name, xml, int(heads["encoding_space_ref"][0]))
+    header = xml if isinstance(xml, Header) else parse_header(name, xml, int(heads["encoding_space_ref"][0]))
     frames = sort_frames(name, table[image], image, header, frame_counter)
     order, affine, where = slice_geometry(name, heads[frames.first], header)
     inner: Any = slice(None) if (np.diff(order) == 1).all() else order  # which copies nothing

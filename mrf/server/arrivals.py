@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from xml.etree import ElementTree
 
 import ismrmrd
@@ -12,6 +14,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import InputError
+from ..core.storage import digest
 from ..io.mrd import Scan, assemble
 from ..io.mrd_header import Header
 from ..io.mrd_triggers import heart_beats
@@ -48,6 +51,11 @@ class Expected:
     frames: int | None
     repeats: dict[str, int]
     ambiguous: bool
+
+    @cached_property
+    def times(self) -> int:
+        """How often each frame comes in all."""
+        return math.prod(self.repeats.values())
 
     @classmethod
     def of(cls, header: Header, encoding: int, frame_counter: str | None) -> Expected:
@@ -192,7 +200,7 @@ class Arrivals:
     def _complete(self, part: Part, head: Array, n_frames: int) -> bool:
         counted = self.expected.counter or len(part.frames) > 1  # else frames are told apart by their order
         seen = len(part.keys) if counted else len(part.acquisitions)
-        if seen < n_frames * int(np.prod(list(self.expected.repeats.values()))):
+        if seen < n_frames * self.expected.times:
             return False
         if any(int(head["flags"]) >> (bit - 1) & 1 for bit in _LAST):
             return True
@@ -216,7 +224,13 @@ class Arrivals:
         name = self._name if part.number == _VOLUME else f"{self._name}, {part.title}"
         with self._lock:
             rows = [*self._noise, *part.acquisitions]
-        return assemble(name, self._header.xml.encode(), _table(rows), *self._choices)
+        return assemble(name, self._header, _table(rows), *self._choices)
+
+    def played(self, part: Part, count: int) -> str:
+        """A digest of the first trajectories."""
+        with self._lock:
+            here = part.acquisitions[:count]
+        return digest(*(one.trajectory for one in here))
 
     def foreseen(self, part: Part, n_frames: int) -> Scan | None:
         """A slice that is still arriving, as it will be if its trajectory repeats itself; None: it does not.
@@ -243,7 +257,7 @@ class Arrivals:
             head["idx"][counter] = first + frame
             here.append(replace(before, head=head))
         rows = _table([*noise, *here])
-        return assemble(f"{self._name}, foreseen", self._header.xml.encode(), rows, *self._choices)
+        return assemble(f"{self._name}, foreseen", self._header, rows, *self._choices)
 
     def release(self, part: Part) -> int:
         """Give a slice's acquisitions free: their bytes."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..core.errors import FileError, InputError, MrfError
 from ..io.mrd import is_image, is_noise
-from ..io.mrd_header import parse_header
+from ..io.mrd_header import Header, parse_header
 from .answers import Answers
 from .asked import Asked, Menu
 from .codec import Acquisition, Close, Config, HeaderXml, Image, Message, ProtocolError, Text, Waveform
@@ -43,7 +43,7 @@ class Connection:
     asked: Asked
     menu: Menu
     reading: Reading
-    xml: bytes = b""
+    header: Header | None = None
     noise: list[Acquisition] = field(default_factory=list)
     n_ignored: int = 0
     measurement: Measurement | None = None
@@ -141,24 +141,23 @@ class Connection:
 
     def _begin(self, xml: bytes) -> None:
         """Take the header; one that is no XML comes from clients that only ask whether somebody is there."""
-        if self.xml:
+        if self.header is not None:
             raise InputError("a second header came, expected one a connection")
         if not xml.lstrip().startswith((b"<", b"\xef\xbb\xbf<")):
             self.answers.say("INFO", "the header is no XML: taken as a question whether the server is there")
             return
-        parse_header(self.name, xml)
-        self.xml = xml
+        self.header = parse_header(self.name, xml)
 
     def _acquired(self, acquisition: Acquisition) -> None:
-        if not self.xml:
+        if self.header is None:
             raise InputError("an acquisition came before the header; send the header first")
-        self._save(acquisition)
+        self._save(acquisition, self.header)
         head = acquisition.head
         if self.asked.discard:
             return
         if self.measurement is None and is_image(head):
             self.measurement = Measurement(
-                self.name, self.xml, acquisition, self.asked, self.reading, self.desk, self.answers, self.fail
+                self.name, self.header, acquisition, self.asked, self.reading, self.desk, self.answers, self.fail
             )
             for noise in self.noise:
                 self.measurement.add(noise)
@@ -180,13 +179,13 @@ class Connection:
                 f"{_NOISE_BYTES / 1e6:.0f} MB"
             )
 
-    def _save(self, acquisition: Acquisition) -> None:
+    def _save(self, acquisition: Acquisition, header: Header) -> None:
         """Keep what comes; where that fails, the scan goes on."""
         if self.reading.save is None:
             return
         try:
             if self.saved is None and not self.lost:
-                self.saved = Saved(self.reading.save, self.xml)
+                self.saved = Saved(self.reading.save, header.xml.encode())
             if self.saved is not None:
                 self.saved.add(acquisition)
         except FileError as error:

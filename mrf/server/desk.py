@@ -61,6 +61,8 @@ class Desk:
         For what can be done beside that.
     gridding_rate : float
         s a sample that the last gridded slice took, matching included.
+    rehearsed : set
+        What has been prepared while it arrived, so that it is not tried again.
     """
 
     def __init__(self, memory: int | float | str | None = None, given: Dictionary | None = None) -> None:
@@ -77,6 +79,7 @@ class Desk:
         self._dictionaries: OrderedDict[str, Future[Dictionary]] = OrderedDict()
         self._wanted: Counter[Future[Dictionary]] = Counter()
         self._plans: list[Stream] = []
+        self.rehearsed: set[tuple[str, str, str]] = set()
 
     def take(self, size: int) -> None:
         """Count bytes of raw data that are held, or (below 0) no more.

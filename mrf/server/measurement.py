@@ -15,7 +15,7 @@ from ..core.units import MILLIMETRE
 from ..dictionaries.dictionary import Dictionary
 from ..io.mrd import is_noise
 from ..io.mrd_geometry import slice_geometry
-from ..io.mrd_header import parse_header, sequence_of_header
+from ..io.mrd_header import Header, parse_header, sequence_of_header
 from ..io.mrd_triggers import rr_intervals
 from ..io.sequences import is_triggered, load_sequence
 from ..pipeline import check_dictionary, shifted
@@ -60,8 +60,8 @@ class Measurement:
     ----------
     name : str
         For messages.
-    xml : bytes
-        The scan's header.
+    header : Header
+        Of the scan's first encoding.
     first : Acquisition
         The first image data, which tell the encoding.
     asked : Asked
@@ -80,7 +80,7 @@ class Measurement:
     def __init__(
         self,
         name: str,
-        xml: bytes,
+        header: Header,
         first: Acquisition,
         asked: Asked,
         reading: Reading,
@@ -90,7 +90,7 @@ class Measurement:
     ) -> None:
         self._name, self._asked, self._desk, self._answers, self._failed = name, asked, desk, answers, failed
         encoding = int(first.head["encoding_space_ref"])
-        self._header = parse_header(name, xml, encoding)
+        self._header = parse_header(name, header.xml.encode(), encoding) if encoding else header
         self._arrivals = Arrivals(
             name, self._header, encoding, frame_counter=reading.frame_counter,
             trajectory_units=reading.trajectory_units, at_close=reading.at_close,
@@ -106,6 +106,7 @@ class Measurement:
         self._rehearsed = False
         self._triggered = bool(asked.sequence) and is_triggered(asked.sequence)
         self._sequence = self._told_sequence()
+        self._n_frames = self._sequence.n_frames
         if not self._triggered:
             self._dictionary(self._sequence)
         self._warn_of_physics()
@@ -159,19 +160,19 @@ class Measurement:
             if late:
                 self._warn("a noise scan came after a slice was complete: only later ones are whitened with it")
             return
-        part, size = self._arrivals.add(acquisition, self._sequence.n_frames)
+        part, size = self._arrivals.add(acquisition, self._n_frames)
         self._count(size)
         if self._triggered and part.new_beat():
             self._beat(part)
         if part.done:
             self._submit(part)
-        elif not self._rehearsed and len(part.acquisitions) >= _REHEARSED * self._sequence.n_frames:
+        elif not self._rehearsed and len(part.acquisitions) >= _REHEARSED * self._n_frames:
             self._rehearsed = True
-            self._rehearse(part)
+            self._rehearse(part, len(part.acquisitions))
 
-    def _rehearse(self, part: Part) -> None:
+    def _rehearse(self, part: Part, count: int) -> None:
         """Let the worker prepare the trajectory of the first slice while it still arrives, if it repeats itself."""
-        if self._triggered or max(self._arrivals.expected.repeats.values()) > 1:
+        if self._triggered or self._arrivals.expected.times > 1:
             return
 
         clock = Clock(np.inf, self._gone)
@@ -182,8 +183,12 @@ class Measurement:
                 raise OutOfTimeError("the slice itself needs the time")
 
         def work(dictionary: Dictionary) -> None:
+            key = (self._arrivals.played(part, count), dictionary.digest, repr(self._asked.recipe))
+            if key in self._desk.rehearsed:
+                return
+            self._desk.rehearsed.add(key)
             try:
-                foreseen = self._arrivals.foreseen(part, self._sequence.n_frames)
+                foreseen = self._arrivals.foreseen(part, self._n_frames)
                 if foreseen is not None:
                     rehearse(foreseen, dictionary, self._asked.recipe, self._desk, check)
             except MrfError as error:  # which the slice itself will meet, or not
