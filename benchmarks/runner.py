@@ -132,6 +132,7 @@ def run(name: str, case: Case, most: int = REPEATS) -> Result:
         fast.append(_seconds(case.fast))
         grown = max(grown, _peak() - before)
         if not case.device or sum(slow) < _PATIENCE:
+            _forget_peak()  # both begin with the memory that they keep, and take the rest from the system
             slow.append(_seconds(case.slow) / case.share)
     median = statistics.median(fast)
     able = gpu_ceilings if case.device else ceilings
