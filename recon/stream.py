@@ -169,8 +169,9 @@ class Stream:
 
     @property
     def prepared_bytes(self) -> int:
-        """Of main memory that :meth:`prepare` has taken."""
-        return self._model.kept_bytes
+        """Of main memory that is kept with what :meth:`prepare` has made; 0 = it has made nothing."""
+        made = self._model.kept_bytes
+        return made + int(self._model.trajectory.k.nbytes) if made else 0
 
     def serves(self, other: "Stream") -> bool:
         """Whether what this one has prepared is what another one needs."""

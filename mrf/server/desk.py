@@ -19,7 +19,7 @@ from ..recon.stream import Stream
 from ..simulation.sequence import Sequence
 
 log = logging.getLogger(__name__)
-_KEPT = 4  # dictionaries
+_KEPT = 4  # dictionaries, and prepared trajectories at the most
 _SOME = 5000  # voxels: enough for a search tree to be made
 _PLANS = 1 << 29  # bytes of prepared trajectories
 
@@ -141,8 +141,12 @@ class Desk:
             if plan.serves(asked):
                 return plan
         asked.prepare()
+        if asked.prepared_bytes == 0:
+            return asked
         self._plans.append(asked)
-        while len(self._plans) > 1 and sum(plan.prepared_bytes for plan in self._plans) > _PLANS:
+        while len(self._plans) > 1 and (
+            len(self._plans) > _KEPT or sum(plan.prepared_bytes for plan in self._plans) > _PLANS
+        ):
             self._plans.pop(0)
         return asked
 

@@ -11,7 +11,7 @@ from ..core.arrays import Array
 from .codec import Limits, Message, ProtocolError, message_bytes, read_message
 
 _SLOWEST = 50_000  # bytes a second that a message must at least come or go with
-_LEAST = 10.0  # s that any message may take, whatever its length; less where patience is less
+_LEAST = 10.0  # s that any message may take, whatever its length, and that it may stall; less where patience is less
 _BUFFER = 1 << 18  # bytes that are taken at once
 _MOST = 1e6  # s: clocks of sockets end somewhere
 _LINGER = 5.0  # s that are waited for the other side to close
@@ -67,13 +67,15 @@ class Wire:
                 into[: len(some)] = some
                 self._left, into = self._left[len(some) :], into[len(some) :]
                 continue
-            until = until or time.monotonic() + min(_LEAST, self.patience) + size / _SLOWEST
+            stall = min(_LEAST, self.patience)
+            until = until or time.monotonic() + stall + size / _SLOWEST
+            soon = min(until, time.monotonic() + stall)
             try:
                 if len(into) >= len(self._buffer):
-                    got = self._receive_into(into, until)
+                    got = self._receive_into(into, soon)
                     into = into[got:]
                 else:
-                    got = self._fill(until)
+                    got = self._fill(soon)
             except TimeoutError as error:
                 raise ProtocolError(f"a message of {size} bytes came too slowly; the connection is given up") from error
             if not got:
