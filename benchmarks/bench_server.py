@@ -26,7 +26,7 @@ from mrf.server.asked import SCANNER, Asked
 from mrf.server.codec import Acquisition, Close, Config, HeaderXml, Image, Limits, Message
 from mrf.server.desk import Desk
 from mrf.server.images import scaled
-from mrf.server.send import exchange, scan_messages
+from mrf.server.send import Received, exchange, scan_messages
 from mrf.server.serve import Server, warm_up
 from mrf.server.slices import Clock, solve_slice
 from mrf.server.wire import Wire
@@ -82,12 +82,29 @@ def _t1(images: list[Image]) -> Array:
 _CLIENT = """
 import sys
 import numpy as np
-from benchmarks.bench_server import _t1, exchange, read_table, scan_messages
-messages = list(scan_messages(*read_table(sys.argv[1]), "mrf"))
+from benchmarks.bench_server import _answered, _t1, read_table, scan_messages
+from mrf.server.codec import message_bytes
+messages = [*scan_messages(*read_table(sys.argv[1]), "mrf")]
+stream = b"".join(bytes(piece) for message in messages for piece in message_bytes(message)) + b"\\4\\0"
 for port in sys.stdin:
-    np.save(sys.argv[2], _t1(exchange(("127.0.0.1", int(port)), messages).images))
+    np.save(sys.argv[2], _t1(_answered(int(port), stream)))
     print("done", flush=True)
 """
+
+
+def _answered(port: int, stream: bytes) -> list[Image]:
+    """What the server answers to bytes that are sent as fast as it takes them."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    with connection.dup() as out:
+        out.settimeout(120.0)
+        sender = threading.Thread(target=out.sendall, args=(stream,))
+        sender.start()
+        wire, received = Wire(connection, 120.0, Limits()), Received()
+        received.listen(wire, None)
+        sender.join()
+    wire.close()
+    assert received.closed
+    return received.images
 
 
 class _Elsewhere:
