@@ -240,8 +240,8 @@ def test_headers_that_tell_little() -> None:
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: Origin.of_header("<a"), "header is not XML"),
-        (lambda: Origin.of_header("<a/>"), "header is a 'a' document, expected an ismrmrdHeader"),
+        (lambda: Origin.of_header("<a"), "origin: field xml is not XML"),
+        (lambda: Origin.of_header("<a/>"), "origin: field xml is a 'a' document, expected an ismrmrdHeader"),
         (lambda: Origin.of_header(HEADER.replace("2.89", "high")), "Strength_T is 'high', expected a number"),
         (lambda: Origin.of_header(HEADER.replace("head<", "elbow<")), "got 'ELBOW', expected one of .*BRAIN"),
         (lambda: Origin.of_header(HEADER.replace("1.2.3.4.5", "1.2.x"), identified=True), "study_uid is '1.2.x'"),

@@ -315,6 +315,20 @@ def test_memory_is_counted_while_slices_are_sorted(slices: Path, monkeypatch: py
     assert abs(held - noise - 30 * each) < FRAMES * 340 + 1
 
 
+def test_noise_before_any_image_is_counted(scan: Path, wait: Wait) -> None:
+    config, header, noise, *_ = scan_objects(scan)
+    size = noise.data.nbytes + noise.traj.nbytes + 340
+    desk = Desk(memory=int(2.5 * size))
+    with served(QUICK, desk=desk) as server:
+        with Stranger(server.port) as client:
+            client.send(config, header, noise, noise)
+            wait(lambda: desk.held == 2 * size)
+            client.send(noise)
+            told = client.finish()
+        assert errors(told)[0].startswith("ERROR the server holds")
+        wait(lambda: desk.held == 0)
+
+
 def test_data_of_slices_that_were_too_late_are_freed(slices: Path, wait: Wait) -> None:
     """Was: a slice whose time has passed in the queue is never taken out of the arrivals."""
     desk, objects = Desk(), scan_objects(slices)
@@ -323,6 +337,7 @@ def test_data_of_slices_that_were_too_late_are_freed(slices: Path, wait: Wait) -
         client.send(*objects[: 3 + FRAMES])
         next(thing for thing in ProtocolDeserializer(client.stream).deserialize() if not isinstance(thing, str))
         wait(lambda: desk.held < FRAMES * each / 2)
+        assert desk.held == objects[2].data.nbytes + objects[2].traj.nbytes + 340  # the noise scan: the client is there
 
 
 def test_a_matrix_that_does_not_fit_is_refused_before_coils_are_estimated(

@@ -5,7 +5,6 @@ import re
 import uuid
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -14,6 +13,7 @@ from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..core.maps import Maps
 from ..core.storage import UNREADABLE, digest
+from ..io.mrd_header import STRENGTHS, field_strength, header_elements
 from .codes import Code, body_part
 
 _UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
@@ -156,7 +156,10 @@ class Origin:
         InputError
             No MRD header, or a field that DICOM cannot hold.
         """
-        root = _root(xml)
+        try:
+            root = header_elements("origin", xml)
+        except FileError as error:
+            raise InputError(str(error)) from error
         told = {}
         for name, (where, kept) in _IN_HEADER.items():
             text = " ".join((root.findtext(where) or "").split())
@@ -170,9 +173,11 @@ class Origin:
         told["patient_position"] = told.get("patient_position", "").upper()
         if not identified:
             told |= {"patient_id": subject, "patient_name": subject}
+        for where in STRENGTHS:
+            _check_number(where, (root.findtext(where) or "").strip())
         part = body_part or (root.findtext("studyInformation/bodyPartExamined") or "BRAIN").strip().upper()
         return cls(
-            **told, body_part=part, laterality=laterality, field_strength=_field_strength(root), identified=identified
+            **told, body_part=part, laterality=laterality, field_strength=field_strength(root), identified=identified
         )
 
     @property
@@ -246,31 +251,8 @@ def _check_text(name: str, text: str) -> None:
         )
 
 
-def _root(xml: str | bytes) -> ElementTree.Element:
-    text = xml.decode("utf-8-sig", errors="replace") if isinstance(xml, bytes) else xml
+def _check_number(where: str, text: str) -> None:
     try:
-        root = ElementTree.fromstring(text.rstrip("\0"))
-    except ElementTree.ParseError as error:
-        raise InputError(f"origin: the header is not XML ({error}); give the xml of an MRD file") from error
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    if root.tag != "ismrmrdHeader":
-        raise InputError(f"origin: the header is a {root.tag!r} document, expected an ismrmrdHeader")
-    return root
-
-
-def _field_strength(root: ElementTree.Element) -> float | None:
-    """T: as told, or from the resonance frequency of hydrogen."""
-    for where, per_tesla in (
-        ("acquisitionSystemInformation/systemFieldStrength_T", 1.0),
-        ("experimentalConditions/H1resonanceFrequency_Hz", 42.577478e6),
-    ):
-        text = (root.findtext(where) or "").strip()
-        if text:
-            try:
-                value = float(text) / per_tesla
-            except ValueError as error:
-                raise InputError(f"origin: header field {where} is {text!r}, expected a number") from error
-            if value > 0:
-                return round(value, 4)
-    return None
+        float(text or 0)
+    except ValueError as error:
+        raise InputError(f"origin: header field {where} is {text!r}, expected a number") from error

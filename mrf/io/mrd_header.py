@@ -16,6 +16,12 @@ from ..simulation.sequence import Sequence, bssfp, fisp
 
 log = logging.getLogger(__name__)
 
+GYROMAGNETIC_RATIO = 42.577478461e6  # Hz/T, of the proton (CODATA 2022)
+STRENGTHS = {  # where a header tells the field, and in what (T)
+    "acquisitionSystemInformation/systemFieldStrength_T": 1.0,
+    "experimentalConditions/H1resonanceFrequency_Hz": GYROMAGNETIC_RATIO,
+}
+_FIELDS = (0.01, 30.0)  # T that are believed
 _IDENTIFYING = {
     "measurementID", "seriesDate", "seriesTime", "frameOfReferenceUID", "seriesInstanceUIDRoot",
     "referencedImageSequence", "measurementDependency", "institutionName", "stationName", "deviceID",
@@ -24,18 +30,49 @@ _IDENTIFYING = {
 UNITS = ("normalized", "cycles_per_fov", "1/m")
 
 
-def _parsed(path: str, xml: bytes) -> tuple[str, ElementTree.Element]:
-    """The header as text and as elements without namespaces."""
-    text = xml.rstrip(b"\0").decode("utf-8-sig", errors="replace")
+def header_elements(path: str, xml: str | bytes) -> ElementTree.Element:
+    """A header's elements without namespaces; trailing NULs are ignored.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    xml : str or bytes
+
+    Raises
+    ------
+    FileError
+        It is no XML, or another document.
+    """
+    text = xml if isinstance(xml, str) else xml.decode("utf-8-sig", errors="replace")
     try:
-        root = ElementTree.fromstring(text)
+        root = ElementTree.fromstring(text.rstrip("\0"))
     except ElementTree.ParseError as error:
         raise FileError(f"{path}: field xml is not XML ({error}); export the scan again") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     if root.tag != "ismrmrdHeader":
         raise FileError(f"{path}: field xml is a {root.tag!r} document, expected an ismrmrdHeader")
-    return text, root
+    return root
+
+
+def field_strength(root: ElementTree.Element) -> float | None:
+    """T, as a header's elements tell it, else from the resonance frequency of 1H; None where neither can be right."""
+    for where, unit in STRENGTHS.items():
+        told = (root.findtext(where) or "").strip()
+        if not told:
+            continue
+        try:
+            strength = float(told) / unit
+        except ValueError:
+            strength = np.nan
+        if _FIELDS[0] <= strength <= _FIELDS[1]:
+            return round(strength, 4)
+        log.warning(
+            "header field %s is %r, which is no field strength of %g to %g T; it is left out: correct the header",
+            where.rpartition("/")[2], told, *_FIELDS,
+        )  # fmt: skip
+    return None
 
 
 def without_identity(xml: bytes) -> bytes:
@@ -107,7 +144,7 @@ def parse_header(path: str, xml: bytes, encoding: int = 0) -> Header:
     FileError
         No XML, no such encoding, a size that is not positive, a number that is none.
     """
-    text, root = _parsed(path, xml)
+    root = header_elements(path, xml)
 
     def numbers(where: str) -> tuple[float, ...]:
         found = [element.text or "" for element in root.findall(where)]
@@ -142,7 +179,7 @@ def parse_header(path: str, xml: bytes, encoding: int = 0) -> Header:
         sequence_type=(root.findtext("sequenceParameters/sequence_type") or "").strip(),
         parameters={name: numbers(f"sequenceParameters/{name}") for name in ("TR", "TE", "TI", "flipAngle_deg")},
         cropped=len(recon) == 3 and recon != tuple(matrix),
-        xml=text,
+        xml=xml.rstrip(b"\0").decode("utf-8-sig", errors="replace"),
     )
 
 

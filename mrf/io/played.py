@@ -1,8 +1,6 @@
 """What was played and on which scanner, as BIDS names it."""
 
-import logging
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -10,15 +8,11 @@ from ..core.arrays import Array
 from ..core.units import DEGREE, MILLIMETRE
 from ..simulation.presets import presets
 from ..simulation.sequence import EventKind, Sequence
-from .mrd_header import Header
+from .mrd_header import Header, field_strength, header_elements
 
-log = logging.getLogger(__name__)
-
-GYROMAGNETIC_RATIO = 42.577478461e6  # Hz/T, of the proton (CODATA 2022)
 _BUILDERS = ("fisp", "bssfp")
 _REFOCUSES = 120 * DEGREE  # pulses beyond this may refocus; without gradients nothing tells
 _REACH = 4096  # events that are searched for an excitation
-_FIELDS = (0.01, 30.0)  # T that are believed
 
 
 def acquisition(sequence: Sequence, header: Header | None = None) -> dict[str, Any]:
@@ -148,16 +142,14 @@ def _plain(values: Array) -> float | list[float]:
 
 
 def _of_header(header: Header) -> dict[str, Any]:
-    root = ElementTree.fromstring(header.xml)
+    root = header_elements("header", header.xml)
 
     def text(where: str) -> str:
-        return (root.findtext("/".join(f"{{*}}{part}" for part in where.split("/"))) or "").strip()
+        return (root.findtext(where) or "").strip()
 
     system = "acquisitionSystemInformation"
     told: dict[str, Any] = {
-        "MagneticFieldStrength": _field_strength(
-            text(f"{system}/systemFieldStrength_T"), text("experimentalConditions/H1resonanceFrequency_Hz")
-        ),
+        "MagneticFieldStrength": field_strength(root),
         "Manufacturer": text(f"{system}/systemVendor"),
         "ManufacturersModelName": text(f"{system}/systemModel"),
         "PulseSequenceType": header.sequence_type,
@@ -169,24 +161,3 @@ def _of_header(header: Header) -> dict[str, Any]:
     if header.axes == 2:
         told["SliceThickness"] = round(header.field_of_view[0] / MILLIMETRE, 6)
     return {name: value for name, value in told.items() if value not in ("", None)}
-
-
-def _field_strength(told: str, resonance: str) -> float | None:
-    """T, as the header says it, else from the resonance frequency of 1H; None where neither can be right."""
-    for name, value, unit in (
-        ("systemFieldStrength_T", told, 1.0),
-        ("H1resonanceFrequency_Hz", resonance, GYROMAGNETIC_RATIO),
-    ):
-        if not value:
-            continue
-        try:
-            strength = float(value) / unit
-        except ValueError:
-            strength = np.nan
-        if _FIELDS[0] <= strength <= _FIELDS[1]:
-            return round(strength, 4)
-        log.warning(
-            "header field %s is %r, which is no field strength of %g to %g T; it is left out of the side-cars: correct "
-            "the header", name, value, *_FIELDS,
-        )  # fmt: skip
-    return None

@@ -7,7 +7,6 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from xml.etree import ElementTree
 
 import ismrmrd
 import numpy as np
@@ -16,7 +15,7 @@ from ..core.arrays import Array
 from ..core.errors import InputError
 from ..core.storage import digest
 from ..io.mrd import Scan, assemble
-from ..io.mrd_header import Header
+from ..io.mrd_header import Header, header_elements
 from ..io.mrd_triggers import heart_beats
 from .codec import ACQUISITION_HEADER, Acquisition
 
@@ -79,18 +78,13 @@ class Expected:
 
 def _limits(header: Header, encoding: int) -> tuple[dict[str, int], bool]:
     """{counter: maximum} of an encoding, and whether it has limits at all."""
-    encodings = [one for one in ElementTree.fromstring(header.xml) if _name(one) == "encoding"]
+    limits = header_elements("header", header.xml).findall(f"encoding[{encoding + 1}]/encodingLimits")
     most: dict[str, int] = {}
-    limits = [part for part in encodings[encoding] if _name(part) == "encodingLimits"]
     for limit in (one for part in limits for one in part):
-        number = next((part.text or "" for part in limit if _name(part) == "maximum"), "").strip()
+        number = (limit.findtext("maximum") or "").strip()
         if number.isascii() and number.isdigit() and len(number) < 10:
-            most[_name(limit)] = int(number)
+            most[limit.tag] = int(number)
     return most, bool(limits)
-
-
-def _name(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]
 
 
 @dataclass(eq=False)
@@ -166,7 +160,7 @@ class Arrivals:
     def add_noise(self, acquisition: Acquisition) -> tuple[int, bool]:
         """Take a noise scan: its bytes, and whether slices are complete already, which it does not whiten."""
         self._noise.append(acquisition)
-        return _size(acquisition), any(part.done for part in self._parts.values())
+        return acquisition.nbytes, any(part.done for part in self._parts.values())
 
     def add(self, acquisition: Acquisition, n_frames: int) -> tuple[Part, int]:
         """Take image data: their slice, which is done if it is now known to be complete, and their bytes.
@@ -195,7 +189,7 @@ class Arrivals:
         part.frames.add(frame)
         part.keys.add((*frame, *(int(idx[name]) for name in self.expected.repeats)))
         part.done = not self._at_close and self._complete(part, head, n_frames)
-        return part, _size(acquisition)
+        return part, acquisition.nbytes
 
     def _complete(self, part: Part, head: Array, n_frames: int) -> bool:
         counted = self.expected.counter or len(part.frames) > 1  # else frames are told apart by their order
@@ -263,7 +257,7 @@ class Arrivals:
         """Give a slice's acquisitions free: their bytes."""
         with self._lock:
             freed, part.acquisitions = part.acquisitions, []
-        return sum(map(_size, freed))
+        return sum(one.nbytes for one in freed)
 
     def clear(self) -> None:
         """Give everything free."""
@@ -271,10 +265,6 @@ class Arrivals:
             self._noise = []
         for part in list(self._parts.values()):
             self.release(part)
-
-
-def _size(acquisition: Acquisition) -> int:
-    return int(acquisition.data.nbytes + acquisition.trajectory.nbytes + ACQUISITION_HEADER.itemsize)
 
 
 def _table(acquisitions: list[Acquisition]) -> Array:

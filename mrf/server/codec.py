@@ -98,6 +98,11 @@ class Acquisition:
     trajectory: Array
     data: Array
 
+    @property
+    def nbytes(self) -> int:
+        """Of memory."""
+        return int(self.data.nbytes + self.trajectory.nbytes + ACQUISITION_HEADER.itemsize)
+
 
 @dataclass(frozen=True, eq=False)
 class Image:

@@ -18,7 +18,6 @@ from .wire import Wire
 
 log = logging.getLogger(__name__)
 _AFTER = 120.0  # s that a client may go on sending after an error
-_NOISE_BYTES = 1 << 26  # that may come before any image data
 
 
 @dataclass(eq=False)
@@ -45,6 +44,7 @@ class Connection:
     reading: Reading
     header: Header | None = None
     noise: list[Acquisition] = field(default_factory=list)
+    held: int = 0
     n_ignored: int = 0
     measurement: Measurement | None = None
     saved: Saved | None = None
@@ -54,13 +54,14 @@ class Connection:
 
     def __post_init__(self) -> None:
         """Start what sends the answers."""
-        self._failing = threading.Lock()
+        self._failing, self._counting = threading.Lock(), threading.Lock()
         self.answers = Answers(self.wire, self.name, self._late, self._end)
 
     def _late(self, number: int) -> list[Message]:
         return [] if self.measurement is None else self.measurement.late(number)
 
     def _end(self) -> None:
+        self._forget_noise()
         if self.measurement is not None:
             self.measurement.end()
 
@@ -159,25 +160,29 @@ class Connection:
             self.measurement = Measurement(
                 self.name, self.header, acquisition, self.asked, self.reading, self.desk, self.answers, self.fail
             )
-            for noise in self.noise:
-                self.measurement.add(noise)
-            self.noise = []
+            for one in self._forget_noise():  # from now on the measurement counts it
+                self.measurement.add(one)
         if not is_image(head) and not is_noise(head):
             self.n_ignored += 1
         elif self.measurement is not None:
             self.measurement.add(acquisition)
         else:
+            self._hold(acquisition.nbytes)
             self.noise.append(acquisition)
-            self._check_noise()
 
-    def _check_noise(self) -> None:
-        """Noise that comes before any image data is held without being counted: little of it is."""
-        held = sum(one.data.nbytes for one in self.noise)
-        if held > _NOISE_BYTES:
-            raise InputError(
-                f"{len(self.noise)} noise scans of {held / 1e6:.0f} MB came before any image data, expected at most "
-                f"{_NOISE_BYTES / 1e6:.0f} MB"
-            )
+    def _hold(self, size: int) -> None:
+        """Count bytes of noise that wait for image data."""
+        with self._counting:
+            self.desk.take(size)
+            self.held += size
+
+    def _forget_noise(self) -> list[Acquisition]:
+        """The noise that waits, which counts no more here."""
+        with self._counting:
+            self.desk.take(-self.held)
+            self.held = 0
+            noise, self.noise = self.noise, []
+        return noise
 
     def _save(self, acquisition: Acquisition, header: Header) -> None:
         """Keep what comes; where that fails, the scan goes on."""

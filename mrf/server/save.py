@@ -58,7 +58,7 @@ class Saved:
             It cannot be written; the file is closed.
         """
         self._waiting.append(acquisition)
-        self._bytes += acquisition.data.nbytes + acquisition.trajectory.nbytes
+        self._bytes += acquisition.nbytes
         if self._bytes >= _AT_ONCE or len(self._waiting) == _CHUNK:
             try:
                 self._write()
