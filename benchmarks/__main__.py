@@ -11,6 +11,7 @@ from benchmarks import (
     bench_dictionaries,
     bench_gpu,
     bench_matching,
+    bench_models,
     bench_reconstruction,
     bench_server,
     bench_simulation,
@@ -32,6 +33,7 @@ CASES = (
     | bench_core.CASES
     | bench_characterize.CASES
     | bench_server.CASES
+    | bench_models.CASES
 )
 LONG = bench_reconstruction.LONG | bench_volumes.CASES | bench_texture.CASES | bench_server.LONG  # many minutes each
 GPU = bench_gpu.CASES

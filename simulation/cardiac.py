@@ -7,7 +7,7 @@ from collections.abc import Sequence as Counts
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import whole
+from ..core.arrays import Array, whole
 from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
 from .sequence import Event, Sequence, crush, delay, fisp, pulse, readout, t2_preparation
@@ -123,6 +123,19 @@ def molli(
         beats += [Beat(Sequence(inversion(wait, inversion_efficiency)), window)] + [Beat(None, window)] * (count - 1)
         beats += [Beat()] * (counts[2 * group + 1] if 2 * group + 1 < len(counts) else 0)
     return triggered(beats, rr_intervals)
+
+
+def beats_of(scheme: str | Counts[int]) -> Array:
+    """(images,) number of the beat in which each image of a :func:`molli` scheme is taken, the first 0.
+
+    Raises
+    ------
+    InputError
+        A scheme that is not understood.
+    """
+    counts = _scheme(scheme)
+    taken = [np.full(count, i % 2 == 0) for i, count in enumerate(counts)]
+    return np.flatnonzero(np.concatenate(taken))
 
 
 def _scheme(scheme: str | Counts[int]) -> list[int]:

@@ -21,10 +21,13 @@ LAYERS = [
     ["dictionaries"],
     ["matching", "models", "texture", "tissue", "reliability"],
     ["io", "dicom", "phantom"],
-    ["recipe", "pipeline", "report", "characterize", "findings", "atlas", "distributed"],
+    [
+        "recipe", "pipeline", "report", "characterize", "findings", "atlas", "constellation", "regions",
+        "phantom_check", "phantom_picture", "distributed",
+    ],
     ["server"],
     ["cli"],
-]
+]  # fmt: skip
 
 
 def source_files() -> dict[str, Path]:

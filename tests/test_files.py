@@ -1,23 +1,18 @@
-"""Sequence files, DICOM series, NIfTI, storage helpers."""
+"""Sequence files, NIfTI, storage helpers."""
 
 import json
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 import mrf
 from mrf.core.arrays import available_memory, memory_budget
 from mrf.core.storage import digest, output_folder
 from mrf.io.bids import write_maps
-from mrf.io.dicom import read_dicom_series
 from mrf.io.sequences import load_sequence
 
 
@@ -76,149 +71,6 @@ def test_unknown_sequences_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(mrf.FileError, match="got a list"):
         load_sequence(tmp_path / "a.json")
-
-
-def image(pixels: np.ndarray[Any, Any], **fields: Any) -> Dataset:
-    """A classic MR image with only what the reader needs."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = MRImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
-    dataset.Modality, dataset.Manufacturer = "MR", "Philips Medical Systems"
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit, dataset.PixelRepresentation = 15, 0
-    dataset.PixelData = pixels.astype("<u2").tobytes()
-    dataset.PixelSpacing, dataset.SliceThickness = [2.0, 1.5], 5.0
-    dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-10.0, -20.0, 30.0]
-    dataset.MagneticFieldStrength = 3
-    for name, value in fields.items():
-        setattr(dataset, name, value)
-    return dataset
-
-
-def series(folder: Path, *, slices: int = 2, echoes: int = 3) -> dict[tuple[int, int], Dataset]:
-    folder.mkdir(exist_ok=True)
-    made = {}
-    for z in range(slices):
-        for e in range(echoes):
-            slope = 2.0 + e
-            dataset = image(np.full((3, 4), 100 * (e + 1) + z), EchoTime=10.0 * (echoes - e), RescaleSlope=slope)
-            dataset.RescaleIntercept = 0
-            dataset.ImagePositionPatient = [-10.0, -20.0, 30.0 + 6 * z]
-            dataset.add_new((0x2005, 0x100E), "FL", 0.5)
-            made[z, e] = dataset
-            save(dataset, folder / f"im{e}{z}")
-    return made
-
-
-def save(dataset: Dataset, path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset.save_as(path, enforce_file_format=True)
-
-
-def test_dicom_series_is_sorted_scaled_and_placed(tmp_path: Path) -> None:
-    series(tmp_path / "dicom")
-    (tmp_path / "dicom" / "notes.txt").write_text("hello")
-    found = read_dicom_series(tmp_path / "dicom")
-    assert found.data.shape == (3, 2, 3, 4)
-    assert np.allclose(found.times, [0.01, 0.02, 0.03])
-    assert found.varying == "EchoTime"
-    assert found.field_strength == 3
-    # stored * slope / (slope * private slope): the private slope alone remains
-    assert np.allclose(found.data[:, :, 0, 0], np.array([[300, 301], [200, 201], [100, 101]]) / 0.5)
-    assert np.allclose(found.affine @ [0, 0, 0, 1], [10, 20, 30, 1])
-    assert np.allclose(found.affine @ [1, 1, 1, 1], [8.5, 18, 36, 1])
-    assert any("1 other files left out, the first notes.txt" in note for note in found.notes)
-
-
-def test_other_vendors_keep_the_rescale_slope(tmp_path: Path) -> None:
-    for (z, e), dataset in series(tmp_path / "dicom").items():
-        dataset.Manufacturer = "SIEMENS"
-        save(dataset, tmp_path / "dicom" / f"im{e}{z}")
-    assert np.allclose(read_dicom_series(tmp_path / "dicom").data[:, 0, 0, 0], [300 * 4, 200 * 3, 100 * 2])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"EchoTime": 10.0}, "missing or doubled"),
-        ({"EchoTime": None}, "no time varies"),
-        ({"Rows": 4, "Columns": 3}, "field Rows is 4, but .* has 3; the folder mixes geometries"),
-        ({"PixelSpacing": [1.0, 1.5]}, "field PixelSpacing"),
-        ({"EchoTime": 10.0000001}, "missing or doubled"),
-        ({"InversionTime": 5.0}, "missing or doubled|echo time and inversion time vary"),
-        ({"ImageOrientationPatient": None}, "field ImageOrientationPatient is missing"),
-    ],
-)
-def test_bad_dicom_series_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    for (z, e), dataset in series(tmp_path / "dicom").items():
-        if "InversionTime" in change:
-            dataset.InversionTime = 100.0
-        if (z, e) == (1, 0) or change.get("EchoTime", 0) is None:
-            for name, value in change.items():
-                if value is None:
-                    del dataset[name]
-                else:
-                    setattr(dataset, name, value)
-        save(dataset, tmp_path / "dicom" / f"im{e}{z}")
-    with pytest.raises(mrf.FileError, match=message):
-        read_dicom_series(tmp_path / "dicom")
-
-
-@pytest.mark.parametrize(
-    ("places", "message"),
-    [([(0, 0, 0), (0, 0, 4), (0, 0, 20)], "expected even spacing"), ([(0, 0, 0), (3, 0, 4)], "3.00 mm apart in plane")],
-)
-def test_uneven_dicom_stacks_are_refused(tmp_path: Path, places: list[Any], message: str) -> None:
-    for (z, e), dataset in series(tmp_path / "dicom", slices=len(places)).items():
-        dataset.ImagePositionPatient = list(places[z])
-        save(dataset, tmp_path / "dicom" / f"im{e}{z}")
-    with pytest.raises(mrf.FileError, match=message):
-        read_dicom_series(tmp_path / "dicom")
-
-
-def test_incomplete_dicom_series_are_refused(tmp_path: Path) -> None:
-    made = series(tmp_path / "a")
-    del made[0, 1].PixelData
-    save(made[0, 1], tmp_path / "a" / "im10")
-    with pytest.raises(mrf.FileError, match="im10: MR image without field PixelData"):
-        read_dicom_series(tmp_path / "a")
-    made = series(tmp_path / "b")
-    del made[0, 1][0x2005, 0x100E]
-    save(made[0, 1], tmp_path / "b" / "im10")
-    with pytest.raises(mrf.FileError, match="only some images have field"):
-        read_dicom_series(tmp_path / "b")
-    made = series(tmp_path / "c")
-    made[0, 1].PixelSpacing = [1.0, 2.0, 3.0]
-    save(made[0, 1], tmp_path / "c" / "im10")
-    with pytest.raises(mrf.FileError, match=r"PixelSpacing is .*, expected 2 finite numbers"):
-        read_dicom_series(tmp_path / "c")
-
-
-def test_folders_without_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(mrf.FileError, match="no such folder"):
-        read_dicom_series(tmp_path / "none")
-    (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(mrf.FileError, match="none of its files is a DICOM MR image"):
-        read_dicom_series(tmp_path)
-
-
-def test_undecodable_pixels_and_bad_scales_are_refused(tmp_path: Path) -> None:
-    for (z, e), dataset in series(tmp_path / "a").items():
-        dataset.PixelData = dataset.PixelData[:6]
-        save(dataset, tmp_path / "a" / f"im{e}{z}")
-    with pytest.raises(mrf.FileError, match="pixel data cannot be decoded"):
-        read_dicom_series(tmp_path / "a")
-    for (z, e), dataset in series(tmp_path / "b").items():
-        dataset[0x2005, 0x100E].value = 0.0
-        save(dataset, tmp_path / "b" / f"im{e}{z}")
-    with pytest.raises(mrf.FileError, match=r"\(2005,100E\) scale slope is 0.0"):
-        read_dicom_series(tmp_path / "b")
-    assert pydicom.dcmread(tmp_path / "b" / "im00").Rows == 3
 
 
 def test_nifti_is_a_bids_derivative(small_dictionary: mrf.Dictionary, tmp_path: Path) -> None:

@@ -65,7 +65,26 @@ def add_mask_threshold(verb: Any, told: str = "") -> None:
     )
 
 
-def add_output(verb: Any) -> None:
+def add_mask(verb: Any) -> None:
+    """Where to work: a map of it, or enough signal."""
+    verb.add_argument("--mask", type=Path, metavar="F.nii.gz", help="work where it is not 0")
+    add_mask_threshold(verb, "without --mask: ")
+
+
+def told_mask(told: argparse.Namespace, images: Array, affine: Array) -> Array:
+    """The mask that was given, or where (n, *matrix) images have enough signal."""
+    from ..io.images import read_map
+    from ..matching.mask import signal_mask
+
+    if not told.mask:
+        return signal_mask(images, told.mask_threshold)
+    mask: Array = read_map(told.mask, affine, images.shape[1:], nearest=True) != 0
+    if not mask.any():
+        raise InputError(f"{told.mask}: is 0 or NaN in every voxel of the series")
+    return mask
+
+
+def add_output(verb: Any, *, required: bool = True) -> None:
     """Where maps go."""
     verb.add_argument("--subject", default=SUBJECT, help=f"BIDS label in the file names (default {SUBJECT})")
     verb.add_argument("--session", help="another BIDS label in the file names")
@@ -73,7 +92,7 @@ def add_output(verb: Any) -> None:
         "--to", type=formats, default=("bids",), metavar="FORMAT,...",
         help="bids (NIfTI with side-cars, the default), dicom, mrd; maps.h5 and report.png are always written",
     )  # fmt: skip
-    verb.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder")
+    verb.add_argument("-o", "--output", required=required, type=Path, metavar="OUT", help="folder")
 
 
 def add_regions(verb: Any, *, required: bool) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Sequence as Arguments
 from .. import __version__
 from ..core.errors import MrfError
 
-VERBS = ("demo", "sequence", "dictionary", "reconstruct", "match", "fit", "characterize", "serve", "send", "dicom")
+VERBS = (
+    "demo", "sequence", "dictionary", "reconstruct", "match", "fit", "roi", "characterize", "serve", "send", "dicom",
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_known_maps, add_mask_threshold, add_output, known_maps
+from .arguments import add_known_maps, add_mask, add_output, known_maps, told_mask
 
 
 def add(verbs: Any) -> None:
@@ -13,8 +13,7 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("match", help="image series reconstructed elsewhere to maps")
     verb.add_argument("series", type=Path, metavar="SERIES", help="HDF5 with /series (frames, z, y, x), or 4-D NIfTI")
     verb.add_argument("--dictionary", type=Path, required=True, metavar="D.h5")
-    verb.add_argument("--mask", type=Path, metavar="F.nii.gz", help="match where it is not 0")
-    add_mask_threshold(verb, "without --mask: ")
+    add_mask(verb)
     add_known_maps(verb)
     verb.add_argument("--noise-std", type=float, metavar="SD", help="of each frame's real part (default: estimated)")
     verb.add_argument("--no-refine", action="store_true", help="the best atom of the grid, not what lies between atoms")
@@ -33,9 +32,8 @@ def run(told: argparse.Namespace) -> None:
 def _match(told: argparse.Namespace) -> None:
     from ..core.errors import InputError
     from ..dictionaries.dictionary import Dictionary
-    from ..io.images import read_map, read_series
+    from ..io.images import read_series
     from ..io.played import acquisition
-    from ..matching.mask import signal_mask
     from ..matching.match import match
     from ..pipeline import provenance, refuse_magnitudes
     from .output import write_outputs
@@ -47,12 +45,7 @@ def _match(told: argparse.Namespace) -> None:
     except InputError as error:
         raise InputError(f"{told.series}: {error}") from error
     shape = coefficients.shape[1:]
-    if told.mask:
-        mask = read_map(told.mask, series.affine, shape, nearest=True) != 0
-        if not mask.any():
-            raise InputError(f"{told.mask}: is 0 or NaN in every voxel of the series")
-    else:
-        mask = signal_mask(coefficients, told.mask_threshold)
+    mask = told_mask(told, coefficients, series.affine)
     maps = match(
         coefficients, dictionary, refine=not told.no_refine, known=known_maps(told, series.affine, shape),
         noise_std=told.noise_std, mask=mask, memory=told.memory, progress=not told.quiet,

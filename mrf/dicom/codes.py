@@ -34,6 +34,7 @@ class Code:
 
 MILLISECONDS = Code("ms", "UCUM", "millisecond")
 PER_SECOND = Code("/s", "UCUM", "per second")
+SQUARE_MICROMETRES = Code("um2/s", "UCUM", "square micrometer per second")
 HERTZ = Code("Hz", "UCUM", "Hertz")
 NO_UNITS = Code("1", "UCUM", "no units")
 
@@ -82,6 +83,9 @@ _KNOWN = {
         Quantity("r2", "R2", Code("126394", "DCM", "R2"), PER_SECOND),
         Quantity("r2_star", "R2star", Code("126395", "DCM", "R2*"), PER_SECOND),
         Quantity("pd", "PD", Code("113058", "DCM", "Proton Density"), NO_UNITS, 1.0, "DENSITY MAP"),
+        Quantity("adc", "ADC", Code("113041", "DCM", "Apparent Diffusion Coefficient"), SQUARE_MICROMETRES, 1e12),
+        Quantity("fat_fraction", "FatFraction", Code("129100", "DCM", "Fat fraction"), NO_UNITS),
+        Quantity("mtr", "MTR", Code("113098", "DCM", "Magnetization Transfer Ratio"), NO_UNITS),
         Quantity("b1", "B1", Code("B1", PRIVATE, "Transmit field relative to nominal"), NO_UNITS),
         Quantity("off_resonance", "B0", Code("OFFRESONANCE", PRIVATE, "Off-resonance frequency"), HERTZ),
     )

@@ -43,6 +43,8 @@ SUFFIXES = {
     # BIDS recommends "percent multiplicative factors"; its formula (effective = B1 times nominal) is that of factors.
     "b1": Suffix("TB1map", "fmap", "arbitrary", "Transmit field: effective / nominal flip angle"),
     "off_resonance": Suffix("fieldmap", "fmap", "Hz", "Off-resonance frequency"),
+    "mtr": Suffix("MTRmap", "anat", "arbitrary", "Magnetization transfer ratio, 1 = all"),
+    "mtsat": Suffix("MTsat", "anat", "arbitrary", "Magnetization transfer saturation, 1 = all"),
     "diffusion": Suffix("ADC", "dwi", "m^2/s", "Apparent diffusion coefficient"),
 }
 _SAME = {"adc": "diffusion"}
@@ -52,6 +54,7 @@ OTHER = "parameter"
 _UNITS = {
     "fat_fraction": ("1", "Fat / (water + fat)"),
     "inversion_efficiency": ("1", "Factor on inversions, 1 = ideal"),
+    "saturation_efficiency": ("1", "Part of the magnetization that saturations take, 1 = ideal"),
 }
 
 _IGNORED = (

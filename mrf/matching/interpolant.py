@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,11 +18,18 @@ from .packed import common_phase
 from .polynomials import NODES, denominators_of, signals_at
 
 log = logging.getLogger(__name__)
-LOGARITHMIC = frozenset({"t1", "t2"})
+LOGARITHMIC = frozenset({"t1", "t2", "t2star", "t1rho"})
 _STEP = 0.05  # of ln T1 and ln T2: finer grids are thinned out
 _MOST_CELLS = 1 << 26
 _SAME = 1e-9  # quotients of T2 and T1 that differ by less are equal
 _JUDGED = 512  # tissues that tell the error
+
+
+class Exact(Protocol):
+    """Makes the signals of any tissue."""
+
+    def coefficients(self, tissue: dict[str, Array]) -> Array:
+        """(tissues, rank) complex128: compressed signals, not normalized."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +47,8 @@ class Interpolant:
     ratios : (low, high)
         Limits of T2 / T1; 0 and infinity if there are none or no such axes.
     rank : int
-    again : Again, optional
-        Simulates further tissues.
+    again : Exact, optional
+        Makes the signals of further tissues.
     error : float
         The largest relative L2 distance of signals between nodes from simulated ones; NaN if nothing can be simulated.
     """
@@ -52,7 +59,7 @@ class Interpolant:
     ratios: tuple[float, float]
     rank: int
     error: float = math.nan
-    again: Again | None = None
+    again: Exact | None = None
 
     @classmethod
     def of(cls, dictionary: Dictionary) -> "Interpolant":
@@ -71,7 +78,7 @@ class Interpolant:
         phase, _ = common_phase(dictionary.coefficients)
         made = np.zeros((*number.shape, dictionary.rank * (1 if phase else 2)))
         there = number >= 0
-        made[there] = _rows(dictionary.coefficients[number[there]] * dictionary.norms[number[there], None], phase)
+        made[there] = rows_of(dictionary.coefficients[number[there]] * dictionary.norms[number[there], None], phase)
         again = _again(dictionary, axes, phase)
         if not there.all():  # then the first two axes are T1 and T2
             plane: Array = np.asarray(there.reshape(*there.shape[:2], -1).all(axis=2))
@@ -81,11 +88,11 @@ class Interpolant:
             else:
                 everywhere = np.broadcast_to(missing.reshape(*missing.shape, *[1] * (len(axes) - 2)), there.shape)
                 tissue = {name: axis[at] for (name, axis), at in zip(axes.items(), np.nonzero(everywhere), strict=True)}
-                made[everywhere] = _rows(again.coefficients(tissue), phase)
-        found = cls(axes, _padded(made.reshape(-1, made.shape[-1])), phase, ratios, dictionary.rank)
-        return found if again is None else replace(found, again=again, error=found._measured(again))
+                made[everywhere] = rows_of(again.coefficients(tissue), phase)
+        found = cls(axes, padded(made.reshape(-1, made.shape[-1])), phase, ratios, dictionary.rank)
+        return found if again is None else replace(found, again=again, error=found.measured(again))
 
-    def _measured(self, again: Again) -> float:
+    def measured(self, again: Exact) -> float:
         """The error at random places between nodes."""
         rng = np.random.default_rng(0)
         tissue = {}
@@ -140,10 +147,10 @@ class Interpolant:
         made: Array = np.linalg.solve(factor, signals.T.astype(np.complex128)).T
         phase = self.phase if real and np.isrealobj(factor) else None
         made = made if self.phase is None else made * self.phase
-        return replace(self, table=_padded(_rows(made, phase)), phase=phase)
+        return replace(self, table=padded(rows_of(made, phase)), phase=phase)
 
 
-def _padded(rows: Array) -> Array:
+def padded(rows: Array) -> Array:
     """(cells, width) float32 with whole vectors in a row."""
     made = aligned_empty((len(rows), -(-rows.shape[1] // LANES) * LANES), np.float32)
     made[:, : rows.shape[1]], made[:, rows.shape[1] :] = rows, 0
@@ -169,7 +176,7 @@ def as_value(name: str, positions: Array) -> Array:
     return np.exp(positions) if name in LOGARITHMIC else positions
 
 
-def _rows(signals: Array, phase: complex | None) -> Array:
+def rows_of(signals: Array, phase: complex | None) -> Array:
     """(n, width) of (n, rank) complex signals."""
     if phase is not None:
         return np.real(signals * np.conj(phase))

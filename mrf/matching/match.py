@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..core.arrays import Array, as_host, beside, is_device_array, library, memory_budget, on_host, there_or_here, whole
+from ..core.arrays import Array, as_host, beside, is_device_array, memory_budget, on_host, there_or_here, whole
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
@@ -19,6 +19,7 @@ from .known import known_values
 from .nearest import best_atoms, foretell, has_atoms
 from .noise import Noise
 from .refine import Refined, polish, refine
+from .scale import scaled, score_of, unscaled
 
 log = logging.getLogger(__name__)
 _TOGETHER = 1 << 16  # voxels that are worked on at a time
@@ -165,11 +166,11 @@ class _Work:
 
     def _some(self, used: Array) -> dict[str, Array]:
         """Results of some voxels."""
-        signals, exponent = _scaled(self.voxels[:, used])
+        signals, exponent = scaled(self.voxels[:, used])
         known = {name: values[used] for name, values in self.known.items()}
 
         def find(voxels: Array) -> Array:
-            some = signals if voxels is self.voxels else _scaled(voxels[:, beside(voxels, used)])[0]
+            some = signals if voxels is self.voxels else scaled(voxels[:, beside(voxels, used)])[0]
             return best_atoms(some, self.dictionary, known, self.room, self.threads)
 
         index = there_or_here("match", find, self.voxels if self.there is None else self.there, self.voxels)
@@ -202,7 +203,7 @@ class _Work:
 
         if polished:
             found = polish(self.white, self.noise.whiten, whitened, found, fixed, noise, self.threads)
-        score = _score(signals, found.residual)
+        score = score_of(signals, found.residual)
         if self.noise.factor is not None:  # the score is that of the signal as it is given
             again = self.space.again
             made = again.coefficients(found.values) if polished and again else self.space.signals(found.values)
@@ -213,7 +214,7 @@ class _Work:
         lost = ~found.settled | self.noise.unexplained(deviation, found.residual, self._freedom())
         flags |= np.where(lost, Flag.REFINEMENT_FAILED, 0).astype(np.uint8)
         flags |= np.where(found.at_end, Flag.GRID_EDGE, 0).astype(np.uint8)
-        return found.values | {"pd": _unscaled(found.scale, exponent), "score": score} | std
+        return found.values | {"pd": unscaled(found.scale, exponent), "score": score} | std
 
     def _of_atoms(
         self, used: Array, signals: Array, exponent: Array, index: Array, atoms: dict[str, Array]
@@ -222,7 +223,7 @@ class _Work:
         stored = d.coefficients[index].astype(np.complex128)
         correlation = np.einsum("vr,vr->v", stored.conj(), signals)
         score = (np.abs(correlation) / np.linalg.norm(signals, axis=1)).clip(max=1)
-        made = {"pd": _unscaled(correlation / d.norms[index], exponent), "score": score}
+        made = {"pd": unscaled(correlation / d.norms[index], exponent), "score": score}
         if self.white is None:
             return made
         white = self.noise.whiten(signals)
@@ -256,7 +257,7 @@ class _Work:
         """Median factors by which error bars would grow if what is known were left free."""
         assert self.white is not None
         some = slice(None, None, max(1, len(pieces[0]["index"]) // _ASKED))
-        signals = self.noise.whiten(_scaled(self.voxels[:, self.used[: len(pieces[0]["index"])][some]])[0])
+        signals = self.noise.whiten(scaled(self.voxels[:, self.used[: len(pieces[0]["index"])][some]])[0])
         values = {name: pieces[0][name][some] for name in self.dictionary.parameters}
         held, free = (
             refine(self.white, signals, values, fixed, moves=False).deviations
@@ -267,33 +268,12 @@ class _Work:
         return {"cost_of_leaving_free": cost} if cost else {}
 
 
-def _scaled(voxels: Array) -> tuple[Array, Array]:
-    """(voxels, rank) complex128 signals of (rank, voxels) between 0.5 and 1 at most, and the powers of two taken out.
-
-    Dividing by a power of two rounds nothing, and no scale overflows or underflows.
-    """
-    parts = library(voxels).ascontiguousarray(voxels.T, np.complex128).view(np.float64)
-    exponent = np.frexp(np.abs(parts).max(axis=1))[1]
-    return np.ldexp(parts, -exponent[:, None]).view(np.complex128), exponent
-
-
-def _unscaled(values: Array, exponent: Array) -> Array:
-    made: Array = np.ldexp(values.real, exponent) + 1j * np.ldexp(values.imag, exponent)
-    return made
-
-
 def interpolant_of(dictionary: Dictionary) -> Interpolant:
     """The dictionary's interpolant, made at its first use."""
     with _lock:
         if dictionary not in _spaces:
             _spaces[dictionary] = Interpolant.of(dictionary)
         return _spaces[dictionary]
-
-
-def _score(signals: Array, residual: Array) -> Array:
-    """Correlation of a fit that leaves the energy `residual`."""
-    score: Array = np.sqrt((1 - residual / np.einsum("vr,vr->v", signals, signals.conj()).real).clip(0, 1))
-    return score
 
 
 def images_of(coefficients: Array, dictionary: Dictionary) -> Array:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..core.arrays import Array, beside, is_device_array, on_host
 from ..core.errors import InputError
-from ..dictionaries.dictionary import Dictionary
 from . import brute, device
+from .packed import Atoms
 from .tree import Tree
 
 log = logging.getLogger(__name__)
@@ -18,13 +18,13 @@ _FEW = 4096  # voxels from which a tree is worth its while
 _BUILDING = 5  # times its size that a tree takes while it is built
 _TREE_SECONDS, _ATOM_SECONDS, _BUILD_SECONDS = 3e-6, 3e-10, 3e-6  # a voxel (100 000 atoms); voxel and atom; atom
 _lock = threading.Lock()
-_kept: weakref.WeakKeyDictionary[Dictionary, dict[tuple[str, ...], "_Parts"]] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Atoms, dict[tuple[str, ...], "_Parts"]] = weakref.WeakKeyDictionary()
 
 
 class _Parts:
     """Atoms in parts of equal values of some parameters, each with its tree as soon as there is one."""
 
-    def __init__(self, dictionary: Dictionary, names: tuple[str, ...]) -> None:
+    def __init__(self, dictionary: Atoms, names: tuple[str, ...]) -> None:
         self.axes = {name: np.unique(dictionary.parameters[name]) for name in names}
         shape = tuple(len(axis) for axis in self.axes.values())
         self._order: Array | None = None  # all atoms are one part
@@ -56,7 +56,7 @@ class _Parts:
         found: Array = np.diff(self._starts)[keys] > 0
         return found
 
-    def tree(self, key: int, dictionary: Dictionary, voxels: int, room: int) -> Tree | None:
+    def tree(self, key: int, dictionary: Atoms, voxels: int, room: int) -> Tree | None:
         """The part's tree, if it is there, or worth its while and within `room` bytes."""
         with _lock:
             if key not in self._trees:
@@ -73,12 +73,12 @@ def _strides(shape: tuple[int, ...]) -> list[int]:
     return [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
 
 
-def tree_size(atoms: int, dictionary: Dictionary) -> int:
+def tree_size(atoms: int, dictionary: Atoms) -> int:
     """Bytes of a tree of so many atoms of a dictionary."""
     return atoms * (4 * dictionary.rank * (2 if np.iscomplexobj(dictionary.basis) else 1) + 8)
 
 
-def _parts_of(dictionary: Dictionary, names: tuple[str, ...]) -> _Parts:
+def _parts_of(dictionary: Atoms, names: tuple[str, ...]) -> _Parts:
     with _lock:
         parts = _kept.setdefault(dictionary, {})
         if names not in parts:
@@ -86,7 +86,7 @@ def _parts_of(dictionary: Dictionary, names: tuple[str, ...]) -> _Parts:
         return parts[names]
 
 
-def has_atoms(dictionary: Dictionary, known: Mapping[str, Array]) -> Array | bool:
+def has_atoms(dictionary: Atoms, known: Mapping[str, Array]) -> Array | bool:
     """(voxels,) whether there are atoms with the nearest values of what is known."""
     if not known:
         return True
@@ -96,7 +96,7 @@ def has_atoms(dictionary: Dictionary, known: Mapping[str, Array]) -> Array | boo
 
 def best_atoms(
     signals: Array,
-    dictionary: Dictionary,
+    dictionary: Atoms,
     known: Mapping[str, Array],
     room: int,
     threads: int | None = None,
@@ -123,7 +123,7 @@ def best_atoms(
     return index
 
 
-def _of_part(signals: Array, dictionary: Dictionary, part: _Parts, key: int, room: int, threads: int | None) -> Array:
+def _of_part(signals: Array, dictionary: Atoms, part: _Parts, key: int, room: int, threads: int | None) -> Array:
     atoms = dictionary.coefficients
     tree = part.tree(key, dictionary, _FEW if is_device_array(signals) else len(signals), room)
     if tree is None:
@@ -134,7 +134,7 @@ def _of_part(signals: Array, dictionary: Dictionary, part: _Parts, key: int, roo
     return tree.best_atoms(signals, atoms, threads)[0]
 
 
-def foretell(voxels: int, dictionary: Dictionary, names: tuple[str, ...], room: int, together: int) -> None:
+def foretell(voxels: int, dictionary: Atoms, names: tuple[str, ...], room: int, together: int) -> None:
     """Say how voxels will be matched and what it takes, beyond the dictionary.
 
     Raises

@@ -1,6 +1,8 @@
 """Atoms as kernels read them: components of 32 atoms side by side, only real ones where one phase makes all real."""
 
 import math
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -10,6 +12,29 @@ from ..core.vectors import LANES
 UNIT = 2.0**-24  # rounding of single precision
 _REAL = 1e-6  # largest imaginary part of an atom that counts as real
 _STRETCH = 1 << 16  # atoms
+
+
+class Atoms(Protocol):
+    """What a search needs of a dictionary, or of another table of signals."""
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """{name: (atoms,)}."""
+
+    @property
+    def coefficients(self) -> Array:
+        """(atoms, rank) complex64 of unit norm, read-only."""
+
+    @property
+    def basis(self) -> Array:
+        """(rank, frames), real or complex."""
+
+    @property
+    def rank(self) -> int:
+        """Components of an atom."""
+
+    def __len__(self) -> int:
+        """Number of atoms."""
 
 
 def common_phase(atoms: Array) -> tuple[complex | None, float]:

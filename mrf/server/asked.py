@@ -9,7 +9,7 @@ from typing import Any
 from ..core.errors import InputError
 from ..recipe import Recipe
 from ..simulation.presets import presets
-from .images import KINDS, QUANTITIES
+from .images import KINDS, OF_MATCHING
 
 SCANNER = Recipe(iterations=20, regularization=1.0, noise_level="scan", virtual_coils="auto")  # a slice a second
 _LATEST = 86400  # s
@@ -52,10 +52,10 @@ class Asked:
         """Check the values."""
         if self.images not in KINDS:
             raise InputError(f"images: got {self.images!r}, expected one of {', '.join(KINDS)}")
-        unknown = [name for name in self.maps if name not in QUANTITIES]
+        unknown = [name for name in self.maps if name not in OF_MATCHING]
         if unknown or not self.maps:
             wrong = ", ".join(ascii(name[:64]) for name in unknown[:_TOLD]) or "none"
-            raise InputError(f"maps: got {wrong}, expected some of {', '.join(QUANTITIES)}")
+            raise InputError(f"maps: got {wrong}, expected some of {', '.join(OF_MATCHING)}")
         if not (0 < self.deadline <= _LATEST):
             raise InputError(f"deadline: got {self.deadline:g}, expected seconds > 0, at most {_LATEST}")
 

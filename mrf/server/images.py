@@ -49,7 +49,14 @@ QUANTITIES = {
     "b1": Quantity("B1", "%", 100.0, (0.01, 0.1), False, (100, 100)),
     "off_resonance": Quantity("B0", "Hz", 1.0, (0.1, 1.0), True, (0, 200)),
     "score": Quantity("score", "1", 1.0, (1e-4, 1e-3), False, (0.95, 0.1)),
+    "t2star": Quantity("T2*", "ms", 1 / MILLISECOND, (0.05, 1.0), False, (50, 100)),
+    "t1rho": Quantity("T1rho", "ms", 1 / MILLISECOND, (0.05, 1.0), False, (75, 150)),
+    "adc": Quantity("ADC", "um2/s", 1e12, (1.0, 5.0), False, (1500, 3000)),
+    "fat_fraction": Quantity("FF", "%", 100.0, (0.01, 0.1), True, (50, 100)),
+    "mtr": Quantity("MTR", "%", 100.0, (0.01, 0.1), True, (30, 60)),
+    "mtsat": Quantity("MTsat", "%", 100.0, (0.001, 0.01), True, (3, 6)),
 }
+OF_MATCHING = ("t1", "t2", "pd", "b1", "off_resonance", "score")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,289 @@
+"""Raw images in BIDS: names, the files that belong together, and what their side-cars tell."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+
+from ..core.arrays import Array
+from ..core.errors import FileError
+from ..core.units import DEGREE
+
+# {suffix: the side-car's field that tells its images apart}
+SUFFIXES = {
+    "MESE": "EchoTime", "MEGRE": "EchoTime", "IRT1": "InversionTime", "VFA": "FlipAngle", "MP2RAGE": "InversionTime",
+    "UNIT1": "", "MTS": "FlipAngle", "MTR": "MTState", "MPM": "FlipAngle", "TB1DAM": "FlipAngle",
+    "TB1AFI": "RepetitionTimeExcitation", "dwi": "b value",
+}  # fmt: skip
+# {name in PROTOCOL: (field, its unit, the most that can be meant: more is in ms)}
+_FIELDS = {
+    "inversion_times": ("InversionTime", 1.0, 30.0),
+    "echo_times": ("EchoTime", 1.0, 3.0),
+    "flip_angles": ("FlipAngle", DEGREE, 360.0),
+    "mt_states": ("MTState", 1.0, 1.0),
+}
+_LONGEST = 60.0  # s, of repetition times
+_PREPARED = ("IRT1", "MP2RAGE", "UNIT1")
+_GATHERED = ("echo", "inv", "flip", "part", "mt")
+_NIFTI = (".nii.gz", ".nii")
+_UNREADABLE = (ImageFileError, OSError, EOFError, ValueError, KeyError)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A file's name in BIDS.
+
+    Attributes
+    ----------
+    entities : {key: label}
+        Empty if it is no name of BIDS.
+    suffix : str
+    """
+
+    entities: dict[str, str]
+    suffix: str
+
+    def key(self, *, run: bool) -> tuple[tuple[str, str], ...]:
+        """What files that belong together share."""
+        kept = {key: label for key, label in self.entities.items() if key not in _GATHERED and (run or key != "run")}
+        if self.suffix == "TB1AFI" and re.fullmatch(r"tr\d+", kept.get("acq", "")):
+            del kept["acq"]
+        return (*sorted(kept.items()), ("", self.suffix))
+
+
+def is_nifti(path: Path) -> bool:
+    """By its name."""
+    return path.name.endswith(_NIFTI)
+
+
+def stem(path: Path) -> str:
+    """A NIfTI file's name without ending."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def parsed(text: str) -> Name:
+    """The entities of a name without ending; none if it is no name of BIDS."""
+    *pairs, suffix = text.split("_")
+    if not pairs or not all(re.fullmatch(r"[a-z0-9]+-[A-Za-z0-9+]+", pair) for pair in pairs):
+        return Name({}, "")
+    entities = dict(pair.split("-", 1) for pair in pairs)
+    return Name(entities, suffix) if len(entities) == len(pairs) else Name({}, "")
+
+
+def collection(path: Path) -> list[Path]:
+    """The NIfTI files that belong to one.
+
+    Names that differ in echo-, inv-, flip-, part- or mt- only; run- tells images apart only where nothing else does.
+    """
+    name = parsed(stem(path))
+    if not name.entities:
+        return [path]
+    names = {file: parsed(stem(file)) for file in sorted(path.parent.iterdir()) if is_nifti(file)}
+    found = [file for file, other in names.items() if other.entities and other.key(run=True) == name.key(run=True)]
+    frames = {tuple(pair for pair in names[file].entities.items() if pair[0] != "part") for file in found}
+    single = len(frames) == 1 and name.suffix in SUFFIXES and SUFFIXES[name.suffix] not in ("", "b value")
+    if single and "run" in name.entities and _opened(path)[1][3] == 1:
+        found = [file for file, o in names.items() if o.entities and o.key(run=False) == name.key(run=False)]
+    return found
+
+
+def only_collection(folder: Path) -> Path:
+    """A file of the one collection that a folder holds.
+
+    Raises
+    ------
+    FileError
+        None or several.
+    """
+    files = sorted(file for file in folder.rglob("*") if is_nifti(file) and file.is_file())
+    raw = [file for file in files if parsed(stem(file)).suffix in SUFFIXES]
+    groups: dict[tuple[Path, ...], Path] = {}
+    for file in raw:
+        groups.setdefault(tuple(collection(file)), file)
+    suffixes = {parsed(stem(file)).suffix for file in groups.values()}
+    if suffixes == {"MP2RAGE", "UNIT1"}:
+        groups = {members: file for members, file in groups.items() if parsed(stem(file)).suffix == "MP2RAGE"}
+    if not groups and len(files) == 1:
+        return files[0]
+    if len(groups) != 1:
+        held = (
+            ", ".join(str(file.relative_to(folder)) for file in list(groups.values() or files)[:4]) or "no NIfTI file"
+        )
+        raise FileError(
+            f"{folder}: holds {len(groups)} collections of images with the suffixes {', '.join(SUFFIXES)} ({held}), "
+            "expected one; give one of its files"
+        )
+    return next(iter(groups.values()))
+
+
+def load(path: Path) -> tuple[Any, Array]:
+    """Values (x, y, z, volumes) and affine of an image.
+
+    Raises
+    ------
+    FileError
+        Not there, not readable, no volume or series of volumes.
+    """
+    image, shape = _opened(path)
+    try:
+        values = np.asanyarray(image.dataobj).reshape(shape)
+        affine = np.asarray(image.affine, np.float64)
+    except _UNREADABLE as error:
+        raise FileError(f"{path}: not a readable NIfTI file ({error}); export it again") from error
+    if values.size == 0 or values.dtype.kind not in "fciu":
+        raise FileError(f"{path}: holds {values.dtype} of shape {values.shape}, expected numbers (x, y, z[, frames])")
+    if not np.isfinite(values).all() or not np.isfinite(affine).all():
+        raise FileError(f"{path}: holds values or an affine that are not finite, expected numbers; export it again")
+    return values, affine
+
+
+def _opened(path: Path) -> tuple[Any, tuple[int, ...]]:
+    """An image that is not read yet, and its shape in four dimensions."""
+    if not path.is_file():
+        raise FileError(f"{path}: no such file; give a NIfTI file, or the folder of one collection")
+    try:
+        image: Any = nibabel.load(path)
+    except _UNREADABLE as error:
+        raise FileError(f"{path}: not a readable NIfTI file ({error}); export it again") from error
+    shape = tuple(image.shape)
+    if not 2 <= len(shape) <= 4:
+        raise FileError(f"{path}: has {len(shape)} dimensions {shape}, expected (x, y, z) or (x, y, z, frames)")
+    return image, (*shape, 1, 1)[:4]
+
+
+def side_car(path: Path) -> dict[str, Any]:
+    """What the JSON files that apply to an image tell; the nearest and most specific one wins.
+
+    Raises
+    ------
+    FileError
+        A side-car that is no JSON object.
+
+    References
+    ----------
+    BIDS 1.10, The inheritance principle, https://bids-specification.readthedocs.io
+    """
+    name = parsed(stem(path))
+    if not name.entities:
+        beside = path.with_name(stem(path) + ".json")
+        return _json(beside) if beside.is_file() else {}
+    told: dict[str, Any] = {}
+    for folder in _above(path):
+        fitting = []
+        for file in folder.glob(f"*{name.suffix}.json"):
+            other = parsed(file.stem) if "_" in file.stem else Name({}, file.stem)
+            if other.suffix == name.suffix and set(other.entities.items()) <= set(name.entities.items()):
+                fitting.append((len(other.entities), file))
+        for _, file in sorted(fitting):
+            told |= _json(file)
+    return told
+
+
+def _above(path: Path) -> list[Path]:
+    """Folders whose side-cars apply, from the dataset's top down to the image's."""
+    own = path.resolve().parent
+    chain = (own, *own.parents)[:6]
+    tops = [n for n, folder in enumerate(chain) if (folder / "dataset_description.json").is_file()]
+    tops = tops[:1] or [n + 1 for n, folder in enumerate(chain) if folder.name.startswith("sub-")][-1:]
+    return list(chain[: tops[0] + 1 if tops else 1][::-1])
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: no readable JSON ({error}); correct the side-car") from error
+    if not isinstance(told, dict):
+        raise FileError(
+            f"{path}: holds a {type(told).__name__}, expected a JSON object of fields; correct the side-car"
+        )
+    return told
+
+
+def protocol_of(path: Path, told: dict[str, Any], volumes: int) -> dict[str, Array]:
+    """What is told of every volume of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The image.
+    told : dict
+        Its side-car.
+    volumes : int
+
+    Returns
+    -------
+    {name in PROTOCOL: (volumes,) float64}
+        s, rad, b values in s/m^2.
+
+    Raises
+    ------
+    FileError
+        A field that is no number, not one for each volume, or more than can be meant in BIDS's units.
+    """
+    name = parsed(stem(path))
+    if "mt" in name.entities and "MTState" not in told:
+        told = told | {"MTState": name.entities["mt"] == "on"}
+    found = {}
+    for key, (field, unit, most) in _FIELDS.items():
+        if (values := _numbers(path, told, field, volumes, most)) is not None:
+            found[key] = values * unit
+    prepared, excited, plain = (
+        _numbers(path, told, field, volumes, _LONGEST)
+        for field in ("RepetitionTimePreparation", "RepetitionTimeExcitation", "RepetitionTime")
+    )
+    is_prepared = name.suffix in _PREPARED or prepared is not None
+    order = (prepared, plain) if is_prepared else (excited, plain)
+    repetition = next((values for values in order if values is not None), None)
+    if repetition is not None:
+        found["repetition_times"] = repetition
+    if is_prepared and excited is not None:
+        found["excitation_repetition_times"] = excited
+    if (weighting := path.with_name(stem(path) + ".bval")).is_file():
+        found["b_values"] = _b_values(weighting, volumes)
+    if (clock := _numbers(path, told, "VolumeTiming", volumes, np.inf)) is not None:
+        found["acquisition_times"] = clock
+    return found
+
+
+def _numbers(path: Path, told: dict[str, Any], field: str, volumes: int, most: float) -> Array | None:
+    """(volumes,) numbers of a field; None if it is not told."""
+    value = told.get(field)
+    if value is None or (isinstance(value, list) and volumes == 1 and parsed(stem(path)).suffix == "UNIT1"):
+        return None
+    try:
+        values = np.array(value, np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise FileError(f"{path}: field {field} of its side-car is {value!r}, expected a number") from error
+    if isinstance(value, list) and len(values) != volumes:
+        raise FileError(
+            f"{path}: field {field} of its side-car has {len(values)} values for {volumes} volumes, expected one each"
+        )
+    if not (np.isfinite(values).all() and (values >= 0).all() and (values <= most).all()):
+        unit = "degrees" if field == "FlipAngle" else "seconds" if field != "MTState" else "true or false"
+        raise FileError(
+            f"{path}: field {field} of its side-car is {value!r}, expected {unit}, from 0 to {most:g}; correct its unit"
+        )
+    return np.broadcast_to(values, (volumes,)).copy() if len(values) == 1 else values
+
+
+def _b_values(path: Path, volumes: int) -> Array:
+    """(volumes,) s/m^2."""
+    try:
+        values = np.array(path.read_text().split(), np.float64)
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: holds no numbers ({error}), expected b values in s/mm^2") from error
+    if len(values) != volumes or not np.isfinite(values).all() or (values < 0).any():
+        raise FileError(f"{path}: holds {values.tolist()[:8]}, expected {volumes} b values of at least 0, in s/mm^2")
+    return values * 1e6
+
+
+def held_by(names: Sequence[Path]) -> str:
+    """File names for messages, at most four."""
+    return ", ".join(path.name for path in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

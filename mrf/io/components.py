@@ -1,0 +1,157 @@
+"""Magnitude, phase, real and imaginary images of the same frames, and what is made of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..core.errors import FileError, InputError
+
+PARTS = ("magnitude", "phase", "real", "imaginary")
+COMPONENTS = ("magnitude", "phase", "real", "complex")
+_PAIRS = (("real", "imaginary"), ("magnitude", "phase"))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which images are used, and for what.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        One or two of `PARTS`.
+    component : str
+        One of `COMPONENTS`.
+    """
+
+    parts: tuple[str, ...]
+    component: str
+
+
+def choose(where: str, counts: Mapping[str, int], component: str | None) -> tuple[Choice, list[str]]:
+    """Which of the images to use, and notes that say so.
+
+    Parameters
+    ----------
+    where : str
+        For messages.
+    counts : {part: images}
+        Of `PARTS`; parts without images are left out.
+    component : str, optional
+        One of `COMPONENTS`. By default complex data where the images for it are complete, else real images, which
+        keep the sign, where there are as many as magnitudes, else magnitudes.
+
+    Raises
+    ------
+    InputError
+        No such component.
+    FileError
+        The images it takes are not there.
+    """
+    if component is not None and component not in COMPONENTS:
+        raise InputError(f"component: got {component!r}, expected one of {', '.join(COMPONENTS)}")
+    held = ", ".join(f"{counts[part]} {part}" for part in PARTS if part in counts)
+    pairs = [pair for pair in _PAIRS if set(pair) <= set(counts) and counts[pair[0]] == counts[pair[1]]]
+    choice = _asked(counts, component, pairs) if component else _default(counts, pairs)
+    if choice is None:
+        wanted = f"component {component}" if component else "magnitude, real or complex data"
+        raise FileError(
+            f"{where}: holds {held} images, which do not make {wanted}; choose another component "
+            f"({', '.join(COMPONENTS)}) or export the missing images"
+        )
+    if len(counts) == 1 and component is None:
+        return choice, []
+    made = " and ".join(choice.parts)
+    return choice, [f"{held} images: {choice.component} data of the {made} images are used"]
+
+
+def _default(counts: Mapping[str, int], pairs: list[tuple[str, str]]) -> Choice | None:
+    if pairs:
+        return Choice(pairs[0], "complex")
+    if "real" in counts and counts["real"] >= counts.get("magnitude", 0):
+        return Choice(("real",), "real")
+    return Choice(("magnitude",), "magnitude") if "magnitude" in counts else None
+
+
+def _asked(counts: Mapping[str, int], component: str, pairs: list[tuple[str, str]]) -> Choice | None:
+    if component in counts:
+        return Choice((component,), component)
+    if component == "complex":
+        return Choice(pairs[0], component) if pairs else None
+    return Choice(_PAIRS[0], component) if component != "real" and _PAIRS[0] in pairs else None
+
+
+def joined(parts: Mapping[str, Array], choice: Choice) -> tuple[Array, str, list[str]]:
+    """Data, their kind, and notes.
+
+    Parameters
+    ----------
+    parts : {part: array float64}
+        What `choice` names, of one shape; phase in rad.
+
+    Returns
+    -------
+    data : array float64 or complex128
+    kind : {"magnitude", "signed", "complex"}
+    notes : list of str
+    """
+    first = parts[choice.parts[0]]
+    if len(choice.parts) == 1:
+        if choice.component != "magnitude":
+            return first, "signed", []
+        if (first < 0).any():
+            return first, "signed", ["no image says that it is real, but some are negative: taken as signed"]
+        return first, "magnitude", []
+    second = parts[choice.parts[1]]
+    values = first + 1j * second if choice.parts == _PAIRS[0] else first * np.exp(1j * second)
+    if choice.component == "complex":
+        return values, "complex", []
+    return (np.abs(values), "magnitude", []) if choice.component == "magnitude" else (np.angle(values), "signed", [])
+
+
+def radians(where: str, values: Array, unit: str | None) -> tuple[Array, str]:
+    """Phase in rad, and how it was read.
+
+    Parameters
+    ----------
+    where : str
+        For messages.
+    values : float64 array
+        All phase images of one series.
+    unit : str or None
+        "rad", "mrad", "4096" (whole numbers, 4096 for half a turn: Siemens after its rescaling), "0..4095" (the same
+        before it), or None: the range decides.
+
+    Raises
+    ------
+    FileError
+        The values fit no unit, or not the one that is told.
+    """
+    low, high = float(values.min()), float(values.max())
+    turn = 2 * np.pi
+    units = {
+        "rad": (1.0, 0.0, -turn, turn),
+        "mrad": (1e-3, 0.0, -1e3 * turn, 1e3 * turn),
+        "4096": (np.pi / 4096, 0.0, -4096.0, 4096.0),
+        "0..4095": (turn / 4096, -np.pi, 0.0, 4095.0),
+    }
+    unit = unit or _unit_by_range(low, high)
+    scale, offset, least, most = units.get(unit or "", (0.0, 0.0, np.inf, -np.inf))
+    slack = 1e-3 * (most - least)
+    if not least - slack <= low <= high <= most + slack:
+        raise FileError(
+            f"{where}: phase images go from {low:.6g} to {high:.6g}, expected {unit or 'rad, mrad or 4096 a half turn'}"
+            "; scale them to rad, or choose component magnitude"
+        )
+    return values * scale + offset, f"phase from {low:.6g} to {high:.6g} taken as {unit}"
+
+
+def _unit_by_range(low: float, high: float) -> str | None:
+    """The unit whose range such values fill: phase of noise is everywhere."""
+    largest = max(-low, high)
+    if largest <= 1.001 * np.pi or (low >= 0 and high <= 2.002 * np.pi):
+        return "rad"
+    if low >= 0:
+        return "0..4095" if 3600 < high <= 4095 else None
+    return "mrad" if 2800 < largest <= 3142.5 else "4096" if 3142.5 < largest <= 4096 else None

@@ -1,0 +1,129 @@
+"""Pixel values of DICOM images, in the scanner's units."""
+
+from pathlib import Path
+
+import numpy as np
+from pydicom.uid import UID
+
+from ..core.arrays import Array
+from ..core.errors import FileError, UnsupportedError
+from .components import radians
+from .dicom_files import Source
+from .dicom_frames import Frame
+from .dicom_stack import Stack
+
+
+def pixels_of(path: Path, stacks: dict[str, Stack]) -> tuple[dict[str, Array], list[str]]:
+    """The images of every component, and notes on their scale.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    stacks : {part: Stack}
+
+    Returns
+    -------
+    {part: (frames, z, y, x) float64}
+        Phase in rad.
+    notes : list of str
+
+    Raises
+    ------
+    FileError
+        Pixel data that cannot be decoded or are not finite, a scale slope that only some images have, phase of
+        unknown unit.
+    UnsupportedError
+        Several directions of one b value that are not magnitudes.
+    """
+    frames = [frame for stack in stacks.values() for images in stack.cells.values() for frame in images]
+    notes = _scale_notes(path, [frame for frame in frames if frame.part != "phase"])
+    if any(frame.mapped for frame in frames):
+        notes.append("real-world value mappings are there and are not applied")
+    images = _decoded(frames)
+    found = {}
+    for part, stack in stacks.items():
+        values = np.empty((*stack.shape, *frames[0].shape))
+        for cell, held in stack.cells.items():
+            if len(held) > 1 and part != "magnitude":
+                raise UnsupportedError(
+                    f"{held[0].name}: {len(held)} {part} images of one b value, but only magnitudes are averaged; "
+                    "choose component magnitude"
+                )
+            values[cell] = images[id(held[0])] if len(held) == 1 else _mean([images[id(frame)] for frame in held])
+        if part == "phase":
+            units = {frame.scale.phase for frame in frames if frame.part == part}
+            values, note = radians(str(path), values, units.pop() if len(units) == 1 else None)
+            notes.append(note)
+        found[part] = values
+    return found, notes
+
+
+def _scale_notes(path: Path, frames: list[Frame]) -> list[str]:
+    private = [frame.scale.private is not None for frame in frames]
+    if any(private) and not all(private):
+        without = frames[private.index(False)]
+        raise FileError(
+            f"{without.name}: field (2005,100E), the scale slope, is missing, but only some images lack it, of {path}; "
+            "export the series again with its private fields"
+        )
+    if any(private):
+        return ["Philips scale slope (2005,100E) taken out"]
+    vendors = {str(frame.source.dataset.get("Manufacturer") or "").lower() for frame in frames}
+    if any("philips" in vendor for vendor in vendors):
+        slopes = {frame.scale.slope for frame in frames}
+        if len(slopes) > 1:
+            return ["Philips without scale slope (2005,100E): images whose RescaleSlope differs may not be comparable"]
+    return []
+
+
+def _decoded(frames: list[Frame]) -> dict[int, Array]:
+    """{id of a frame: (y, x) float64}, scaled; every file is decoded once."""
+    by_source: dict[int, list[Frame]] = {}
+    for frame in frames:
+        by_source.setdefault(id(frame.source), []).append(frame)
+    found = {}
+    for group in by_source.values():
+        stored = _stored(group[0].source)
+        for frame in group:
+            scale = frame.scale
+            values = stored[frame.number] * scale.slope + scale.intercept
+            if scale.private is not None:
+                values /= scale.slope * scale.private
+            if not np.isfinite(values).all():
+                raise FileError(f"{frame.name}: pixel data are not all finite numbers; export the series again")
+            found[id(frame)] = values
+    return found
+
+
+def _stored(source: Source) -> Array:
+    """(frames, y, x) stored numbers."""
+    dataset = source.dataset
+    syntax = UID(dataset.file_meta.get("TransferSyntaxUID", ""))
+    try:
+        stored = np.asarray(dataset.pixel_array)
+    except Exception as error:  # decoders raise errors of many kinds
+        why = " ".join(str(error).split())[:200]
+        cure = "it is truncated or damaged: export it again"
+        if syntax.is_private or syntax.is_compressed:
+            cure = (
+                'install decoders with pip install "pylibjpeg[all]", or decompress the files, e.g. with gdcmconv --raw '
+                "or dcmdjpeg"
+            )
+        raise FileError(
+            f"{source.path}: pixel data cannot be decoded from transfer syntax {syntax.name} ({why}); {cure}"
+        ) from error
+    shape = (int(dataset.Rows), int(dataset.Columns))
+    if stored.shape[-2:] != shape or stored.ndim not in (2, 3):
+        raise FileError(
+            f"{source.path}: pixel data have shape {stored.shape}, expected (frames,) {shape}; export again"
+        )
+    return stored.reshape(-1, *shape).astype(np.float64)
+
+
+def _mean(images: list[Array]) -> Array:
+    """Geometric mean; zero where one image is."""
+    stack = np.stack(images)
+    positive = (stack > 0).all(axis=0)
+    logarithm = np.log(np.where(positive, stack, 1)).mean(axis=0)
+    return np.where(positive, np.exp(logarithm), 0.0)

@@ -1,0 +1,5 @@
+"""Quantitative MRI beyond fingerprinting: signal models that one solver fits, and closed forms."""
+
+from .registry import MODELS, fit, models
+
+__all__ = ["MODELS", "fit", "models"]

@@ -1,0 +1,151 @@
+"""`fit`: parameter maps from a series of images, by the name of a model."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from ..core.arrays import Array
+from ..core.errors import InputError
+from ..core.maps import Maps
+from .b0 import b0_multi_echo
+from .b1 import b1_afi, b1_bloch_siegert, b1_double_angle
+from .decay import adc, multi_echo_gradient, multi_spin_echo, t1rho
+from .recovery import inversion_recovery, molli, mp2rage, saturation_recovery
+from .steady import despot2, variable_flip_angle
+from .transfer import mtr, mtsat
+from .voxels import Estimates, Voxels
+
+
+@dataclass(frozen=True)
+class Model:
+    """One name of :func:`fit`.
+
+    Attributes
+    ----------
+    run : callable
+        (voxels, protocol arguments) to estimates.
+    known : tuple of str
+        Maps of other scans that it can hold fixed: "b1", "off_resonance", "t1".
+    """
+
+    run: Callable[..., Estimates]
+    known: tuple[str, ...] = ()
+
+    @property
+    def protocol(self) -> Mapping[str, inspect.Parameter]:
+        """The protocol's arguments."""
+        return {name: one for name, one in inspect.signature(self.run).parameters.items() if name != "voxels"}
+
+    @property
+    def purpose(self) -> str:
+        """Its first line of documentation."""
+        return (inspect.getdoc(self.run) or "").partition("\n")[0]
+
+
+MODELS = {
+    "inversion_recovery": Model(inversion_recovery, ("b1",)),
+    "saturation_recovery": Model(saturation_recovery),
+    "variable_flip_angle": Model(variable_flip_angle, ("b1",)),
+    "mp2rage": Model(mp2rage, ("b1",)),
+    "molli": Model(molli, ("b1", "off_resonance")),
+    "multi_spin_echo": Model(multi_spin_echo, ("b1", "t1")),
+    "multi_echo_gradient": Model(multi_echo_gradient, ("off_resonance",)),
+    "despot2": Model(despot2, ("b1", "off_resonance", "t1")),
+    "t1rho": Model(t1rho),
+    "adc": Model(adc),
+    "b1_double_angle": Model(b1_double_angle),
+    "b1_afi": Model(b1_afi, ("t1",)),
+    "b1_bloch_siegert": Model(b1_bloch_siegert),
+    "b0_multi_echo": Model(b0_multi_echo),
+    "mtr": Model(mtr),
+    "mtsat": Model(mtsat, ("b1",)),
+}
+
+
+def models() -> tuple[str, ...]:
+    """Names that :func:`fit` takes."""
+    return tuple(MODELS)
+
+
+def fit(
+    model: str,
+    data: Array,
+    *,
+    b1: Array | float | None = None,
+    off_resonance: Array | float | None = None,
+    t1: Array | float | None = None,
+    mask: Array | None = None,
+    noise_std: float | str | Array | None = None,
+    magnitude: bool | None = None,
+    **protocol: npt.ArrayLike | None,
+) -> Maps:
+    """Parameter maps from a series of images.
+
+    Parameters
+    ----------
+    model : str
+        One of :func:`models`; each is a function of this folder whose documentation tells its protocol.
+    data : (frames, *matrix) real or complex array
+    b1, off_resonance, t1 : (*matrix) array or number, optional
+        Maps of other scans (relative, Hz, s), held fixed; models that do not know them refuse them.
+    mask : (*matrix) bool array, optional
+    noise_std : float, "background" or (*matrix) array, optional
+        SD of the noise of the real (= imaginary) part of an image. Magnitudes are then fitted by maximum likelihood of
+        their Rician noise. "background": what the magnitudes outside the mask tell. None: least squares, with error
+        bars from what the fit leaves.
+    magnitude : bool, optional
+        Whether real data are magnitudes; None: they are if nothing is negative.
+    **protocol
+        The model's arguments, in s and rad: ``echo_times``, ``inversion_times``, ...
+
+    Returns
+    -------
+    Maps
+        The model's parameters (SI units) with error bars and flags; `pd` is the signal's scale.
+
+    Raises
+    ------
+    InputError
+        An unknown model, protocol argument or map, frames that do not fit the protocol, times or angles in other units.
+
+    References
+    ----------
+    Each model's documentation has its own; the solver: Golub and Pereyra 2003, doi:10.1088/0266-5611/19/2/201
+
+    Examples
+    --------
+    >>> times = 0.01 * np.arange(1, 17)
+    >>> maps = fit("multi_spin_echo", np.exp(-times / 0.08)[:, None], echo_times=times)
+    >>> bool(abs(maps.t2[0] - 0.08) < 0.01)
+    True
+    """
+    if model not in MODELS:
+        raise InputError(f"model: got {model!r}, expected one of {', '.join(MODELS)}")
+    chosen = MODELS[model]
+    known = {"b1": b1, "off_resonance": off_resonance, "t1": t1}
+    for name, values in known.items():
+        if values is not None and name not in chosen.known:
+            usable = ", ".join(chosen.known) or "no map"
+            raise InputError(f"{name}: {model} does not use it, only {usable}; leave it out")
+    told = {name: value for name, value in protocol.items() if value is not None}
+    _check_protocol(model, chosen.protocol, told)
+    voxels = Voxels.of(data, known=known, mask=mask, noise_std=noise_std, magnitude=magnitude)
+    found = chosen.run(voxels, **told)
+    held = sorted(name for name, values in known.items() if values is not None)
+    return voxels.maps(found, _provenance(model, held))
+
+
+def _provenance(model: str, held: list[str]) -> dict[str, Any]:
+    return {"method": model, "model": model} | ({"known": held} if held else {})
+
+
+def _check_protocol(model: str, known: Mapping[str, inspect.Parameter], told: Mapping[str, object]) -> None:
+    unknown = sorted(set(told) - set(known))
+    if unknown:
+        raise InputError(f"{model}: {', '.join(unknown)} is unknown, expected some of {', '.join(known)}")
+    missing = [name for name, one in known.items() if one.default is one.empty and name not in told]
+    if missing:
+        raise InputError(f"{model}: {', '.join(missing)} is missing; it takes {', '.join(known)}")

@@ -1,0 +1,69 @@
+"""Magnitudes: what their noise, which is Rician, does to estimates and their error bars.
+
+Of a signal S and noise of standard deviation s on both parts, only m = |S + n| is left. The lost angle is what
+expectation maximization averages over: least squares of m I1(z)/I0(z), z = m |S| / s^2, with the sign of S, again
+and again, is the Rice distribution's maximum likelihood.
+
+References
+----------
+Solo and Noh 2007, doi:10.1109/ISBI.2007.356780; Gudbjartsson and Patz 1995, doi:10.1002/mrm.1910340618
+"""
+
+from functools import cache
+
+import numpy as np
+import scipy.special
+
+from ..core.arrays import Array
+
+_LEVELS = (0.1, 0.25, 0.5)  # quantiles that tell the background's noise
+_ALIKE = 1.25  # how far they may lie apart
+_ENOUGH = 200  # values
+_BRIGHT = 12.0  # signal over noise from which a magnitude's information is that of a signed value within 0.5 %
+_NODES = 481
+
+
+def background_noise(images: Array, mask: Array) -> float | None:
+    """SD of the noise (of one part) from magnitudes outside the object; None if they are not Rayleigh's.
+
+    Quantiles q of Rayleigh's distribution are s sqrt(-2 ln(1 - q)); the lower ones are the least disturbed by ghosts.
+    Backgrounds that are set to zero, filtered or full of ghosts have others, and tell nothing.
+
+    Parameters
+    ----------
+    images : (frames, *matrix) array
+        Magnitudes.
+    mask : (*matrix) bool array
+        Where there is an object.
+    """
+    values = images[:, ~mask]
+    values = values[values > 0]
+    if values.size < max(_ENOUGH, 0.5 * images[:, ~mask].size):
+        return None
+    levels = np.quantile(values, _LEVELS) / np.sqrt(-2 * np.log(1 - np.array(_LEVELS)))
+    return float(levels[1]) if levels.max() <= _ALIKE * levels.min() else None
+
+
+def expected(magnitudes: Array, signal: Array, std: Array) -> Array:
+    """(voxels, frames) signed data for least squares, given the signals fitted last and (voxels,) SDs of the noise."""
+    scale = std[:, None] ** 2
+    z = magnitudes * np.abs(signal) / scale
+    found: Array = np.copysign(magnitudes * scipy.special.i1e(z) / scipy.special.i0e(z), signal)
+    return found
+
+
+def information(signal_over_noise: Array) -> Array:
+    """Fisher information of a magnitude about its signal, as a part of that of a signed value."""
+    nodes, values = _information_table()
+    return np.interp(np.abs(signal_over_noise), nodes, values)
+
+
+@cache
+def _information_table() -> tuple[Array, Array]:
+    """E[(m I1/I0 - S)^2] for noise of SD 1, by integration over the Rice distribution."""
+    signal = np.linspace(0, _BRIGHT, _NODES)
+    m, step = np.linspace(1e-6, _BRIGHT + 10, 4001, retstep=True)
+    z = m * signal[:, None]
+    density = m * np.exp(-((m - signal[:, None]) ** 2) / 2) * scipy.special.i0e(z)
+    score = m * scipy.special.i1e(z) / scipy.special.i0e(z) - signal[:, None]
+    return signal, (density * score**2).sum(axis=1) * step

@@ -1,0 +1,132 @@
+"""The noun of this folder: a signal model, and its table of signals that searches and refinements use."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..matching.interpolant import Interpolant, padded, rows_of
+from ..matching.packed import Atoms, common_phase, read_only
+
+Values = Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class SignalModel:
+    """A signal for each set of parameter values: made by a formula, or by simulation.
+
+    Attributes
+    ----------
+    axes : {name: (nodes,) float64}
+        Ascending values of each parameter, close enough for cubic interpolation; their ends are limits.
+    signal : callable
+        {name: (n,)} to (n, frames) float64 or complex128, of proton density 1.
+    wanted : tuple of str
+        Parameters that are returned; the others are nuisances.
+    signs : bool
+        The signal changes its sign: magnitudes are fitted with the signs that fit best.
+    derived : callable, optional
+        {name: (n,)} of the axes to {name: (n,)} that replace some: returned values per unit of the axis' values.
+    mirrored : tuple of str
+        Parameters whose upper end is a mirror, no limit: an estimate there is not flagged.
+    notes : dict
+        What the provenance is to tell (JSON-able).
+    """
+
+    axes: Mapping[str, Array]
+    signal: Callable[[Values], Array]
+    wanted: tuple[str, ...]
+    signs: bool = False
+    derived: Callable[[Values], Values] | None = None
+    mirrored: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def table(self) -> tuple[Atoms, Interpolant]:
+        """The atoms to start from, and the signals between them."""
+        return _tabulated(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Signals on a whole grid, as a search reads them: a dictionary without a sequence.
+
+    Attributes
+    ----------
+    parameters : {name: (atoms,) float64}
+    coefficients : (atoms, frames) complex64
+        Of unit norm.
+    basis : (frames, frames)
+        The identity, complex if signals are.
+    """
+
+    parameters: Mapping[str, Array]
+    coefficients: Array
+    basis: Array
+
+    @property
+    def rank(self) -> int:
+        """Components of an atom: its frames."""
+        return len(self.basis)
+
+    def __len__(self) -> int:
+        """Number of atoms."""
+        return len(self.coefficients)
+
+
+@dataclass(frozen=True, eq=False)
+class _Formula:
+    """A model's signals, real where one phase makes all of them real."""
+
+    signal: Callable[[Values], Array]
+    phase: complex | None = None
+
+    def __call__(self, tissue: Values) -> Array:
+        made = self.signal(tissue)
+        return made if self.phase is None else np.real(made * np.conj(self.phase))
+
+    def coefficients(self, tissue: dict[str, Array]) -> Array:
+        return np.asarray(self(tissue), np.complex128)
+
+
+def _tabulated(model: SignalModel) -> tuple[Atoms, Interpolant]:
+    """Signals of a formula at all nodes."""
+    axes = {name: np.asarray(axis, np.float64) for name, axis in model.axes.items()}
+    grid = np.meshgrid(*axes.values(), indexing="ij")
+    parameters = {name: values.reshape(-1) for name, values in zip(axes, grid, strict=True)}
+    exact, signals = _Formula(model.signal), model.signal(parameters)
+    if np.iscomplexobj(signals):
+        exact = _Formula(model.signal, common_phase(signals.astype(np.complex64))[0])
+        signals = signals if exact.phase is None else np.real(signals * np.conj(exact.phase))
+    norms = np.linalg.norm(signals, axis=1)
+    heard = norms > 1e-9 * norms.max()  # the others have no direction, and are never the best
+    unit = signals / np.where(heard, norms, 1)[:, None]
+    unit[~heard] = unit[int(np.argmax(heard))]
+    kind = np.complex128 if np.iscomplexobj(signals) else np.float64
+    atoms = Table(parameters, read_only(unit.astype(np.complex64)), np.eye(signals.shape[1], dtype=kind))
+    phase, _ = common_phase(atoms.coefficients)
+    rows = padded(rows_of(signals.astype(np.complex128), phase))
+    space = Interpolant(axes, rows, phase, (0.0, np.inf), signals.shape[1], again=exact)
+    return atoms, replace(space, error=space.measured(exact))
+
+
+def fraction_axis(start: float, stop: float, step: float) -> Array:
+    """Evenly spaced values, at least four of them and at most `step` apart."""
+    return np.linspace(start, stop, max(int(np.ceil((stop - start) / step)) + 1, 4))
+
+
+def known_axis(values: Array, step: float, least: float) -> Array:
+    """Nodes that hold all values of a known map; four at least, since cubic polynomials go through them."""
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return np.array([low])
+    margin = max(1e-6 * max(abs(low), abs(high)), 1e-9)
+    return fraction_axis(max(low - margin, least), high + margin, step)
+
+
+def log_nodes(values: Array, step: float) -> Array:
+    """Nodes that hold all values of a known map of times, evenly spaced in their logarithms."""
+    return np.exp(known_axis(np.log(values), step, -np.inf))

@@ -1,0 +1,269 @@
+"""One solver for every signal model: the best atom, Gauss-Newton from it, error bars and flags."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ..core.arrays import Array, memory_budget
+from ..core.maps import Flag
+from ..matching.interpolant import as_position, as_value
+from ..matching.nearest import best_atoms
+from ..matching.noise import Noise
+from ..matching.packed import Atoms
+from ..matching.refine import Refined, polish, refine
+from ..matching.scale import scaled, score_of, unscaled
+from . import rice
+from .profile import profiled
+from .signals import SignalModel
+from .voxels import Estimates, Voxels
+
+log = logging.getLogger(__name__)
+_TOGETHER = 1 << 16  # voxels that are worked on at a time
+_INTERPOLATED = 1e-5  # relative error of interpolated signals from which estimates are polished with exact ones
+_LOW_SCORE = 0.5
+_BRIGHT = 10.0  # signal over noise from which a magnitude's bias is below 0.05 of its SD
+_ROUNDS, _STILL = 40, 0.02  # of expectation maximization; standard deviations that an estimate still moves
+
+
+def solve(voxels: Voxels, model: SignalModel) -> Estimates:
+    """Estimates of a model's parameters in each voxel.
+
+    Magnitudes of a signal that changes its sign are tried with every pattern of signs that the model can make. With
+    a given noise, magnitudes are fitted by the Rice distribution's maximum likelihood, else by least squares.
+    """
+    stretches = range(0, max(len(voxels.used), 1), _TOGETHER)
+    pieces = [_Work(_part(voxels, slice(start, start + _TOGETHER)), model).estimates() for start in stretches]
+
+    def joined(get: Callable[[Estimates], Mapping[str, Array]]) -> dict[str, Array]:
+        return {name: np.concatenate([get(piece)[name] for piece in pieces]) for name in get(pieces[0])}
+
+    own = joined(lambda piece: {"pd": piece.pd, "score": piece.score, "flags": piece.flags, "index": _index(piece)})
+    return Estimates(
+        values=joined(lambda piece: piece.values),
+        std=joined(lambda piece: piece.std),
+        notes=dict(model.notes) | dict(pieces[0].notes),
+        **own,
+    )
+
+
+def _index(piece: Estimates) -> Array:
+    assert piece.index is not None
+    return piece.index
+
+
+def _part(voxels: Voxels, some: slice) -> Voxels:
+    noise = None if voxels.noise_std is None else voxels.noise_std[some]
+    known = {name: values[some] for name, values in voxels.known.items()}
+    return replace(voxels, data=voxels.data[some], used=voxels.used[some], known=known, noise_std=noise)
+
+
+class _Work:
+    """The fit of some voxels."""
+
+    def __init__(self, voxels: Voxels, model: SignalModel) -> None:
+        self.voxels, self.model = voxels, model
+        self.atoms, self.space = model.table
+        self.known = {name: voxels.known[name] for name in model.axes if name in voxels.known}
+        self.fixed = frozenset(self.known)
+        self.free = [name for name, axis in self.space.axes.items() if len(axis) > 1 and name not in self.fixed]
+        self.noise = Noise(voxels.noise_std)
+        self.signals, self.exponent = scaled(voxels.data.T)
+        observed = 2 if np.iscomplexobj(voxels.data) else 1
+        self.freedom = observed * (self.atoms.rank - 1) - len(self.free)
+
+    def estimates(self) -> Estimates:
+        """Everything that is known of the voxels."""
+        found, index = self._started()
+        rician = self.voxels.magnitude and self.voxels.noise_std is not None
+        if rician:
+            self._without_bias(found)
+        if self.space.error > _INTERPOLATED:
+            found = polish(self.space, _same, self.signals, found, self.fixed, self._of_some)
+        deviation = self._deviation(slice(None), found)
+        std = {} if deviation is None else self._std(found, deviation)
+        if rician:
+            std = self._widened(found, std)
+        values, std = self._derived(found, std)
+        pd = unscaled(found.scale, self.exponent)
+        notes = {"noise": "given" if self.voxels.noise_std is not None else "each voxel's residual"}
+        return Estimates(
+            values={name: values[name] for name in self.model.wanted},
+            pd=np.abs(pd) if self.voxels.magnitude else pd,
+            score=score_of(self.signals, found.residual),
+            flags=self._flags(found, deviation, std),
+            std={name: std[name] for name in (*self.model.wanted, "pd") if name in std},
+            index=index,
+            notes=notes if std else {},
+        )
+
+    def _series(self, found: Refined, some: Array) -> Array:
+        """(voxels, frames) real signals of estimates, in the units of the scaled data."""
+        made = self.space.signals({name: values[some] for name, values in found.values.items()})
+        series: Array = (found.scale[some, None] * made).real
+        return series
+
+    # --- where to start
+
+    def _started(self) -> tuple[Refined, Array]:
+        """The least squares of the signs that fit best, and the atoms from which they started."""
+        if not (self.voxels.magnitude and self.model.signs):
+            index = self._best(self.signals)
+            return self._refined(self.signals, index), index
+        tried, patterns = [], _patterns(self.atoms)
+        for pattern in patterns:
+            signed = self.signals * pattern
+            index = self._best(signed)
+            tried.append((np.abs(np.einsum("vr,vr->v", self.atoms.coefficients[index].conj(), signed)), index))
+        order = np.argsort([-score for score, _ in tried], axis=0, kind="stable")
+        best: tuple[Refined, Array, Array] | None = None
+        everyone = np.arange(len(self.signals))
+        for place in order[:2]:
+            signed = self.signals * patterns[place]
+            index = np.stack([index for _, index in tried])[place, everyone]
+            found = self._refined(signed, index)
+            if best is None:
+                best = found, index, signed
+                continue
+            better = np.flatnonzero(found.residual < best[0].residual)
+            best[0].put(better, found.some(better))
+            best[1][better], best[2][better] = index[better], signed[better]
+        assert best is not None
+        self.signals = best[2]
+        return best[0], best[1]
+
+    def _best(self, signals: Array) -> Array:
+        if not len(signals):
+            return np.zeros(0, np.int64)
+        return best_atoms(signals, self.atoms, self.known, memory_budget(None))
+
+    def _refined(self, signals: Array, index: Array) -> Refined:
+        start = {name: values[index] for name, values in self.atoms.parameters.items()} | self.known
+        return refine(self.space, signals, start, self.fixed)
+
+    # --- magnitudes
+
+    def _without_bias(self, found: Refined) -> None:
+        """Expectation maximization, from the least squares on; `signals` become what is expected of them."""
+        assert self.voxels.noise_std is not None
+        std = np.ldexp(self.voxels.noise_std, -self.exponent)
+        magnitudes = np.ldexp(self.voxels.data, -self.exponent[:, None])
+        series = self._series(found, np.arange(len(std)))
+        left = np.flatnonzero(np.abs(series).min(axis=1, initial=np.inf) < _BRIGHT * std)
+        for _ in range(_ROUNDS):
+            if not len(left):
+                return
+            before = found.some(left)
+            unbiased = rice.expected(magnitudes[left], self._series(found, left), std[left])
+            self.signals[left] = unbiased
+            after = refine(self.space, self.signals[left], before.values, self.fixed)
+            found.put(left, after)
+            moved = np.zeros(len(left))
+            for name in self.free:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    steps = np.abs(after.values[name] - before.values[name]) / (after.deviations[name] * std[left])
+                moved = np.fmax(moved, steps)
+            left = left[moved > _STILL]
+        log.info("fit: %d dim voxels had not settled after %d rounds", len(left), _ROUNDS)
+
+    def _widened(self, found: Refined, std: dict[str, Array]) -> dict[str, Array]:
+        """Error bars of magnitudes, which tell less of a dim signal."""
+        assert self.voxels.noise_std is not None
+        noise = np.ldexp(self.voxels.noise_std, -self.exponent)
+        series = self._series(found, np.arange(len(noise)))
+        left = np.flatnonzero(np.abs(series).min(axis=1, initial=np.inf) < _BRIGHT * noise)
+        slopes = np.stack([series[left], *(self._slope(found, left, name) for name in self.free)], axis=2)
+        weights = rice.information(series[left] / noise[left, None])
+        plain, weighted = (
+            _variances(np.einsum("vf,vfi,vfj->vij", w, slopes, slopes)) for w in (np.ones_like(weights), weights)
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            wider = np.sqrt(weighted / plain)
+        made = {name: values.copy() for name, values in std.items()}
+        for k, name in enumerate(["pd", *self.free]):
+            if name in made:
+                made[name][left] *= np.where(np.isfinite(wider[:, k]), np.maximum(wider[:, k], 1), 1)
+        return made
+
+    def _slope(self, found: Refined, some: Array, name: str) -> Array:
+        """(voxels, frames) derivative of the signal along an axis, by differences over a hundredth of its nodes."""
+        axis = self.space.axes[name]
+        low, high = as_position(name, axis[[0, -1]])
+        step = 0.01 * (high - low) / (len(axis) - 1)
+        here = as_position(name, found.values[name][some])
+        ends = [np.clip(here + move, low, high) for move in (-step, step)]
+        values = {other: given[some] for other, given in found.values.items()}
+        made = [self.space.signals(values | {name: as_value(name, end)}) for end in ends]
+        difference = (made[1] - made[0]) / (ends[1] - ends[0])[:, None]
+        slope: Array = (found.scale[some, None] * difference).real
+        return slope
+
+    # --- error bars and flags
+
+    def _deviation(self, some: slice | Array, found: Refined) -> Array | None:
+        used = np.arange(len(self.signals))[some]
+        return self.noise.deviation(used, found.residual, self.freedom, self.exponent[some])
+
+    def _of_some(self, some: Array, found: Refined) -> Array:
+        deviation = self._deviation(some, found)
+        return np.zeros(len(some)) if deviation is None else deviation
+
+    def _std(self, found: Refined, deviation: Array) -> dict[str, Array]:
+        std = {name: values * deviation for name, values in found.deviations.items()}
+        doubtful = np.flatnonzero(found.at_end | ~np.isfinite(found.deviations["pd"]))
+        if len(doubtful) and (deviation[doubtful] > 0).all():
+            some = found.some(doubtful)
+            for name in self.free:
+                if name in self.model.wanted:
+                    std[name][doubtful] = profiled(
+                        self.space, self.signals[doubtful], some, self.fixed, deviation[doubtful], name
+                    )
+        std["pd"] = np.ldexp(std["pd"], self.exponent)
+        return std
+
+    def _derived(self, found: Refined, std: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Values and error bars as they are returned."""
+        if self.model.derived is None:
+            return found.values, std
+        factors = self.model.derived(found.values)
+        values = {name: given * factors.get(name, 1.0) for name, given in found.values.items()}
+        return values, {name: given * factors.get(name, 1.0) for name, given in std.items()}
+
+    def _flags(self, found: Refined, deviation: Array | None, std: Mapping[str, Array]) -> Array:
+        flags = np.zeros(len(self.signals), np.uint8)
+        lost = ~found.settled | self.noise.unexplained(deviation, found.residual, self.freedom)
+        flags[lost] |= np.uint8(Flag.REFINEMENT_FAILED)
+        flags[score_of(self.signals, found.residual) < _LOW_SCORE] |= np.uint8(Flag.LOW_SCORE)
+        for name in self.free:
+            if name not in self.model.wanted:
+                continue
+            place, ends = as_position(name, found.values[name]), as_position(name, self.space.axes[name][[0, -1]])
+            near = 1e-6 * (ends[1] - ends[0])
+            flags[place <= ends[0] + near] |= np.uint8(Flag.GRID_EDGE)
+            if name not in self.model.mirrored:
+                flags[place >= ends[1] - near] |= np.uint8(Flag.GRID_EDGE)
+            if name in std:
+                flags[~np.isfinite(std[name])] |= np.uint8(Flag.SINGULAR)
+        return flags
+
+
+def _same(signals: Array) -> Array:
+    return signals
+
+
+def _patterns(atoms: Atoms) -> Array:
+    """(patterns, frames) signs that the atoms have, the last frame's positive: the scale takes the other half."""
+    signs = np.where(atoms.coefficients.real < 0, -1.0, 1.0)
+    return np.unique(signs * signs[:, -1:], axis=0)
+
+
+def _variances(matrices: Array) -> Array:
+    """(voxels, n) diagonals of the inverses of (voxels, n, n) information; infinite where there is none."""
+    size = np.sqrt(np.einsum("vii->vi", matrices))
+    size = np.where(size > 0, size, 1)
+    unit = matrices / size[:, :, None] / size[:, None, :]
+    good = np.linalg.cond(unit) < 1e12
+    made = np.full(size.shape, np.inf)
+    made[good] = np.einsum("vii->vi", np.linalg.inv(unit[good])) / size[good] ** 2
+    return made

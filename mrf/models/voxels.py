@@ -1,0 +1,165 @@
+"""What is fitted voxel by voxel, and how estimates become maps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..core.arrays import Array, as_host, real
+from ..core.errors import InputError
+from ..core.maps import Flag, Maps
+from ..matching.mask import signal_mask
+from .rice import background_noise
+
+
+@dataclass(frozen=True, eq=False)
+class Voxels:
+    """The voxels that are fitted, and what is known of each.
+
+    Attributes
+    ----------
+    data : (voxels, frames) float64 or complex128
+        Finite, and not all zero.
+    where : (*matrix) bool
+        The mask: where a result was asked for.
+    used : (voxels,) int64
+        Places of the voxels in the flattened matrix, ascending.
+    known : {name: (voxels,) float64}
+        Maps of other scans, on these voxels: "b1" (relative), "off_resonance" (Hz), ...
+    noise_std : (voxels,) float64 or None
+        SD of the noise of the real (= imaginary) part before magnitudes were taken.
+    magnitude : bool
+        The data are magnitudes: their signs are lost and their noise is Rician.
+    """
+
+    data: Array
+    where: Array
+    used: Array
+    known: Mapping[str, Array] = field(default_factory=dict)
+    noise_std: Array | None = None
+    magnitude: bool = False
+
+    @classmethod
+    def of(
+        cls, data: Array, *, known: Mapping[str, object], mask: Array | None, noise_std: object, magnitude: bool | None,
+    ) -> "Voxels":  # fmt: skip
+        """From what :func:`mrf.fit` is given; voxels that are not finite, silent or without known values are left out.
+
+        Raises
+        ------
+        InputError
+            Arrays that do not fit, no voxel in the mask, noise that is not positive, magnitudes below zero.
+        """
+        images = as_host("data", data)
+        if images.ndim < 1 or images.size == 0 or images.dtype.kind not in "fciu":
+            raise InputError(f"data: got {images.dtype} of shape {images.shape}, expected numbers (frames, *matrix)")
+        images = images.astype(np.complex128 if images.dtype.kind == "c" else np.float64)
+        shape = images.shape[1:]
+        where = np.ones(shape, bool) if mask is None else as_host("mask", mask)
+        if where.shape != shape or where.dtype != bool:
+            raise InputError(f"mask: got {where.dtype} of shape {where.shape}, expected bool {shape}")
+        if not where.any():
+            raise InputError("mask: holds no voxel; give one that is True somewhere")
+        flat = images.reshape(len(images), -1)
+        valid = np.isfinite(flat).all(axis=0) & flat.any(axis=0) & where.reshape(-1)
+        given = {name: _map(name, values, shape) for name, values in known.items() if values is not None}
+        for name, values in given.items():
+            valid &= np.isfinite(values) & ((values > 0) if name != "off_resonance" else True)
+            if not valid.any() and where.any():
+                raise InputError(f"{name}: holds no finite value that the mask's voxels can use; check its unit")
+        used = np.flatnonzero(valid)
+        rows = np.ascontiguousarray(flat[:, used].T)
+        told = bool(magnitude) if magnitude is not None else (np.isrealobj(rows) and not (rows < 0).any())
+        if told and (np.iscomplexobj(rows) or (rows < 0).any()):
+            raise InputError("magnitude: the data are complex or negative somewhere; leave it out, or take magnitudes")
+        if isinstance(noise_std, str):
+            noise_std = _background(noise_std, images, where, told)
+        noise = None if noise_std is None else _map("noise_std", noise_std, shape)[used]
+        if noise is not None and not (np.isfinite(noise) & (noise > 0)).all():
+            raise InputError("noise_std: got values that are not all positive where there is signal")
+        return cls(rows, where, used, {name: values[used] for name, values in given.items()}, noise, told)
+
+    @property
+    def frames(self) -> int:
+        """Images of the series."""
+        return int(self.data.shape[1])
+
+    def spread(self, values: Array, outside: Any = np.nan) -> Array:
+        """(voxels,) values on the whole matrix."""
+        made: Array = np.full(self.where.size, outside, np.asarray(values).dtype)
+        made[self.used] = values
+        return made.reshape(self.where.shape)
+
+    def maps(self, found: "Estimates", provenance: Mapping[str, Any]) -> Maps:
+        """Maps of the whole matrix: NaN outside the mask, and flagged where the data are invalid."""
+        flags = self.spread(found.flags.astype(np.uint8), 0)
+        fitted = self.spread(np.ones(len(self.used), bool), False)
+        flags[self.where & ~fitted] = Flag.INVALID
+        index = np.where(fitted, 0, -1) if found.index is None else self.spread(found.index, -1)
+        return Maps(
+            parameters={name: self.spread(values) for name, values in found.values.items()},
+            pd=self.spread(found.pd.astype(np.complex128), complex(np.nan, np.nan)),
+            score=self.spread(found.score),
+            index=index.astype(np.int64),
+            flags=flags,
+            mask=self.where,
+            std={name: self.spread(values) for name, values in found.std.items()},
+            provenance=dict(provenance) | dict(found.notes),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """What was found in each voxel.
+
+    Attributes
+    ----------
+    values : {name: (voxels,) float64}
+        SI units; NaN where there is none.
+    pd : (voxels,) complex128 or float64
+        The signal's scale.
+    score : (voxels,) float64
+        Correlation of the fit with the data, 0 to 1; 1 where a closed form leaves nothing.
+    flags : (voxels,) uint8
+        Bits of :class:`mrf.Flag`.
+    std : {name: (voxels,) float64}
+        Standard deviations, of those parameters that have one; "pd" is that of its magnitude.
+    index : (voxels,) int64, optional
+        Atom from which the estimate started.
+    notes : dict
+        What the provenance is to tell (JSON-able).
+    """
+
+    values: Mapping[str, Array]
+    pd: Array
+    score: Array
+    flags: Array
+    std: Mapping[str, Array] = field(default_factory=dict)
+    index: Array | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _background(told: str, images: Array, mask: Array, magnitude: bool) -> float:
+    """The noise that the background tells."""
+    if told != "background" or not magnitude:
+        raise InputError(f"noise_std: got {told!r}, expected a number, a map, or 'background' for magnitudes")
+    found = background_noise(images, mask if not mask.all() else signal_mask(images, 0.1))
+    if found is None:
+        raise InputError(
+            "noise_std: the images' background is not that of noise (zeroed, filtered, or none); give a number"
+        )
+    return found
+
+
+def _map(name: str, values: object, shape: tuple[int, ...]) -> Array:
+    """(voxels of the matrix,) float64 of a number or a map; may hold NaN."""
+    array = as_host(name, values)
+    if array.dtype.kind not in "fiu" or array.shape not in ((), shape):
+        raise InputError(
+            f"{name}: got {array.dtype} of shape {array.shape}, expected a real number or a map of shape {shape}"
+        )
+    if array.ndim == 0:
+        real(name, array)
+    flat: Array = np.broadcast_to(array.astype(np.float64), shape).reshape(-1)
+    return flat
