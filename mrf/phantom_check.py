@@ -28,7 +28,7 @@ _SPACINGS = 0.2, 5.0  # mm, of one that is not
 _POSITIVE = ("s", "1/s", "m^2/s")  # units of parameters whose logarithm shows the spheres
 _TELLING = 4  # spheres with a value from which values can tell placements apart
 _ORDERED = 0.85  # rank correlation from which values are believed: a scale that is off keeps the order
-_LIKELY = 0.15  # or distance from the references up to which they are: there may be no order
+_LIKELY = 0.2  # or distance from the references up to which they are: there may be no order
 _FEWER = 0.12  # share of the spheres
 _CLEAR = 0.1, 0.5  # a rival's cost is above the best one's by this and this share of it
 

@@ -398,7 +398,7 @@ def _recovery(signals: Array, times: Array) -> tuple[Array, Array]:
 
 @pytest.mark.parametrize(("series", "field_strength", "spacing"), SERIES)
 def test_nist_phantom(data_folder: Path, series: str, field_strength: float, spacing: float | None) -> None:
-    """The published centres are whole pixels set by hand: within 2 of them; on the GE images they are off more."""
+    """The published centres are whole pixels set by hand: within 2 of them; in GE's smaller ones they lie 1.2 aside."""
     folder = data_folder / "nist_phantom"
     with open(folder / f"{series}_spheres.csv", newline="") as stream:
         known = {int(row["sphere"]): (int(row["row"]), int(row["column"])) for row in csv.DictReader(stream)}
@@ -414,8 +414,8 @@ def test_nist_phantom(data_folder: Path, series: str, field_strength: float, spa
     ]
     assert len(distance) == 14
     ge = "ge" in series
-    assert np.median(distance) <= (1.8 if ge else 1.1)
-    assert max(distance) <= (2.6 if ge else 2.0)
-    assert check.placement.count >= 12
-    assert check.placement.rms < 1.25  # mm: less than a pixel of the template
+    assert np.median(distance) <= (1.6 if ge else 1.1)
+    assert max(distance) <= (2.1 if ge else 2.0)
+    assert check.placement.count >= 11
+    assert check.placement.rms < 1.0  # mm: less than a pixel of the template
     assert check.placement.scale == pytest.approx(250 / 192, rel=0.015)

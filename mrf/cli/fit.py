@@ -29,8 +29,11 @@ def add(verbs: Any) -> None:
     verb.add_argument("input", type=Path, nargs="?", metavar="INPUT", help="DICOM folder, NIfTI/BIDS, HDF5 or MRD file")
     verb.add_argument("--series", metavar="UID|NUMBER|NAME", help="of a DICOM folder that holds several")
     verb.add_argument(
-        "--component", choices=("magnitude", "real", "phase", "complex"), help="of DICOM images that hold several"
+        "--component",
+        choices=("magnitude", "real", "phase", "complex"),
+        help="of DICOM or BIDS images of several",
     )
+    verb.add_argument("--frame-counter", metavar="NAME", help="of an MRD file: the counter that numbers the frames")
     verb.add_argument(
         "-p", "--protocol", action="append", default=[], metavar="NAME=VALUES",
         help="what the files do not tell: echo_times_ms=8,16,24 flip_angles_deg=3,15 b_values_s_mm2=0,500",
@@ -40,7 +43,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--t1-map", type=Path, metavar="F.nii.gz", help="T1 (s), held fixed (despot2)")
     verb.add_argument(
         "--noise-std", metavar="SD|background|none",
-        help="of the real part; default: what a magnitude's background tells, where it does, else from the residual",
+        help="of the real part; default: what raw data or a magnitude's background tell, if they do, else the residual",
     )  # fmt: skip
     add_output(verb, required=False)
     verb.set_defaults(run=run)
@@ -82,7 +85,9 @@ def _fit(told: argparse.Namespace) -> None:
     from ..pipeline import provenance
     from .output import write_outputs
 
-    series = read_input(told.input, series=told.series, component=told.component)
+    series = read_input(
+        told.input, series=told.series, component=told.component, frame_counter=told.frame_counter
+    )  # fmt: skip
     protocol = protocol_of(MODELS[told.model], series, typed(told.protocol))
     shape = series.data.shape[1:]
     known = known_maps(told, series.affine, shape)
@@ -114,6 +119,8 @@ def _noise(text: str | None, series: "Series", mask: "Array") -> float | None:
             return float(text)
         except ValueError as error:
             raise InputError(f"--noise-std: got {text!r}, expected a number, background or none") from error
+    if text is None and np.isfinite(series.noise_std):
+        return series.noise_std
     if series.kind != "magnitude":
         if text is None:
             return None

@@ -56,7 +56,7 @@ def run(told: argparse.Namespace) -> None:
             raise InputError("--names: spheres are named by their number; omit it, or give --rois")
         _phantom(told)
         return
-    given = [name for name in _PHANTOM if getattr(told, name) not in (None, False)]
+    given = [name for name in _PHANTOM if getattr(told, name) is not None and getattr(told, name) is not False]
     if given:
         raise InputError(f"--{given[0].replace('_', '-')}: belongs to --template; omit it, or give --template")
     _regions(told)

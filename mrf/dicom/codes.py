@@ -11,6 +11,7 @@ from ..core.errors import InputError
 from ..core.units import MILLISECOND
 
 PRIVATE = "99MRF"
+_LABEL = 12  # characters
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Quantity:
     name : str
         Of the parameter in the maps.
     label : str
-        In file names and series descriptions, at most 16 characters.
+        In file names and series descriptions, at most 12 characters: "-std" may follow.
     code, unit : Code
     factor : float
         From the engine's SI unit to `unit`.
@@ -86,6 +87,8 @@ _KNOWN = {
         Quantity("adc", "ADC", Code("113041", "DCM", "Apparent Diffusion Coefficient"), SQUARE_MICROMETRES, 1e12),
         Quantity("fat_fraction", "FatFraction", Code("129100", "DCM", "Fat fraction"), NO_UNITS),
         Quantity("mtr", "MTR", Code("113098", "DCM", "Magnetization Transfer Ratio"), NO_UNITS),
+        Quantity("inversion_efficiency", "InvEff", Code("INVEFFICIENCY", PRIVATE, "Inversion efficiency"), NO_UNITS),
+        Quantity("saturation_efficiency", "SatEff", Code("SATEFFICIENCY", PRIVATE, "Saturation efficiency"), NO_UNITS),
         Quantity("b1", "B1", Code("B1", PRIVATE, "Transmit field relative to nominal"), NO_UNITS),
         Quantity("off_resonance", "B0", Code("OFFRESONANCE", PRIVATE, "Off-resonance frequency"), HERTZ),
     )
@@ -102,7 +105,7 @@ def quantity(name: str) -> Quantity:
     known = _KNOWN.get(_SAME.get(name, name))
     if known is not None:
         return known
-    label = re.sub(r"[^A-Za-z0-9_-]", "", name)[:16] or "MAP"
+    label = re.sub(r"[^A-Za-z0-9_-]", "", name)[:_LABEL] or "MAP"
     return Quantity(name, label, private(name), NO_UNITS)
 
 

@@ -18,7 +18,10 @@ from .series import Series
 _ENDINGS = (".h5", ".hdf5", ".mrd")
 
 
-def read_input(path: str | Path, *, series: str | Sequence[str] | None = None, component: str | None = None) -> Series:
+def read_input(
+    path: str | Path, *, series: str | Sequence[str] | None = None, component: str | None = None,
+    frame_counter: str | None = None,
+) -> Series:  # fmt: skip
     """Read an image series, whatever it is stored as.
 
     Parameters
@@ -31,13 +34,15 @@ def read_input(path: str | Path, *, series: str | Sequence[str] | None = None, c
         Of DICOM: which series to take.
     component : str, optional
         Of DICOM, NIfTI and BIDS: what to make of magnitude, phase, real and imaginary images.
+    frame_counter : str, optional
+        Of MRD: the counter that numbers the frames.
 
     Raises
     ------
     FileError
         Nothing there, of no kind that is known, a folder of both DICOM and NIfTI, or what its reader refuses.
     InputError
-        `series` or `component` for a file that has no such choice.
+        An option for a file that has no such choice.
     """
     path = Path(path)
     kind = _kind(path)
@@ -45,6 +50,8 @@ def read_input(path: str | Path, *, series: str | Sequence[str] | None = None, c
         raise InputError(f"series: got {series!r}, but {path} is {kind}, which holds one series; leave it out")
     if component is not None and kind not in ("DICOM", "NIfTI"):
         raise InputError(f"component: got {component!r}, but {path} is {kind}, which has no such choice; leave it out")
+    if frame_counter is not None and kind != "MRD":
+        raise InputError(f"frame_counter: got {frame_counter!r}, but {path} is {kind}, which has none; leave it out")
     if kind == "DICOM":
         return read_dicom_series(path, series=series, component=component)
     if kind == "NIfTI":
@@ -52,7 +59,7 @@ def read_input(path: str | Path, *, series: str | Sequence[str] | None = None, c
     if kind == "MRD":
         from .mrd_images import read_mrd_images
 
-        return read_mrd_images(path)
+        return read_mrd_images(path, frame_counter=frame_counter)
     return _hdf5(path)
 
 
@@ -95,12 +102,12 @@ def _kind_of_hdf5(path: Path) -> str:
             if "series" in file:
                 return "HDF5"
             groups = [file, *(member for member in file.values() if isinstance(member, h5py.Group))]
-            if any("xml" in group and "data" in group for group in groups):
+            if any("xml" in group for group in groups):
                 return "MRD"
             held = ", ".join(file) or "nothing"
     except UNREADABLE as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
-    raise FileError(f"{path}: HDF5 with {held}, expected a dataset /series, or an MRD group with xml and data")
+    raise FileError(f"{path}: HDF5 with {held}, expected a dataset /series, or an MRD group with its xml")
 
 
 def _is_dicom(path: Path) -> bool:

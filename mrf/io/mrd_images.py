@@ -48,34 +48,26 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
 
     A frame is what ``idx.contrast`` counts if it varies, else ``repetition``, ``set`` or ``phase``; ``idx.slice`` is z,
     ``kspace_encode_step_1`` ky and ``kspace_encode_step_2`` kz. Averages are averaged, reversed readouts turned,
-    noise scans whiten, partial Fourier is filled with zeros, and what reconSpace leaves out of the field of view
-    (oversampling) is left out; pixels keep the size of encodedSpace. Coils are combined with one set of sensitivities.
-    Echo, inversion and repetition times and flip angles are the header's sequenceParameters. A file that holds images
-    in place of raw data is read by :func:`mrf.io.mrd_image_groups.read_image_groups`.
+    noise scans whiten, partial Fourier is filled with zeros, oversampling is left out as reconSpace says. Coils are
+    combined with one set of sensitivities. Times and flip angles are the header's sequenceParameters. A file that
+    holds images only is read by :func:`mrf.io.mrd_image_groups.read_image_groups`.
 
     Parameters
     ----------
     path : path
-        MRD file (HDF5).
     frame_counter : {"contrast", "repetition", "set", "phase"}, optional
-        Counter that numbers the frames.
 
     Returns
     -------
     Series
-        Complex, of raw data; where the file has noise scans in units of the noise: SD 1 of real and imaginary parts.
+        Complex; of raw data with noise scans in units of the noise (SD 1 of the real part).
 
     Raises
     ------
     FileError
-        No MRD file, not Cartesian, undersampled, lines measured twice, or fields that contradict each other; the
-        message names file and field.
+        No MRD file, not Cartesian, undersampled, lines measured twice, fields that contradict each other.
     InputError
         An unknown counter.
-
-    References
-    ----------
-    Inati et al. 2017, doi:10.1002/mrm.26089
     """
     checked_counter(frame_counter)
     if holds_images_only(path):
@@ -88,28 +80,35 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
     if len(images) == 0:
         raise FileError(f"{name}: none of its {len(table)} acquisitions is image data")
     if np.ptp(heads["encoding_space_ref"]):
-        raise FileError(f"{name}: field encoding_space_ref varies; several encodings are not handled; split the scan")
+        raise FileError(f"{name}: field encoding_space_ref varies; split the scan, several encodings are not handled")
     root, number = header_elements(name, xml), int(heads["encoding_space_ref"][0])
     header = parse_header(name, xml, number)
     _check_cartesian(name, root, number, heads)
     shown, notes = _shown(name, root, number, header)
     place, how = _placed(name, heads, header, _line_centre(root, number, header), frame_counter)
     sampled = _sampled(name, images, place, header)
-    left_out = len(table) - len(images) - len(noise)
-    notes += [how, *([f"{left_out} acquisitions left out that are no image data"] if left_out else [])]
+    if left_out := len(table) - len(images) - len(noise):
+        notes.append(f"{left_out} acquisitions left out that are no image data")
+    notes.append(how)
     notes += _check_complete(name, sampled)
     kspace, scale = sampled.kspace, 1.0
     if len(noise):
-        matrix = _whitening(name, noise, heads, kspace.shape[1])
-        for one in kspace:
-            one[:] = np.tensordot(matrix, one, 1)
-        scale = 1 / _noise_std(sampled)
+        scale = _whiten(name, noise, heads, sampled)
         notes.append("noise scans whiten: images are in units of the noise (SD 1 of real and imaginary parts)")
     first = np.array([np.flatnonzero(place.slice == z)[0] for z in range(len(kspace))])
     order, affine, where = slice_geometry(name, heads[first], shown)
     data = scale * _images(name, kspace[order], header, shown)
     notes += where
-    return series_as_told(Path(path), data, affine, "complex", header.parameters, field_strength(root), notes)
+    series = series_as_told(Path(path), data, affine, "complex", header.parameters, field_strength(root), notes)
+    return dataclasses.replace(series, noise_std=1.0) if len(noise) else series
+
+
+def _whiten(name: str, noise: Array, heads: Array, sampled: _Sampled) -> float:
+    """Whiten k-space in place; returns what gives its images noise of SD 1."""
+    matrix = _whitening(name, noise, heads, sampled.kspace.shape[1])
+    for one in sampled.kspace:
+        one[:] = np.tensordot(matrix, one, 1)
+    return 1 / _noise_std(sampled)
 
 
 def _check_cartesian(name: str, root: ElementTree.Element, number: int, heads: Array) -> None:

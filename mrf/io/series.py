@@ -43,6 +43,8 @@ class Series:
         What was read, what was left out, and the choices made.
     files : tuple of Path
         The images' files.
+    noise_std : float
+        SD of the real (= imaginary) part of an image's noise; NaN if not told.
     """
 
     data: Array
@@ -53,6 +55,7 @@ class Series:
     field_strength: float = np.nan
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = field(default=())
+    noise_std: float = np.nan
 
     @property
     def times(self) -> Array:

@@ -83,7 +83,7 @@ def multi_spin_echo(
     notes = {"reference": "Ben-Eliezer et al. 2015, doi:10.1002/mrm.25156"}
     if not known and mirrored:
         notes["b1_limits"] = "in [0.5, 1]: refocusing by 180 (1 + d) and 180 (1 - d) degrees gives the same signal"
-    model = SignalModel(axes, signal, ("t2", "b1"), mirrored=("b1",) if mirrored and not known else (), notes=notes)
+    model = SignalModel(axes, signal, ("t2", "b1"), bounded=("b1",) if mirrored and not known else (), notes=notes)
     return solve(voxels, model)
 
 

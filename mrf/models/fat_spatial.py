@@ -140,7 +140,9 @@ def _best(
 @numba.njit(**COMPILE)
 def _label(fields: Array, costs: Array, around: Array, rule: Rule, labels: Array) -> None:
     """Label every voxel: those in the lead first, then sweeps to and fro until no label changes."""
-    voxels = len(fields)
+    voxels, unlabelled = len(fields), 0
+    for v in range(voxels):
+        unlabelled += labels[v] < 0
     energies = np.empty(fields.shape[1])
     for level in _LEVELS:
         for sweep in range(_SWEEPS):
@@ -148,12 +150,15 @@ def _label(fields: Array, costs: Array, around: Array, rule: Rule, labels: Array
             for i in range(voxels):
                 v = i if sweep % 2 == 0 else voxels - 1 - i
                 best, lead = _best(v, fields, costs, around, rule, labels, energies)
-                if (labels[v] < 0 and lead >= level) or (
-                    labels[v] >= 0 and energies[best] < energies[labels[v]] - 1e-9
-                ):
+                if labels[v] < 0 and lead >= level:
+                    labels[v], changed = best, True
+                    unlabelled -= 1
+                elif labels[v] >= 0 and energies[best] < energies[labels[v]] - 1e-9:
                     labels[v], changed = best, True
             if not changed:
                 break
+        if unlabelled == 0 and not changed:
+            break
 
 
 @numba.njit(**COMPILE)

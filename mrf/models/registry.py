@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy.typing as npt
 
@@ -13,8 +12,10 @@ from ..core.maps import Maps
 from .b0 import b0_multi_echo
 from .b1 import b1_afi, b1_bloch_siegert, b1_double_angle
 from .decay import adc, multi_echo_gradient, multi_spin_echo, t1rho
-from .recovery import inversion_recovery, molli, mp2rage, saturation_recovery
+from .fat import fat_fraction
+from .recovery import inversion_recovery, saturation_recovery
 from .steady import despot2, variable_flip_angle
+from .trains import molli, mp2rage
 from .transfer import mtr, mtsat
 from .voxels import Estimates, Voxels
 
@@ -56,6 +57,7 @@ MODELS = {
     "despot2": Model(despot2, ("b1", "off_resonance", "t1")),
     "t1rho": Model(t1rho),
     "adc": Model(adc),
+    "fat_fraction": Model(fat_fraction, ("off_resonance",)),
     "b1_double_angle": Model(b1_double_angle),
     "b1_afi": Model(b1_afi, ("t1",)),
     "b1_bloch_siegert": Model(b1_bloch_siegert),
@@ -82,7 +84,7 @@ def fit(
     magnitude: bool | None = None,
     **protocol: npt.ArrayLike | None,
 ) -> Maps:
-    """Parameter maps from a series of images.
+    """Parameter maps from a series of images, by the name of a model.
 
     Parameters
     ----------
@@ -93,9 +95,8 @@ def fit(
         Maps of other scans (relative, Hz, s), held fixed; models that do not know them refuse them.
     mask : (*matrix) bool array, optional
     noise_std : float, "background" or (*matrix) array, optional
-        SD of the noise of the real (= imaginary) part of an image. Magnitudes are then fitted by maximum likelihood of
-        their Rician noise. "background": what the magnitudes outside the mask tell. None: least squares, with error
-        bars from what the fit leaves.
+        SD of the noise of the real (= imaginary) part of an image; magnitudes are then fitted by maximum likelihood.
+        "background": what magnitudes outside the mask tell. None: least squares, error bars from what the fit leaves.
     magnitude : bool, optional
         Whether real data are magnitudes; None: they are if nothing is negative.
     **protocol
@@ -104,48 +105,43 @@ def fit(
     Returns
     -------
     Maps
-        The model's parameters (SI units) with error bars and flags; `pd` is the signal's scale.
+        SI units; `pd` is the signal's scale.
 
     Raises
     ------
     InputError
-        An unknown model, protocol argument or map, frames that do not fit the protocol, times or angles in other units.
+        An unknown model, argument or map, frames that do not fit the protocol, other units.
 
     References
     ----------
-    Each model's documentation has its own; the solver: Golub and Pereyra 2003, doi:10.1088/0266-5611/19/2/201
+    Each model has its own; the solver: Golub and Pereyra 2003, doi:10.1088/0266-5611/19/2/201
 
     Examples
     --------
-    >>> times = 0.01 * np.arange(1, 17)
-    >>> maps = fit("multi_spin_echo", np.exp(-times / 0.08)[:, None], echo_times=times)
-    >>> bool(abs(maps.t2[0] - 0.08) < 0.01)
-    True
+    >>> maps = fit("t1rho", [[1.0], [0.5], [0.25]], spin_lock_times=[0, 0.02, 0.04])
+    >>> round(float(maps.t1rho[0]), 4)
+    0.0289
     """
     if model not in MODELS:
         raise InputError(f"model: got {model!r}, expected one of {', '.join(MODELS)}")
-    chosen = MODELS[model]
     known = {"b1": b1, "off_resonance": off_resonance, "t1": t1}
-    for name, values in known.items():
-        if values is not None and name not in chosen.known:
-            usable = ", ".join(chosen.known) or "no map"
-            raise InputError(f"{name}: {model} does not use it, only {usable}; leave it out")
     told = {name: value for name, value in protocol.items() if value is not None}
-    _check_protocol(model, chosen.protocol, told)
+    _check(model, MODELS[model], {name for name, values in known.items() if values is not None}, told)
     voxels = Voxels.of(data, known=known, mask=mask, noise_std=noise_std, magnitude=magnitude)
-    found = chosen.run(voxels, **told)
-    held = sorted(name for name, values in known.items() if values is not None)
-    return voxels.maps(found, _provenance(model, held))
+    found = MODELS[model].run(voxels, **told)
+    origin = {"method": model, "model": model} | ({"known": sorted(voxels.known)} if voxels.known else {})
+    return voxels.maps(found, origin)
 
 
-def _provenance(model: str, held: list[str]) -> dict[str, Any]:
-    return {"method": model, "model": model} | ({"known": held} if held else {})
-
-
-def _check_protocol(model: str, known: Mapping[str, inspect.Parameter], told: Mapping[str, object]) -> None:
+def _check(name: str, model: Model, maps: set[str], told: Mapping[str, object]) -> None:
+    """Refuse maps and protocol arguments that a model does not take, and miss those that it needs."""
+    for other in sorted(maps - set(model.known)):
+        usable = ", ".join(model.known) or "no map"
+        raise InputError(f"{other}: {name} does not use it, only {usable}; leave it out")
+    known = model.protocol
     unknown = sorted(set(told) - set(known))
     if unknown:
-        raise InputError(f"{model}: {', '.join(unknown)} is unknown, expected some of {', '.join(known)}")
-    missing = [name for name, one in known.items() if one.default is one.empty and name not in told]
+        raise InputError(f"{name}: {', '.join(unknown)} is unknown, expected some of {', '.join(known)}")
+    missing = [key for key, one in known.items() if one.default is one.empty and key not in told]
     if missing:
-        raise InputError(f"{model}: {', '.join(missing)} is missing; it takes {', '.join(known)}")
+        raise InputError(f"{name}: {', '.join(missing)} is missing; it takes {', '.join(known)}")

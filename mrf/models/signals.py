@@ -30,8 +30,9 @@ class SignalModel:
         The signal changes its sign: magnitudes are fitted with the signs that fit best.
     derived : callable, optional
         {name: (n,)} of the axes to {name: (n,)} that replace some: returned values per unit of the axis' values.
-    mirrored : tuple of str
-        Parameters whose upper end is a mirror, no limit: an estimate there is not flagged.
+    bounded : tuple of str
+        Parameters whose upper end is a bound of nature or a mirror: the truth does not lie beyond, so that an estimate
+        there is not flagged.
     notes : dict
         What the provenance is to tell (JSON-able).
     """
@@ -41,7 +42,7 @@ class SignalModel:
     wanted: tuple[str, ...]
     signs: bool = False
     derived: Callable[[Values], Values] | None = None
-    mirrored: tuple[str, ...] = ()
+    bounded: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

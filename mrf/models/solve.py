@@ -241,7 +241,7 @@ class _Work:
             place, ends = as_position(name, found.values[name]), as_position(name, self.space.axes[name][[0, -1]])
             near = 1e-6 * (ends[1] - ends[0])
             flags[place <= ends[0] + near] |= np.uint8(Flag.GRID_EDGE)
-            if name not in self.model.mirrored:
+            if name not in self.model.bounded:
                 flags[place >= ends[1] - near] |= np.uint8(Flag.GRID_EDGE)
             if name in std:
                 flags[~np.isfinite(std[name])] |= np.uint8(Flag.SINGULAR)

@@ -1,0 +1,217 @@
+"""T1 from trains of readouts after inversions: MP2RAGE and MOLLI."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.arrays import Array
+from ..core.errors import InputError
+from ..core.units import DEGREE, MILLISECOND
+from ..simulation import cardiac, relaxometry
+from ..simulation.epg import simulate
+from .protocol import angles, number, numbers, times
+from .recovery import b1_axes, t1_axis
+from .signals import SignalModel, Values, known_axis
+from .solve import solve
+from .voxels import Estimates, Voxels
+
+
+def mp2rage(
+    voxels: Voxels, *, inversion_times: npt.ArrayLike, repetition_time: float, flip_angles: npt.ArrayLike,
+    excitation_spacing: float, n_excitations: int, n_before_centre: int | None = None,
+    inversion_efficiency: float = 0.96, uniform_range: npt.ArrayLike = (-0.5, 0.5),
+) -> Estimates:  # fmt: skip
+    """T1 (s) from the two images of MP2RAGE, or from the uniform image made of them.
+
+    Parameters
+    ----------
+    voxels : Voxels
+        Two frames, complex or with the sign that the first has relative to the second; or one frame, the uniform
+        image Re(a* b) / (|a|^2 + |b|^2).
+    inversion_times : (2,) array_like
+        From the inversion to the centre of each train (s).
+    repetition_time : float
+        From one inversion to the next (s).
+    flip_angles : (2,) array_like
+        rad; times b1, where a map is known.
+    excitation_spacing : float
+        From pulse to pulse within a train (s).
+    n_excitations : int
+        Of a train.
+    n_before_centre : int, optional
+        How many of them come before the centre of k-space; None: half.
+    inversion_efficiency : float
+        1 = ideal.
+    uniform_range : (2,) array_like
+        What -0.5 and 0.5 are stored as: (0, 4095) on some scanners.
+
+    References
+    ----------
+    Marques et al. 2010, doi:10.1016/j.neuroimage.2009.10.002
+    """
+    trains = _Trains(
+        times("inversion_times", inversion_times, 2, least=2), number("repetition_time", repetition_time, 0, 20),
+        angles("flip_angles", flip_angles, 2), number("excitation_spacing", excitation_spacing, 0, 1), n_excitations,
+        n_excitations // 2 if n_before_centre is None else n_before_centre,
+        number("inversion_efficiency", inversion_efficiency, 0, 1),
+    )  # fmt: skip
+    trains.check()
+    if voxels.frames not in (1, 2) or (voxels.frames == 2 and voxels.magnitude):
+        raise InputError(
+            f"data: got {voxels.frames} {'magnitude ' if voxels.magnitude else ''}images, expected two complex or "
+            "signed ones, or one uniform image: magnitudes do not tell the sign of the first"
+        )
+    axis, uniform = t1_axis(0.05, 8.0), voxels.frames == 1
+    if uniform:
+        low, high = numbers("uniform_range", uniform_range, 2, least=2)
+        voxels = _two_of_one(voxels, float(low), float(high))
+        axis = _one_branch(axis, trains.signals({"t1": axis}))
+    notes = {"reference": "Marques et al. 2010, doi:10.1016/j.neuroimage.2009.10.002"}
+    found = solve(voxels, SignalModel({"t1": axis} | b1_axes(voxels), trains.signals, ("t1",), notes=notes))
+    if not uniform:
+        return found
+    return replace(found, pd=np.ones(len(found.pd)), std={name: found.std[name] for name in found.std if name == "t1"})
+
+
+@dataclass(frozen=True, eq=False)
+class _Trains:
+    """MP2RAGE in closed form: every step maps Mz to a Mz + b, and the period's fixed point is b / (1 - a)."""
+
+    ti: Array
+    tr: float
+    flips: Array
+    spacing: float
+    count: int
+    before: int
+    efficiency: float
+
+    def check(self) -> None:
+        """The sequence refuses trains that do not fit."""
+        relaxometry.mp2rage(
+            self.ti, self.tr, self.flips, self.count, self.before, self.spacing, 0.0, self.efficiency
+        )  # fmt: skip
+
+    def signals(self, values: Values) -> Array:
+        """(n, 2) longitudinal magnetization times sin(flip) at the centres of the trains, in the periodic state."""
+        t1 = values["t1"]
+        b1 = values["b1"] if "b1" in values else np.ones_like(t1)
+        length = self.count * self.spacing
+        waits = (self.ti[0] - self.before * self.spacing, self.ti[1] - self.ti[0] - length)
+        state, centres = (np.full_like(t1, -self.efficiency), np.zeros_like(t1)), []
+        for wait, flip in zip(waits, self.flips, strict=True):
+            state = _waited(state, t1, wait)
+            centres.append(self._played(state, t1, flip * b1, self.before))
+            state = self._played(state, t1, flip * b1, self.count)
+        end = _waited(state, t1, self.tr - sum(waits) - 2 * length)
+        start = end[1] / (1 - end[0])
+        sines = [np.sin(flip * b1) for flip in self.flips]
+        return np.stack([(a * start + b) * sine for (a, b), sine in zip(centres, sines, strict=True)], axis=1)
+
+    def _played(self, state: tuple[Array, Array], t1: Array, flip: Array, n: int) -> tuple[Array, Array]:
+        """After n excitations."""
+        kept = np.exp(-self.spacing / t1)
+        factor = np.cos(flip) * kept
+        power = factor**n
+        return state[0] * power, state[1] * power + (1 - kept) * (1 - power) / (1 - factor)
+
+
+def _waited(state: tuple[Array, Array], t1: Array, time: float) -> tuple[Array, Array]:
+    """After recovery."""
+    decay = np.exp(-time / t1)
+    return state[0] * decay, state[1] * decay + 1 - decay
+
+
+def _two_of_one(voxels: Voxels, low: float, high: float) -> Voxels:
+    """Two signals of unit energy whose uniform image is the one given, the first the smaller."""
+    if np.iscomplexobj(voxels.data):
+        raise InputError("data: got one complex image, expected the uniform image, which is real")
+    uniform = (voxels.data[:, 0] - low) / (high - low) - 0.5
+    if np.abs(uniform).max(initial=0) > 0.5 + 1e-3:
+        raise InputError(
+            f"data: the uniform image goes from {voxels.data.min():g} to {voxels.data.max():g}, expected {low:g} to "
+            f"{high:g}; give uniform_range"
+        )
+    angle = np.arcsin(2 * uniform.clip(-0.5, 0.5)) / 2
+    noise = voxels.noise_std
+    if noise is not None:
+        noise = noise / abs(high - low) / np.maximum(np.cos(2 * angle), 1e-3)
+    return replace(voxels, data=np.stack([np.sin(angle), np.cos(angle)], axis=1), noise_std=noise, magnitude=False)
+
+
+def _one_branch(axis: Array, pair: Array) -> Array:
+    """The T1 whose first image is the smaller one: beyond, the uniform image has the same values again."""
+    smaller = np.abs(pair[:, 0]) <= np.abs(pair[:, 1])
+    if smaller.sum() < 4:
+        raise InputError("inversion_times: no T1 has a first image smaller than the second; give both images")
+    first = int(np.argmax(smaller))
+    last = first + int(np.argmin(np.append(smaller[first:], False)))
+    return axis[first:last]
+
+
+def molli(
+    voxels: Voxels, *, rr_intervals: npt.ArrayLike | None = None, acquisition_times: npt.ArrayLike | None = None,
+    scheme: str = "5(3)3", inversion_time: float = 0.12, inversion_increment: float = 0.08,
+    flip_angle: float = 35 * DEGREE, repetition_time: float = 2.7 * MILLISECOND, n_readouts: int = 60,
+    n_before_centre: int = 24, n_ramp: int = 5, inversion_efficiency: float = 0.96, t2: float = 0.05,
+) -> Estimates:  # fmt: skip
+    """T1 (s) from a modified Look-Locker scan, played as the scanner played it, heart beat by heart beat.
+
+    Parameters
+    ----------
+    voxels : Voxels
+        Frames in order of acquisition; magnitudes are fitted with the signs that fit best.
+    rr_intervals : float or (beats - 1,) array_like
+        s, of all beats, those waited for included.
+    acquisition_times : (frames,) array_like
+        In place of these: when each image was taken (s); frames are sorted by it, and beats waited for share theirs.
+    scheme, inversion_time, inversion_increment, flip_angle, repetition_time, n_readouts, n_before_centre, n_ramp
+        As :func:`mrf.simulation.cardiac.molli` takes them.
+    inversion_efficiency : float
+        1 = ideal.
+    t2 : float
+        s, taken for granted: 10 ms more make T1 0.5 % longer in the heart.
+
+    References
+    ----------
+    Messroghli et al. 2004, doi:10.1002/mrm.20110; Kellman and Hansen 2014, doi:10.1186/1532-429X-16-2
+    """
+    if (rr_intervals is None) == (acquisition_times is None):
+        raise InputError("rr_intervals: give these or acquisition_times, one of both")
+    order = np.arange(voxels.frames)
+    intervals = rr_intervals
+    if acquisition_times is not None:
+        taken = numbers("acquisition_times", acquisition_times, voxels.frames, least=voxels.frames)
+        order, intervals = np.argsort(taken), _intervals(np.sort(taken), scheme)
+    relaxed = number("t2", t2, 1e-3, 10)
+    sequence = cardiac.molli(
+        scheme, np.asarray(intervals), inversion_time, inversion_increment, flip_angle, repetition_time, n_readouts,
+        n_before_centre, n_ramp, inversion_efficiency,
+    )  # fmt: skip
+    if sequence.n_frames != voxels.frames:
+        raise InputError(f"scheme: {scheme} has {sequence.n_frames} images, the series {voxels.frames}")
+
+    def signal(values: Values) -> Array:
+        one, none = np.ones_like(values["t1"]), np.zeros_like(values["t1"])
+        b1, field = values.get("b1", one), values.get("off_resonance", none)
+        return simulate(sequence, t1=values["t1"], t2=relaxed, b1=b1, off_resonance=field, dtype="complex128")
+
+    fields = (
+        {"off_resonance": known_axis(voxels.known["off_resonance"], 10, -1e4)}
+        if "off_resonance" in voxels.known
+        else {}
+    )
+    model = SignalModel(
+        {"t1": t1_axis(0.05, 5.0)} | b1_axes(voxels) | fields, signal, ("t1",), signs=True,
+        notes={"reference": "Kellman and Hansen 2014, doi:10.1186/1532-429X-16-2"},
+    )  # fmt: skip
+    return solve(replace(voxels, data=np.ascontiguousarray(voxels.data[:, order])), model)
+
+
+def _intervals(taken: Array, scheme: str) -> Array:
+    """(beats - 1,) RR intervals: those between images, and equal parts of what was waited for."""
+    groups = cardiac.beats_of(scheme)
+    if len(groups) != len(taken):
+        raise InputError(f"acquisition_times: got {len(taken)}, but scheme {scheme} has {len(groups)} images")
+    beats = np.diff(groups)
+    return np.repeat(np.diff(taken) / beats, beats)
