@@ -351,8 +351,10 @@ def summary(check: PhantomCheck, *, temperature: float | None = None, version: s
 
 def table(check: PhantomCheck) -> str:
     """Each sphere's found and reference values as text."""
-    columns = ("sphere", "parameter", "unit", "mean", "median", "sd", "n", "edge_hits", "reference", "bias_percent",
-               "seen")  # fmt: skip
+    columns = (
+        "sphere", "parameter", "unit", "mean", "median", "sd", "n", "n_label", "edge_hits", "reference",
+        "bias_percent", "seen",
+    )  # fmt: skip
     rows = []
     for name in check.template.references:
         own, factor = shown(name)
@@ -361,7 +363,7 @@ def table(check: PhantomCheck) -> str:
                 values = [number(value * factor) for value in (row.mean, row.median, row.sd)]
                 bias = check.bias(row)
                 rows.append([
-                    str(row.label), name, own, *values, str(row.n), str(row.edge_hits),
+                    str(row.label), name, own, *values, str(row.n), str(row.n_label), str(row.edge_hits),
                     number(check.reference(row) * factor), f"{100 * bias:+.2f}" if math.isfinite(bias) else "",
                     _seen(check, row),
                 ])  # fmt: skip

@@ -239,8 +239,8 @@ def test_estimates_are_scipys_least_squares() -> None:
     none = np.zeros(())
     series = np.array([recovery(np.array([1, one, 0.9]), none) for one in t1]).T + 0.02 * rng.normal(size=(6, 40))
     maps = fit("inversion_recovery", series, inversion_times=ti, pulse_duration=0.0)
-    inside = maps.flags == 0
-    assert inside.sum() > 30
+    inside = maps.inversion_efficiency < 0.999  # which SciPy does not know as a bound
+    assert inside.sum() > 25
     for v in np.flatnonzero(inside).tolist():
         found = scipy.optimize.least_squares(recovery, [1, t1[v], 0.9], xtol=1e-12, args=(series[:, v],))
         assert maps.t1[v] == pytest.approx(found.x[1], rel=2e-3)

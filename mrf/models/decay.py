@@ -73,9 +73,13 @@ def multi_spin_echo(
 
     mirrored = math.isclose(refocusing, math.pi, rel_tol=1e-3)
     known = "b1" in voxels.known
-    b1 = known_axis(voxels.known["b1"], 0.04, 1e-3) if known else np.linspace(0.5, 1.0 if mirrored else 1.5, 14)
-    longest = min(float(te[-1]) * 10, 0.9 * _LONGEST_T1)
-    place = {"t1_place": np.linspace(0, 1, 9)}  # from T2 to the longest, in their logarithms
+    b1 = (
+        known_axis(voxels.known["b1"], 0.02, 1e-3)
+        if known
+        else np.linspace(0.5, 1.0 if mirrored else 1.5, 26 if mirrored else 51)
+    )
+    longest = min(float(te[-1]) * 15, 0.9 * _LONGEST_T1)
+    place = {"t1_place": np.linspace(0, 1, 13)}  # from T2 to the longest, in their logarithms
     axes = ({"t1": log_nodes(voxels.known["t1"], 0.3)} if "t1" in voxels.known else place) | {
         "t2": log_axis(float(te[0]) / 4, longest, math.ceil(math.log(4 * longest / te[0]) / _STEP) + 1),
         "b1": b1,

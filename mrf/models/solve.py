@@ -22,6 +22,7 @@ from .voxels import Estimates, Voxels
 log = logging.getLogger(__name__)
 _TOGETHER = 1 << 16  # voxels that are worked on at a time
 _INTERPOLATED = 1e-5  # relative error of interpolated signals from which estimates are polished with exact ones
+_UNSEEN = 0.1  # standard deviations of the noise below which an error of the signal is not seen
 _LOW_SCORE = 0.5
 _BRIGHT = 10.0  # signal over noise from which a magnitude's bias is below 0.05 of its SD
 _ROUNDS, _STILL = 40, 0.02  # of expectation maximization; standard deviations that an estimate still moves
@@ -71,7 +72,7 @@ class _Work:
         self.noise = Noise(voxels.noise_std)
         self.signals, self.exponent = scaled(voxels.data.T)
         observed = 2 if np.iscomplexobj(voxels.data) else 1
-        self.freedom = observed * (self.atoms.rank - 1) - len(self.free)
+        self.freedom = observed * (voxels.frames - 1) - len(self.free)
 
     def estimates(self) -> Estimates:
         """Everything that is known of the voxels."""
@@ -80,7 +81,7 @@ class _Work:
         if rician:
             self._without_bias(found)
         if self.space.error > _INTERPOLATED:
-            found = polish(self.space, _same, self.signals, found, self.fixed, self._of_some)
+            self._polish(found)
         deviation = self._deviation(slice(None), found)
         std = {} if deviation is None else self._std(found, deviation)
         if rician:
@@ -104,6 +105,19 @@ class _Work:
         series: Array = (found.scale[some, None] * made).real
         return series
 
+    def _polish(self, found: Refined) -> None:
+        """Exact signals in place of interpolated ones, where these are too far off for the noise."""
+        deviation = self._deviation(slice(None), found)
+        left = np.arange(len(self.signals))
+        if deviation is not None:
+            left = np.flatnonzero(self.space.error * np.linalg.norm(self.signals, axis=1) > _UNSEEN * deviation)
+        if len(left):
+            better = polish(
+                self.space, _same, self.signals[left], found.some(left), self.fixed,
+                lambda some, estimates: self._of_some(left[some], estimates),
+            )  # fmt: skip
+            found.put(left, better)
+
     # --- where to start
 
     def _started(self) -> tuple[Refined, Array]:
@@ -115,7 +129,8 @@ class _Work:
         for pattern in patterns:
             signed = self.signals * pattern
             index = self._best(signed)
-            tried.append((np.abs(np.einsum("vr,vr->v", self.atoms.coefficients[index].conj(), signed)), index))
+            atoms = self.atoms.coefficients[index].conj()
+            tried.append((np.abs(np.einsum("vr,vr->v", atoms, self._compressed(signed))), index))
         order = np.argsort([-score for score, _ in tried], axis=0, kind="stable")
         best: tuple[Refined, Array, Array] | None = None
         everyone = np.arange(len(self.signals))
@@ -136,7 +151,11 @@ class _Work:
     def _best(self, signals: Array) -> Array:
         if not len(signals):
             return np.zeros(0, np.int64)
-        return best_atoms(signals, self.atoms, self.known, memory_budget(None))
+        return best_atoms(self._compressed(signals), self.atoms, self.known, memory_budget(None))
+
+    def _compressed(self, signals: Array) -> Array:
+        made: Array = signals @ self.atoms.basis.conj().T
+        return made
 
     def _refined(self, signals: Array, index: Array) -> Refined:
         start = {name: values[index] for name, values in self.atoms.parameters.items()} | self.known
@@ -254,7 +273,7 @@ def _same(signals: Array) -> Array:
 
 def _patterns(atoms: Atoms) -> Array:
     """(patterns, frames) signs that the atoms have, the last frame's positive: the scale takes the other half."""
-    signs = np.where(atoms.coefficients.real < 0, -1.0, 1.0)
+    signs = np.where((atoms.coefficients @ atoms.basis).real < 0, -1.0, 1.0)
     return np.unique(signs * signs[:, -1:], axis=0)
 
 
