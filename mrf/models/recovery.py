@@ -96,10 +96,9 @@ def _inverted(t1: Array, efficiency: Array, kept: Array, timing: tuple[Array, Ar
     turned over at TE / 2 if there is a spin echo.
     """
     ti, tr, te = timing
-    ideal = np.minimum(efficiency, 1)  # an inversion that is counted late is no better one
     late, before = np.exp(-tr / t1), np.exp(-(tr - te / 2) / t1)
-    top = 1 - (1 + efficiency) * np.exp(-ti / t1) + ideal * (2 * before - late if spin_echo else late)
-    made: Array = top / (1 + ideal * kept * (-late if spin_echo else late))
+    top = 1 - (1 + efficiency) * np.exp(-ti / t1) + efficiency * (2 * before - late if spin_echo else late)
+    made: Array = top / (1 + efficiency * kept * (-late if spin_echo else late))
     return made
 
 
