@@ -10,26 +10,61 @@ import pytest
 
 import mrf
 from mrf.cli.main import main
+from mrf.models import fit
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.mark.parametrize(("plate", "limit"), [(5, 3.0), (4, 6.5)])
-def test_nist_phantom_t2(data_folder: Path, tmp_path: Path, plate: int, limit: float) -> None:
-    folder = data_folder / "nist_phantom" / "T2" / "philips_3T"
-    assert main(["-q", "fit", "--model", "multi_spin_echo", str(folder / f"plate{plate}"), "-o", str(tmp_path)]) == 0
-    t2 = mrf.Maps.load(tmp_path).t2[0]
+# Median errors (%) of the 14 spheres against the published values, and the spheres whose error exceeds 12 % although
+# T2 is 20 to 600 ms or T1 is 0.1 to 2.5 s. GE: the longest TI is 0.8 s and TR is 1 s, so T1 of 1.5 and 2 s have error
+# bars of 4 and 8 % in each voxel, and all its spheres come out 3 to 7 % short, as those of a colder phantom would.
+PHANTOMS = [
+    ("T2", "philips_3T", 5, 2.5, ()),
+    ("T2", "philips_3T", 4, 6.5, ()),
+    ("T1", "siemens_1.5T", 5, 2.5, ()),
+    ("T1", "philips_3T", 4, 3.5, ()),
+    ("T1", "philips_3T", 5, 3.5, ()),
+    ("T1", "ge_1.5T", 5, 6.5, (1, 2)),
+]
+
+
+@pytest.mark.parametrize(("quantity", "scanner", "plate", "limit", "outliers"), PHANTOMS)
+def test_nist_phantom(
+    data_folder: Path, tmp_path: Path, quantity: str, scanner: str, plate: int, limit: float, outliers: tuple[int, ...]
+) -> None:
+    folder = data_folder / "nist_phantom" / quantity / scanner
+    model = {"T1": "inversion_recovery", "T2": "multi_spin_echo"}[quantity]
+    assert main(["-q", "fit", "--model", model, str(folder / f"plate{plate}"), "-o", str(tmp_path)]) == 0
+    found = mrf.Maps.load(tmp_path).parameters[quantity.lower()][0]
     with open(folder / f"plate{plate}_spheres.csv", newline="") as stream:
         spheres = list(csv.DictReader(stream))
-    error = []
+    low, high = {"T1": (100, 2500), "T2": (20, 600)}[quantity]
+    error, far = [], []
     for sphere in spheres:
         y, x = int(sphere["row"]), int(sphere["column"])
-        found = 1e3 * t2[y - 2 : y + 3, x - 2 : x + 3].mean()
-        error.append(100 * abs(found / float(sphere["t2_ms"]) - 1))
+        truth = float(sphere[f"{quantity.lower()}_ms"])
+        error.append(100 * abs(1e3 * found[y - 2 : y + 3, x - 2 : x + 3].mean() / truth - 1))
+        if low <= truth <= high and error[-1] > 12:
+            far.append(int(sphere["sphere"]))
     assert len(error) == 14
     assert np.median(error) <= limit
-    if plate == 5:
+    assert set(far) <= set(outliers)
+    if (quantity, plate) == ("T2", 5):
         characterize_spheres(tmp_path, spheres)
+
+
+def test_variable_flip_angles_of_a_brain(data_folder: Path) -> None:
+    with open(data_folder / "vfa" / "t1_brain_data.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    error = []
+    for row in rows:
+        flips, tr, series = (np.array([float(value) for value in row[key].split()]) for key in ("FA", "TR", "s"))
+        told = {"flip_angles": np.deg2rad(flips), "repetition_times": tr}
+        maps = fit("variable_flip_angle", series[:, None], magnitude=True, **told)
+        error.append(abs(float(maps.t1[0]) * float(row["R1"]) - 1))
+    assert len(error) == 76
+    assert np.median(error) < 1e-3
+    assert max(error) < 0.01
 
 
 def characterize_spheres(folder: Path, spheres: list[dict[str, str]]) -> None:
