@@ -14,6 +14,7 @@ import scipy.interpolate
 import scipy.optimize
 
 import mrf
+from benchmarks.bench_fat import WaterFat
 from benchmarks.runner import Case
 from mrf.core.arrays import Array
 from mrf.models import fit
@@ -175,28 +176,34 @@ def adc(small: bool) -> Case:
 
 def _spline(axes: list[Array], signals: Array) -> Curve:
     """A cubic spline through (nodes of each axis, frames) signals, and its slopes."""
-    if len(axes) == 1:
-        line = scipy.interpolate.CubicSpline(axes[0], signals)
-        slope = line.derivative()
-        return lambda p: (line(p[0]), slope(p[0])[:, None])
-    rows = [scipy.interpolate.make_interp_spline(axes[1], np.moveaxis(signals, 1, 0))]
-    across = scipy.interpolate.make_interp_spline(axes[0], np.moveaxis(rows[0].c, 0, 1))
-    plane = scipy.interpolate.NdBSpline((across.t, rows[0].t), across.c, 3)
+    knots = []
+    for a, axis in enumerate(axes):
+        line = scipy.interpolate.make_interp_spline(axis, np.moveaxis(signals, a, 0))
+        signals = np.moveaxis(line.c, 0, a)
+        knots.append(line.t)
+    made = scipy.interpolate.NdBSpline(tuple(knots), signals, 3)
+    along = np.eye(len(axes), dtype=int)
 
     def curve(p: Array) -> tuple[Array, Array]:
-        return plane(p[None])[0], np.stack([plane(p[None], nu=nu)[0] for nu in ((1, 0), (0, 1))], axis=1)
+        return made(p[None])[0], np.stack([made(p[None], nu=tuple(nu))[0] for nu in along], axis=1)
 
     return curve
 
 
 def multi_spin_echo(small: bool) -> Case:
-    """T2 and B1 from 32 echoes; T1 is known."""
-    te, t2, b1 = 8e-3 * np.arange(1, 33), np.geomspace(0.01, 0.6, 60), np.linspace(0.45, 1.05, 31)
+    """T2 and B1 from 32 echoes, T1 unknown between T2 and 4 s."""
+    te, t2, b1, place = (
+        8e-3 * np.arange(1, 33),
+        np.geomspace(0.01, 0.6, 40),
+        np.linspace(0.4, 1.1, 21),
+        np.linspace(0, 1, 9),
+    )
     train, profile = mrf.multi_spin_echo(32, 8e-3), hann_sinc_profile(2.0)
-    signals = np.abs(mrf.simulate(train, t1=1.0, t2=t2[:, None], b1=b1, slice_profile=profile, dtype="complex128"))
-    truth = _uniform(_voxels(small), (0.03, 0.2), (0.6, 0.95))
-    problem = Problem("multi_spin_echo", "t2", truth, _spline([t2, b1], signals), 0.01, {"echo_times": te, "t1": 1.0})
-    return problem.case()
+    times = t2[:, None, None]
+    t1 = times * (4 / times) ** place
+    signals = np.abs(mrf.simulate(train, t1=t1, t2=times, b1=b1[:, None], slice_profile=profile, dtype="complex128"))
+    truth = _uniform(_voxels(small), (0.03, 0.2), (0.6, 0.95), (0.5, 0.9))
+    return Problem("multi_spin_echo", "t2", truth, _spline([t2, b1, place], signals), 0.01, {"echo_times": te}).case()
 
 
 def mp2rage(small: bool) -> Case:
@@ -235,10 +242,19 @@ def despot2(small: bool) -> Case:
     return Problem("despot2", "t2", truth, curve, 0.01, told).case()
 
 
+def fat_fraction(small: bool) -> Case:
+    """Fat fraction, T2* and field from 6 complex echoes, all minima and the choice among them."""
+    problem = WaterFat(64 if small else 256, FEW)
+    return Case(
+        "fit: fat_fraction", "scipy least_squares, analytic", problem.fast, problem.slow, problem.error, 1e-3,
+        problem.data[0].size, problem.share, detail="6 images, 5 unknowns",
+    )  # fmt: skip
+
+
 CASES = {
     f"fit_{make.__name__}": make
     for make in (
         inversion_recovery, saturation_recovery, variable_flip_angle, mp2rage, molli, multi_spin_echo,
-        multi_echo_gradient, despot2, t1rho, adc,
+        multi_echo_gradient, despot2, t1rho, adc, fat_fraction,
     )
 }  # fmt: skip

@@ -83,7 +83,7 @@ def fat_fraction(
     >>> data = (0.7 + 0.3 * fat_course(times, 1.5, spectrum("hamilton_2011"))) * np.exp((2j * np.pi * 40 - 30) * times)
     >>> one = Voxels.of(data[:, None], known={}, mask=None, noise_std=None, magnitude=None)
     >>> found = fat_fraction(one, echo_times=times, field_strength=1.5)
-    >>> round(found.values["fat_fraction"][0], 6), round(found.values["off_resonance"][0], 3)
+    >>> round(float(found.values["fat_fraction"][0]), 6), round(float(found.values["off_resonance"][0]), 3)
     (0.3, 40.0)
     """
     train = _train(voxels, echo_times, field_strength, peaks, field_range, common_phase)
