@@ -298,7 +298,8 @@ def test_mrd_files_go_to_their_reader(tmp_path: Path, monkeypatch: pytest.Monkey
     asked: list[Path] = []
     answer = Series(np.zeros((1, 1, 1, 1)), np.eye(4), {}, ())
 
-    def read(path: Path) -> Series:
+    def read(path: Path, *, frame_counter: str | None) -> Series:
+        assert frame_counter is None
         asked.append(path)
         return answer
 

@@ -261,7 +261,11 @@ def test_several_series_are_merged_or_chosen(tmp_path: Path) -> None:
     assert "images of 2 patients (field PatientID: '', 'B')" in found.notes
     shutil.rmtree(tmp_path / "who")
     shutil.rmtree(tmp_path / "again")
-    shutil.copy(tmp_path / "im0_0", tmp_path / "copy")
+    shutil.copy(tmp_path / "im0_0", tmp_path / "copy")  # the same export twice
+    assert "1 files left out that are copies of others, byte by byte" in read_dicom_series(tmp_path, series="1").notes
+    changed = pydicom.dcmread(tmp_path / "copy")
+    changed.StationName = "elsewhere"
+    save(changed, tmp_path / "copy")
     with pytest.raises(mrf.FileError, match="one SOPInstanceUID: a copy; remove it"):
         read_dicom_series(tmp_path)
 

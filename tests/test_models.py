@@ -1,5 +1,7 @@
 """`fit`: names, protocols and maps that models take, and what they refuse."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,3 +113,16 @@ def test_scales_do_not_matter() -> None:
         assert fit("multi_echo_gradient", scale * series, echo_times=times).t2star[0] == pytest.approx(
             one.t2star[0], rel=1e-5
         )
+
+
+def test_side_cars_tell_the_model(tmp_path: Path) -> None:
+    series = np.exp(-TIMES / 0.08)[:, None, None] * np.ones((2, 3))
+    mrf.write_maps(fit("multi_spin_echo", series, echo_times=TIMES), tmp_path)
+    b1 = json.loads((tmp_path / "sub-01" / "fmap" / "sub-01_TB1map.json").read_text())
+    assert "in [0.5, 1]" in b1["Description"]
+    assert b1["EstimationAlgorithm"].startswith("multi_spin_echo: best atom")
+    assert "10.1002/mrm.25156" in b1["EstimationReference"]
+    mrf.write_maps(fit("multi_spin_echo", series, echo_times=TIMES, b1=1.1), tmp_path)
+    b1 = json.loads((tmp_path / "sub-01" / "fmap" / "sub-01_TB1map.json").read_text())
+    assert "in [0.5, 1]" not in b1["Description"]
+    assert b1["EstimationReference"] == "n/a"

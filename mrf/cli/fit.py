@@ -1,7 +1,6 @@
 """``mrf fit``: quantitative MRI beyond fingerprinting."""
 
 import argparse
-import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arguments import add_known_maps, add_mask, add_output, known_maps, told_mask
+from .protocol import hint, protocol_of, typed, units_of
 
 if TYPE_CHECKING:
     from ..core.arrays import Array
     from ..io.series import Series
-    from ..models.registry import Model
 
-_SUFFIXES = {"_ms": 1e-3, "_deg": np.pi / 180, "_s_mm2": 1e6, "_ppm": 1.0}
+_MOST_B1, _MOST_T1 = 5.0, 20.0  # medians of maps beyond which they are in another unit: relative, s
 
 
 def add(verbs: Any) -> None:
@@ -27,7 +26,10 @@ def add(verbs: Any) -> None:
     verb.add_argument("--model", metavar="NAME", help="what is fitted; --list names them")
     verb.add_argument("--list", action="store_true", help="the models, what they measure and what they need to be told")
     verb.add_argument("input", type=Path, nargs="?", metavar="INPUT", help="DICOM folder, NIfTI/BIDS, HDF5 or MRD file")
-    verb.add_argument("--series", metavar="UID|NUMBER|NAME", help="of a DICOM folder that holds several")
+    verb.add_argument(
+        "--series", action="append", metavar="UID|NUMBER|NAME",
+        help="of a DICOM folder that holds several; may be repeated: those are taken as one",
+    )  # fmt: skip
     verb.add_argument(
         "--component",
         choices=("magnitude", "real", "phase", "complex"),
@@ -35,12 +37,13 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--frame-counter", metavar="NAME", help="of an MRD file: the counter that numbers the frames")
     verb.add_argument(
-        "-p", "--protocol", action="append", default=[], metavar="NAME=VALUES",
-        help="what the files do not tell: echo_times_ms=8,16,24 flip_angles_deg=3,15 b_values_s_mm2=0,500",
+        "-p", "--protocol", action="append", default=[], metavar="NAME_UNIT=VALUES",
+        help="what the files do not tell, or tell wrong: echo_times_ms=8,16,24 flip_angles_deg=3,15 "
+        "b_values_s_mm2=0,500; --list names them",
     )  # fmt: skip
     add_mask(verb)
     add_known_maps(verb)
-    verb.add_argument("--t1-map", type=Path, metavar="F.nii.gz", help="T1 (s), held fixed (despot2)")
+    verb.add_argument("--t1-map", type=Path, metavar="F.nii.gz", help="T1 (s), held fixed")
     verb.add_argument(
         "--noise-std", metavar="SD|background|none",
         help="of the real part; default: what raw data or a magnitude's background tell, if they do, else the residual",
@@ -56,22 +59,24 @@ def run(told: argparse.Namespace) -> None:
     from .output import into_results
 
     if told.list:
-        _print_models()
+        _print_models([told.model] if told.model in MODELS else list(MODELS))
         return
     if told.model not in MODELS:
         raise InputError(f"--model: got {told.model!r}, expected one of {', '.join(MODELS)}; --list tells more")
     if told.input is None or told.output is None:
-        raise InputError("mrf fit: give INPUT, and a folder for the maps with -o OUT")
+        raise InputError("give INPUT, and a folder for the maps with -o OUT")
     into_results(told, _fit)
 
 
-def _print_models() -> None:
+def _print_models(names: list[str]) -> None:
     from ..models import MODELS
 
-    for name, model in MODELS.items():
+    for name in names:
+        model = MODELS[name]
         print(f"{name}: {model.purpose}")
-        needed = [key for key, one in model.protocol.items() if one.default is one.empty]
-        others = [key for key in model.protocol if key not in needed]
+        argument = {key: key + next(iter(units_of(key)), "") for key in model.protocol}
+        needed = [argument[key] for key, one in model.protocol.items() if one.default is one.empty]
+        others = [shown for shown in argument.values() if shown not in needed]
         print(f"    needs {', '.join(needed) or 'nothing else'}" + (f"; takes {', '.join(others)}" if others else ""))
         if model.known:
             print(f"    maps that it can hold fixed: {', '.join(model.known)}")
@@ -79,32 +84,65 @@ def _print_models() -> None:
 
 def _fit(told: argparse.Namespace) -> None:
     from ..core.errors import InputError, MrfError
-    from ..io.images import read_map
     from ..io.inputs import read_input
     from ..models import MODELS, fit
     from ..pipeline import provenance
     from .output import write_outputs
 
+    model = MODELS[told.model]
+    given = typed(told.protocol, told.model, model)
     series = read_input(
         told.input, series=told.series, component=told.component, frame_counter=told.frame_counter
     )  # fmt: skip
-    protocol = protocol_of(MODELS[told.model], series, typed(told.protocol))
-    shape = series.data.shape[1:]
-    known = known_maps(told, series.affine, shape)
-    if told.t1_map:
-        known["t1"] = read_map(told.t1_map, series.affine, shape)
-    mask = told_mask(told, series.data, series.affine)
-    magnitude = series.kind == "magnitude"
     try:
-        noise = _noise(told.noise_std, series, mask)
+        protocol = protocol_of(told.model, model, series, given)
+    except InputError as error:
+        raise InputError(f"{told.input}: {error}") from error
+    mask = _mask(told, series)
+    known = _known(told, series, mask, given)
+    magnitude = series.kind == "magnitude"
+    noise = _noise(told.noise_std, series, mask)
+    try:
         maps = fit(told.model, series.data, mask=mask, magnitude=magnitude, noise_std=noise, **known, **protocol)
     except MrfError as error:
-        raise InputError(f"{told.input}: {error}") from error
+        raise InputError(f"{told.input}: {error}{hint(error, told.model, series, protocol, given)}") from error
     origin = provenance(list(series.files) or [told.input], notes=series.notes) | dict(maps.provenance)
     origin["acquisition"] = _acquisition(series, protocol)
     write_outputs(
         replace(maps, affine=series.affine, provenance=origin), told, title=f"{told.input.name}: {told.model}"
     )
+
+
+def _mask(told: argparse.Namespace, series: "Series") -> "Array":
+    """Where to fit. A uniform image (MP2RAGE) has no signal that a threshold could find: 0 is a T1 like another."""
+    if told.model == "mp2rage" and len(series.data) == 1 and not told.mask:
+        return np.ones(series.data.shape[1:], bool)
+    return told_mask(told, series.data, series.affine)
+
+
+def _known(
+    told: argparse.Namespace, series: "Series", mask: "Array", given: Mapping[str, Any]
+) -> "dict[str, Array]":  # fmt: skip
+    """Maps of other scans, in the units that they should have."""
+    from ..core.errors import InputError
+    from ..io.images import read_map
+
+    shape = series.data.shape[1:]
+    known = known_maps(told, series.affine, shape)
+    if told.t1_map:
+        known["t1"] = read_map(told.t1_map, series.affine, shape)
+    for name, path, most, unit in (
+        ("b1", told.b1_map, _MOST_B1, "1 = nominal: divide percent by 100"),
+        ("t1", told.t1_map, _MOST_T1, "seconds: divide ms by 1000"),
+        ("off_resonance", told.field_map, np.inf, "Hz"),
+    ):
+        if path and name in given:
+            raise InputError(f"--protocol: {name} is given by {path} as well; leave one out")
+        inside = known[name][mask] if path else np.zeros(0)
+        inside = inside[np.isfinite(inside) & (inside != 0)]
+        if len(inside) and np.median(inside) > most:
+            raise InputError(f"{path}: has a median of {np.median(inside):.6g} where it is used, expected {unit}")
+    return known
 
 
 def _noise(text: str | None, series: "Series", mask: "Array") -> float | None:
@@ -129,58 +167,6 @@ def _noise(text: str | None, series: "Series", mask: "Array") -> float | None:
     if found is None and text == "background":
         raise InputError("--noise-std: the background is not that of noise (zeroed, filtered, or none); give a number")
     return found
-
-
-def typed(texts: list[str]) -> dict[str, Any]:
-    """{name: value in SI units} of ``NAME=VALUES``."""
-    from ..core.errors import InputError
-
-    made: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not value:
-            raise InputError(f"--protocol: got {text!r}, expected NAME=VALUES such as echo_times_ms=8,16,24")
-        suffix = next((end for end in _SUFFIXES if key.endswith(end)), "")
-        name = key.removesuffix(suffix)
-        if name in made:
-            raise InputError(f"--protocol: {name} is given twice")
-        made[name] = _value(value, _SUFFIXES.get(suffix))
-    return made
-
-
-def _value(text: str, factor: float | None) -> Any:
-    """A number, an array of numbers, true or false, or text; with a unit it must be numbers."""
-    from ..core.errors import InputError
-
-    if text.lower() in ("true", "false") and factor is None:
-        return text.lower() == "true"
-    try:
-        numbers = np.array([float(part) for part in text.split(",")]) * (1.0 if factor is None else factor)
-    except ValueError as error:
-        if factor is None:
-            return text
-        raise InputError(f"--protocol: got {text!r}, expected numbers with commas between them") from error
-    return numbers if len(numbers) > 1 else float(numbers[0])
-
-
-def protocol_of(model: "Model", series: "Series", given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model is told: what was typed, else what the files tell.
-
-    A plural (``echo_times``) is taken frame by frame; a singular (``repetition_time``) where all frames agree. Of
-    saturation and repetition times, the model takes one.
-    """
-    made = dict(given)
-    for name, one in model.protocol.items():
-        if name in made or one.annotation is inspect.Parameter.empty:
-            continue
-        if name in series.protocol:
-            made[name] = series.protocol[name]
-        elif f"{name}s" in series.protocol and np.ptp(series.protocol[f"{name}s"]) == 0:
-            made[name] = float(series.protocol[f"{name}s"][0])
-    for name, others in (("repetition_times", "saturation_times"), ("acquisition_times", "rr_intervals")):
-        if name in made and name not in given and others in made:
-            del made[name]
-    return made
 
 
 def _acquisition(series: "Series", protocol: Mapping[str, Any]) -> dict[str, Any]:

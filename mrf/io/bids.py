@@ -154,6 +154,8 @@ def _images(maps: Maps) -> Iterator[_Image]:
     for name, array in values.items():
         known, desc = _named(name)
         extra: dict[str, Any] = {"Description": known.description}
+        if name == "b1" and "b1_limits" in maps.provenance:
+            extra["Description"] += f"; {maps.provenance['b1_limits']}"
         if name in maps.provenance.get("known", ()):
             extra["EstimationAlgorithm"] = "given with the scan, held fixed in matching"
             extra["EstimationReference"] = "n/a"

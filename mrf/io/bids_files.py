@@ -32,6 +32,10 @@ _LONGEST = 60.0  # s, of repetition times
 _PREPARED = ("IRT1", "MP2RAGE", "UNIT1")
 _GATHERED = ("echo", "inv", "flip", "part", "mt")
 _NIFTI = (".nii.gz", ".nii")
+_PARTS = {"mag": "magnitude", "phase": "phase", "real": "real", "imag": "imaginary"}
+# What dcm2niix adds to the name of a series: the echo's number, and what is no magnitude.
+_CONVERTED = re.compile(r"(?P<series>.+?)(?:_e(?P<echo>\d+))?(?:_(?P<part>ph|real|imaginary))?")
+_CONVERTED_PARTS = {"ph": "phase", "real": "real", "imaginary": "imaginary"}
 _UNREADABLE = (ImageFileError, OSError, EOFError, ValueError, KeyError)
 
 
@@ -58,8 +62,8 @@ class Name:
 
 
 def is_nifti(path: Path) -> bool:
-    """By its name."""
-    return path.name.endswith(_NIFTI)
+    """By its name; hidden files are none: macOS puts ``._name`` beside every file of a foreign disk."""
+    return path.name.endswith(_NIFTI) and not path.name.startswith(".")
 
 
 def stem(path: Path) -> str:
@@ -76,14 +80,37 @@ def parsed(text: str) -> Name:
     return Name(entities, suffix) if len(entities) == len(pairs) else Name({}, "")
 
 
+def part_of(path: Path) -> str:
+    """One of :data:`mrf.io.components.PARTS`, by the file's name.
+
+    Raises
+    ------
+    FileError
+        part- with another label than BIDS has.
+    """
+    entities = parsed(stem(path)).entities
+    if not entities:
+        return _CONVERTED_PARTS.get(_converted(path)[2], "magnitude")
+    if (label := entities.get("part", "mag")) not in _PARTS:
+        raise FileError(f"{path}: its name has part-{label}, expected part-mag, -phase, -real or -imag; rename it")
+    return _PARTS[label]
+
+
+def _converted(path: Path) -> tuple[str, str, str]:
+    """Series, echo and part of a name that dcm2niix made; "" for what it does not tell."""
+    match = _CONVERTED.fullmatch(stem(path))
+    return (match["series"], match["echo"] or "", match["part"] or "") if match else (stem(path), "", "")
+
+
 def collection(path: Path) -> list[Path]:
     """The NIfTI files that belong to one.
 
     Names that differ in echo-, inv-, flip-, part- or mt- only; run- tells images apart only where nothing else does.
+    Of dcm2niix, names that differ in the number of the echo (``_e2``) and in ``_ph``, ``_real``, ``_imaginary`` only.
     """
     name = parsed(stem(path))
     if not name.entities:
-        return [path]
+        return _converted_with(path) if path.is_file() else [path]
     names = {file: parsed(stem(file)) for file in sorted(path.parent.iterdir()) if is_nifti(file)}
     found = [file for file, other in names.items() if other.entities and other.key(run=True) == name.key(run=True)]
     frames = {tuple(pair for pair in names[file].entities.items() if pair[0] != "part") for file in found}
@@ -93,8 +120,19 @@ def collection(path: Path) -> list[Path]:
     return found
 
 
-def only_collection(folder: Path) -> Path:
-    """A file of the one collection that a folder holds.
+def _converted_with(path: Path) -> list[Path]:
+    """The files of one series that dcm2niix wrote: all its echoes, or those without a number, and their parts."""
+    series, echo, _ = _converted(path)
+    others = [file for file in path.parent.iterdir() if is_nifti(file) and not parsed(stem(file)).entities]
+    told = {file: _converted(file) for file in others}
+    return sorted(file for file in others if told[file][0] == series and bool(told[file][1]) == bool(echo))
+
+
+def only_collection(folder: Path) -> list[Path]:
+    """The files of the one collection that a folder holds.
+
+    Without names of BIDS: all files, if one series of dcm2niix, or if all have side-cars of their own to tell them
+    apart.
 
     Raises
     ------
@@ -104,22 +142,23 @@ def only_collection(folder: Path) -> Path:
     files = sorted(file for file in folder.rglob("*") if is_nifti(file) and file.is_file())
     raw = [file for file in files if parsed(stem(file)).suffix in SUFFIXES]
     groups: dict[tuple[Path, ...], Path] = {}
-    for file in raw:
+    for file in raw or files:
         groups.setdefault(tuple(collection(file)), file)
     suffixes = {parsed(stem(file)).suffix for file in groups.values()}
     if suffixes == {"MP2RAGE", "UNIT1"}:
         groups = {members: file for members, file in groups.items() if parsed(stem(file)).suffix == "MP2RAGE"}
-    if not groups and len(files) == 1:
-        return files[0]
+    if not raw and len(groups) > 1 and all(file.with_name(f"{stem(file)}.json").is_file() for file in files):
+        return files
     if len(groups) != 1:
-        held = (
-            ", ".join(str(file.relative_to(folder)) for file in list(groups.values() or files)[:4]) or "no NIfTI file"
+        held = ", ".join(str(file.relative_to(folder)) for file in list(groups.values())[:4]) or "no NIfTI file"
+        cure = (
+            "give one of its files" if raw else "name them as BIDS does, or keep a side-car (JSON) beside each of them"
         )
         raise FileError(
-            f"{folder}: holds {len(groups)} collections of images with the suffixes {', '.join(SUFFIXES)} ({held}), "
-            "expected one; give one of its files"
+            f"{folder}: holds {len(groups) if raw else 0} collections of images with the suffixes "
+            f"{', '.join(SUFFIXES)} ({held}), expected one; {cure}"
         )
-    return next(iter(groups.values()))
+    return list(next(iter(groups)))
 
 
 def load(path: Path) -> tuple[Any, Array]:

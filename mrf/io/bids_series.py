@@ -9,13 +9,23 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError
-from .bids_files import SUFFIXES, collection, held_by, load, only_collection, parsed, protocol_of, side_car, stem
+from .bids_files import (
+    SUFFIXES,
+    collection,
+    held_by,
+    load,
+    only_collection,
+    parsed,
+    part_of,
+    protocol_of,
+    side_car,
+    stem,
+)  # fmt: skip
 from .components import choose, joined, radians
 from .series import PROTOCOL, Series, in_words, protocol_levels, what_varies
 
 log = logging.getLogger(__name__)
 
-_PARTS = {"mag": "magnitude", "phase": "phase", "real": "real", "imag": "imaginary"}
 _APART = 0.1  # mm between corners of images that are taken as equal
 
 
@@ -57,8 +67,9 @@ def read_bids_series(path: str | Path, *, component: str | None = None) -> Serie
         One NIfTI file (x, y, z[, frames]) with any name; or any file of a collection whose names differ in echo-,
         inv-, flip-, part- or mt- only (run- where nothing else differs); or a folder that holds one such collection:
         ``_MESE``, ``_MEGRE``, ``_IRT1``, ``_VFA``, ``_MP2RAGE``, ``_UNIT1``, ``_MTS``, ``_MTR``, ``_MPM``,
-        ``_TB1DAM``, ``_TB1AFI``, ``_dwi`` (with .bval). A field of the side-car is one number, or a list with one
-        for each volume. Side-cars of folders above apply as BIDS says.
+        ``_TB1DAM``, ``_TB1AFI``, ``_dwi`` (with .bval). Names of dcm2niix (``_e1``, ``_ph``) are known too, and a
+        folder of other names is one collection if every file has a side-car. A field of the side-car is one number,
+        or a list with one for each volume. Side-cars of folders above apply as BIDS says.
     component : {"magnitude", "phase", "real", "complex"}, optional
         What to make of files with part-. By default complex data where both parts are there, else real images, else
         magnitudes; notes tell the choice.
@@ -84,8 +95,8 @@ def read_bids_series(path: str | Path, *, component: str | None = None) -> Serie
     doi:10.1038/s41597-022-01571-4
     """
     path = Path(path)
-    one = only_collection(path) if path.is_dir() else path
-    files = collection(one)
+    files = only_collection(path) if path.is_dir() else collection(path)
+    one = files[0] if path.is_dir() else path
     volumes = [part for file in files for part in _volumes(file)]
     _check_places(volumes)
     data, protocol, varying, kind, told = _joined(one, volumes, component)
@@ -125,15 +136,13 @@ def _joined(
 def _volumes(path: Path) -> list[_Volumes]:
     """What a file holds; complex images as their two parts."""
     values, affine = load(path)
-    label = parsed(stem(path)).entities.get("part", "mag")
-    if label not in _PARTS:
-        raise FileError(f"{path}: its name has part-{label}, expected part-mag, -phase, -real or -imag; rename it")
+    part = part_of(path)
     told = side_car(path)
     protocol = protocol_of(path, told, values.shape[3])
     if values.dtype.kind == "c":
         both = (("real", values.real), ("imaginary", values.imag))
-        return [_Volumes(path, part, numbers, affine, told, protocol) for part, numbers in both]
-    return [_Volumes(path, _PARTS[label], values, affine, told, protocol)]
+        return [_Volumes(path, each, numbers, affine, told, protocol) for each, numbers in both]
+    return [_Volumes(path, part, values, affine, told, protocol)]
 
 
 def _check_places(volumes: list[_Volumes]) -> None:

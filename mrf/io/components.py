@@ -1,7 +1,7 @@
 """Magnitude, phase, real and imaginary images of the same frames, and what is made of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,10 +23,13 @@ class Choice:
         One or two of `PARTS`.
     component : str
         One of `COMPONENTS`.
+    asked : bool
+        It was asked for: magnitudes are magnitudes then, whatever their sign.
     """
 
     parts: tuple[str, ...]
     component: str
+    asked: bool = False
 
 
 def choose(where: str, counts: Mapping[str, int], component: str | None) -> tuple[Choice, list[str]]:
@@ -60,6 +63,7 @@ def choose(where: str, counts: Mapping[str, int], component: str | None) -> tupl
             f"{where}: holds {held} images, which do not make {wanted}; choose another component "
             f"({', '.join(COMPONENTS)}) or export the missing images"
         )
+    choice = replace(choice, asked=component is not None)
     if len(counts) == 1 and component is None:
         return choice, []
     made = " and ".join(choice.parts)
@@ -100,8 +104,13 @@ def joined(parts: Mapping[str, Array], choice: Choice) -> tuple[Array, str, list
     if len(choice.parts) == 1:
         if choice.component != "magnitude":
             return first, "signed", []
-        if (first < 0).any():
-            return first, "signed", ["no image says that it is real, but some are negative: taken as signed"]
+        negative = int((first < 0).sum())
+        if negative and choice.asked:
+            least = f"{negative} magnitudes are negative, down to {first.min():.6g}: taken without their sign"
+            return np.abs(first), "magnitude", [least]
+        if negative:
+            told = f"no image says that it is real, but {negative} values are negative, down to {first.min():.6g}"
+            return first, "signed", [f"{told}: taken as signed; if these are magnitudes, choose component magnitude"]
         return first, "magnitude", []
     second = parts[choice.parts[1]]
     values = first + 1j * second if choice.parts == _PAIRS[0] else first * np.exp(1j * second)

@@ -1,5 +1,6 @@
 """Which files of a folder are MR images, and which of its series are meant."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ _KEYWORDS = (
     "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "PixelData", "PixelRepresentation",
     "PixelSpacing", "PlanarConfiguration",
     "RealWorldValueMappingSequence", "RepetitionTime", "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows",
-    "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber",
+    "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "ScanOptions", "SequenceVariant", "SeriesDescription",
+    "SeriesInstanceUID", "SeriesNumber",
     "SharedFunctionalGroupsSequence", "SliceThickness", "SpacingBetweenSlices", "TriggerTime",
 )  # fmt: skip
 # (group, element in its block) of private fields; blocks 10 to 1F and their creators are looked through.
@@ -100,6 +102,10 @@ def mr_files(path: Path, series: str | Sequence[str] | None) -> tuple[list[Sourc
         held = f" ({left})" if left else ", it is empty"
         raise FileError(f"{path}: none of its files is a DICOM MR image{held}; give the folder of one series")
     notes = [f"{sum(others.values())} other files left out, the first {first}: {left}"] if others else []
+    once = _without_copies(found)
+    if len(once) < len(found):
+        notes.append(f"{len(found) - len(once)} files left out that are copies of others, byte by byte")
+    found = once
     found = found if series is None else _picked(path, found, [series] if isinstance(series, str) else list(series))
     patients = sorted({str(source.dataset.get("PatientID") or "") for source in found})
     if len(patients) > 1:
@@ -126,6 +132,17 @@ def _read(path: Path) -> Source | str:
     if dataset.get("SamplesPerPixel", 1) != 1:
         return "colour image"
     return Source(path, dataset, kind in _MR[1:])
+
+
+def _without_copies(found: list[Source]) -> list[Source]:
+    """Each image once: of files that have one SOPInstanceUID and the same bytes, the first."""
+    uids = [str(source.dataset.get("SOPInstanceUID", "")) for source in found]
+    often = {uid for uid, count in Counter(uids).items() if count > 1}
+    once: dict[tuple[str, str], Source] = {}
+    for source, uid in zip(found, uids, strict=True):
+        own = hashlib.sha256(source.path.read_bytes()).hexdigest() if uid in often else ""
+        once.setdefault((uid, own), source)
+    return list(once.values())
 
 
 def _picked(path: Path, found: list[Source], wanted: list[str]) -> list[Source]:

@@ -24,6 +24,7 @@ FIELDS = {
         ("NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime", "TriggerDelayTime", "TriggerTime"),
         MILLISECOND,
     ),
+    "mt_states": (("MagnetizationTransfer", "SequenceVariant"), 1.0),
 }
 _PARTS = {
     "M": "magnitude", "MAGNITUDE": "magnitude", "P": "phase", "PHASE": "phase", "PHASE MAP": "phase",
@@ -33,6 +34,7 @@ _GE_PARTS = {0: "magnitude", 1: "phase", 2: "real", 3: "imaginary"}
 _MAP = re.compile(
     r"(?:T1|T2|R1|R2|T2 ?_?STAR|R2 ?_?STAR|T2\*|R2\*|T1 ?RHO|B0|B1|FLIP ANGLE|ADC|FA)[ _]MAP|E?ADC|FA|TENSOR"
 )
+_SATURATED = {"MT", "MTC", "MT_GEMS"}
 _PHILIPS = "Philips MR Imaging DD 001"
 _OLD_PHILIPS = "Philips Imaging DD 001"
 
@@ -161,6 +163,11 @@ class _Told:
                     return element.value
         return None
 
+    def reserved(self, group: int, creator: str) -> bool:
+        """Whether a block is this creator's: so it is told by whom private fields are, where the maker is blanked."""
+        blocks = range(0x10, 0x20)
+        return any(str(d[group, b].value).startswith(creator) for d in self.private for b in blocks if (group, b) in d)
+
 
 def frames_of(source: Source) -> tuple[list[Frame], int]:
     """The images of a file that are no maps, and how many maps the scanner derived were left out.
@@ -174,6 +181,11 @@ def frames_of(source: Source) -> tuple[list[Frame], int]:
     """
     dataset = source.dataset
     if not source.enhanced:
+        if (count := int(dataset.get("NumberOfFrames") or 1)) > 1:
+            raise FileError(
+                f"{source.path}: field NumberOfFrames is {count}, but a classic MR image has one, and nothing "
+                "tells where the others lie; export it as enhanced or single-frame DICOM, or convert it to NIfTI"
+            )
         return _kept([(0, _Told(str(source.path), [dataset], [dataset]))], source)
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     count = int(dataset.get("NumberOfFrames") or 1)
@@ -270,7 +282,7 @@ def _part(told: _Told, kinds: list[str], manufacturer: str) -> str:
 def _protocol(told: _Told, manufacturer: str) -> dict[str, float]:
     found = {}
     for name, (keywords, unit) in FIELDS.items():
-        value = told.number(*keywords)
+        value = _mt_state(told) if name == "mt_states" else told.number(*keywords)
         if value is None and name == "b_values":
             value = _private_b_value(told, manufacturer)
         if value is not None and (value >= 0 or name in ("flip_angles", "trigger_times")):
@@ -278,6 +290,15 @@ def _protocol(told: _Told, manufacturer: str) -> dict[str, float]:
         elif value is not None:
             raise FileError(f"{told.name}: field {keywords[-1]} is {value:g}, expected at least 0; export it again")
     return found
+
+
+def _mt_state(told: _Told) -> float:
+    """1 with a saturation pulse; enhanced images say it themselves, classic ones among their variants and options."""
+    if state := str(told.get("MagnetizationTransfer") or "").strip().upper():
+        return float(state != "NONE")
+    words = [told.get(keyword) or "" for keyword in ("SequenceVariant", "ScanOptions")]
+    listed = {str(word).strip().upper() for found in words for word in ([found] if isinstance(found, str) else found)}
+    return float(bool(listed & _SATURATED))
 
 
 def _private_b_value(told: _Told, manufacturer: str) -> float | None:
@@ -344,7 +365,7 @@ def _scale(told: _Told, part: str, manufacturer: str) -> Scale:
     scale = Scale(1.0 if slope is None else slope, intercept or 0.0)
     if part == "phase":
         return Scale(scale.slope, scale.intercept, None, _phase_unit(told, slope is not None, manufacturer))
-    if "philips" not in manufacturer:
+    if "philips" not in manufacturer and (manufacturer or not told.reserved(0x2005, _PHILIPS)):
         return scale
     raw = told.vendor(0x2005, _PHILIPS, 0x0E)
     if raw is None:

@@ -88,7 +88,7 @@ def fat_fraction(
     """
     train = _train(voxels, echo_times, field_strength, peaks, field_range, common_phase)
     found = fit_magnitudes(voxels, train, spatial) if voxels.magnitude else fit_complex(voxels, train, spatial)
-    told = {"method": "fat_fraction", "peaks": peaks if isinstance(peaks, str) else np.asarray(peaks).tolist()}
+    told = {"peaks": peaks if isinstance(peaks, str) else np.asarray(peaks).tolist()}
     told["field_period_hz"] = train.period or None
     return Estimates(found.values, found.pd, found.score, found.flags, found.std, notes=told | dict(found.notes))
 

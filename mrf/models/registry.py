@@ -30,10 +30,13 @@ class Model:
         (voxels, protocol arguments) to estimates.
     known : tuple of str
         Maps of other scans that it can hold fixed: "b1", "off_resonance", "t1".
+    method : str
+        How.
     """
 
     run: Callable[..., Estimates]
     known: tuple[str, ...] = ()
+    method: str = "best atom of a table of signals, refined by Gauss-Newton"
 
     @property
     def protocol(self) -> Mapping[str, inspect.Parameter]:
@@ -46,6 +49,7 @@ class Model:
         return (inspect.getdoc(self.run) or "").partition("\n")[0]
 
 
+_CLOSED = "closed form"
 MODELS = {
     "inversion_recovery": Model(inversion_recovery, ("b1",)),
     "saturation_recovery": Model(saturation_recovery),
@@ -57,13 +61,13 @@ MODELS = {
     "despot2": Model(despot2, ("b1", "off_resonance", "t1")),
     "t1rho": Model(t1rho),
     "adc": Model(adc),
-    "fat_fraction": Model(fat_fraction, ("off_resonance",)),
-    "b1_double_angle": Model(b1_double_angle),
-    "b1_afi": Model(b1_afi, ("t1",)),
-    "b1_bloch_siegert": Model(b1_bloch_siegert),
-    "b0_multi_echo": Model(b0_multi_echo),
-    "mtr": Model(mtr),
-    "mtsat": Model(mtsat, ("b1",)),
+    "fat_fraction": Model(fat_fraction, ("off_resonance",), "all minima over the field, smoothly chosen among"),
+    "b1_double_angle": Model(b1_double_angle, (), _CLOSED),
+    "b1_afi": Model(b1_afi, ("t1",), _CLOSED),
+    "b1_bloch_siegert": Model(b1_bloch_siegert, (), _CLOSED),
+    "b0_multi_echo": Model(b0_multi_echo, (), "weighted fit of the phases, unwrapped in space"),
+    "mtr": Model(mtr, (), _CLOSED),
+    "mtsat": Model(mtsat, ("b1",), _CLOSED),
 }
 
 
@@ -129,7 +133,9 @@ def fit(
     _check(model, MODELS[model], {name for name, values in known.items() if values is not None}, told)
     voxels = Voxels.of(data, known=known, mask=mask, noise_std=noise_std, magnitude=magnitude)
     found = MODELS[model].run(voxels, **told)
-    origin = {"method": model, "model": model} | ({"known": sorted(voxels.known)} if voxels.known else {})
+    origin: dict[str, object] = {"method": f"{model}: {MODELS[model].method}", "model": model}
+    if voxels.known:
+        origin["known"] = sorted(voxels.known)
     return voxels.maps(found, origin)
 
 

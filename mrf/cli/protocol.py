@@ -1,0 +1,163 @@
+"""What a model is told of a protocol: typed with its unit, else read from the files."""
+
+import inspect
+import logging
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core.errors import InputError
+from ..core.units import DEGREE, MILLISECOND
+
+if TYPE_CHECKING:
+    from ..io.series import Series
+    from ..models.registry import Model
+
+log = logging.getLogger(__name__)
+
+_TIME = {"_ms": MILLISECOND, "_s": 1.0}
+_ANGLE = {"_deg": DEGREE, "_rad": 1.0}
+_B_VALUE = {"_s_mm2": 1e6, "_s_m2": 1.0}
+_FREQUENCY = {"_hz": 1.0, "": 1.0}
+_ENDINGS = ("_s_mm2", "_s_m2", "_deg", "_rad", "_ms", "_hz", "_s")
+_OF_TIMES = ("time", "interval", "spacing", "duration", "increment")
+# Of these a model takes the first where it was typed, else the second where it is there.
+_ONE_OF = (("repetition_times", "saturation_times"), ("acquisition_times", "rr_intervals"))
+_ALSO = {"excitation_spacing": "excitation_repetition_time"}
+_SHOWN = 4  # values in messages
+
+
+def units_of(name: str) -> dict[str, float]:
+    """{ending of the name: its value in SI} of a protocol's argument; none for what has no unit."""
+    if name == "b_values":
+        return _B_VALUE
+    if name in ("off_resonance", "field_range"):
+        return _FREQUENCY
+    if "angle" in name or ("phase" in name and name != "common_phase"):
+        return _ANGLE
+    return _TIME if name in ("t1", "t2") or any(word in name for word in _OF_TIMES) else {}
+
+
+def typed(texts: list[str], name: str, model: "Model") -> dict[str, Any]:
+    """{argument: value in SI units} of ``NAME_UNIT=VALUES``, by the names that a model takes.
+
+    Raises
+    ------
+    InputError
+        No such argument, no unit or one of something else, values of another kind, or given twice.
+    """
+    made: dict[str, Any] = {}
+    for text in texts:
+        told, equals, value = text.partition("=")
+        if not equals or not value or not told:
+            raise InputError(f"--protocol: got {text!r}, expected NAME=VALUES such as echo_times_ms=8,16,24")
+        ending = next((end for end in _ENDINGS if told.endswith(end)), "")
+        key = _argument(told.removesuffix(ending), told, name, model)
+        units = units_of(key)
+        if ending not in (units or {"": 1.0}):
+            expected = " or ".join(f"{key}{end}=..." for end in units if end) or f"{key}=..."
+            raise InputError(f"--protocol: got {text!r}, expected {expected}")
+        if key in made:
+            raise InputError(f"--protocol: {key} is given twice")
+        made[key] = _value(text, value, units.get(ending, 1.0), model.protocol.get(key))
+    return made
+
+
+def _argument(key: str, told: str, name: str, model: "Model") -> str:
+    """The model's own name of what was typed: echo_time is taken for echo_times, and the other way round."""
+    taken = [*model.protocol, *(known for known in model.known if known not in model.protocol)]
+    found = next((one for one in (key, f"{key}s", key.removesuffix("s")) if one in taken), None)
+    if found is None:
+        names = ", ".join(one + next(iter(units_of(one)), "") for one in taken)
+        raise InputError(f"--protocol: got {told!r}, expected what {name} takes: {names}")
+    return found
+
+
+def _value(text: str, value: str, factor: float, argument: inspect.Parameter | None) -> Any:
+    """True or false, text, a number or an array of numbers, as the argument's default is."""
+    default = None if argument is None else argument.default
+    if isinstance(default, bool):
+        if value.lower() not in ("true", "false"):
+            raise InputError(f"--protocol: got {text!r}, expected true or false")
+        return value.lower() == "true"
+    if isinstance(default, str):
+        return value
+    try:
+        numbers = np.array([float(part) for part in value.split(",")]) * factor
+    except ValueError as error:
+        raise InputError(f"--protocol: got {text!r}, expected numbers with commas between them") from error
+    return numbers if len(numbers) > 1 else float(numbers[0])
+
+
+def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is told: what was typed, else what the files tell.
+
+    A plural (``echo_times``) is taken frame by frame; a singular (``repetition_time``) where all frames agree. Of
+    saturation and repetition times, the model takes one; scanners tell delays after saturations as inversion times.
+
+    Raises
+    ------
+    InputError
+        Something that the model needs is told by neither.
+    """
+    told = {key: value for key in model.protocol if (value := _told(key, series)) is not None}
+    made = told | dict(given)
+    for first, second in _ONE_OF:
+        if first in made and first not in given and second in made:
+            del made[first]
+    for key in sorted(set(given) & set(told)):
+        if not _alike(given[key], told[key]):
+            log.warning(
+                "%s: typed, but the files tell %s: what was typed is used, in the order of the sorted frames",
+                _in_words(key, given[key]), _in_words(key, told[key]),
+            )  # fmt: skip
+    missing = [key for key, one in model.protocol.items() if one.default is one.empty and key not in made]
+    if missing:
+        cure = " ".join(f"-p {key}{next(iter(units_of(key)), '')}={_wanted(key)}" for key in missing)
+        raise InputError(f"{name}: the files do not tell {', '.join(missing)}; give {cure}")
+    return made
+
+
+def _told(key: str, series: "Series") -> Any:
+    """What the files tell of an argument; None if nothing."""
+    protocol = series.protocol
+    if key == "field_strength":
+        return series.field_strength if np.isfinite(series.field_strength) else None
+    if key == "saturation_times" and key not in protocol and np.ptp(protocol.get("inversion_times", 0.0)) > 0:
+        log.info("inversion times of the files are taken as times after saturations")
+        return protocol["inversion_times"]
+    if key in protocol:
+        return protocol[key]
+    key = _ALSO.get(key, key)
+    plural = protocol.get(f"{key}s")
+    return None if plural is None or np.ptp(plural) > 0 else float(plural[0])
+
+
+def _alike(one: Any, other: Any) -> bool:
+    a, b = np.broadcast_arrays(one, other) if np.size(one) in (1, np.size(other)) else (np.zeros(1), np.ones(1))
+    return bool(np.allclose(a, b, rtol=1e-3, atol=1e-9))
+
+
+def _wanted(key: str) -> str:
+    return "V1,V2,..." if key.endswith("s") and not key.startswith("n_") else "V"
+
+
+def _in_words(key: str, value: Any) -> str:
+    """As it would be typed, at most four values."""
+    ending, factor = next(iter(units_of(key).items()), ("", 1.0))
+    values = np.unique(value) if np.size(value) > 1 and np.ptp(value) == 0 else np.atleast_1d(value)
+    numbers = ",".join(f"{one / factor:.6g}" for one in values[:_SHOWN])
+    return f"{key}{ending}={numbers}" + (",..." if len(values) > _SHOWN else "")
+
+
+def hint(error: Exception, name: str, series: "Series", protocol: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """What a failed fit may be cured with: what it took from the files, and how to overrule it."""
+    about = re.match(r"\w*", str(error))
+    read = [_in_words(key, value) for key, value in protocol.items() if key not in given]
+    told = bool(read) and about is not None and about[0] in protocol
+    alone = told and len(series.data) == 1 and name != "mp2rage"  # whose uniform image is enough
+    return (f" (the files tell {', '.join(read)}; -p overrules them)" if told else "") + (
+        "; the series has one image: give the folder of all of them" if alone else ""
+    )
