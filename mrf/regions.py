@@ -24,7 +24,10 @@ COLUMNS = (
     "label", "region", "parameter", "unit", "mean", "median", "sd", "cv_percent", "n", "n_label", "edge_hits",
     "invalid", "refinement_failed", "low_score", "singular", "no_result", "mean_error_bar",
 )  # fmt: skip
-_UNITS = {"pd": "arbitrary", "b1": "1", "adc": "m^2/s", "fat_fraction": "1", "inversion_efficiency": "1"}
+_UNITS = {
+    "pd": "arbitrary", "b1": "1", "adc": "m^2/s", "fat_fraction": "1", "inversion_efficiency": "1",
+    "saturation_efficiency": "1", "mtr": "1", "mtsat": "1",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def _fit(told: argparse.Namespace) -> None:
     try:
         maps = fit(told.model, series.data, mask=mask, magnitude=magnitude, noise_std=noise, **known, **protocol)
     except MrfError as error:
-        raise InputError(f"{told.input}: {error}{hint(error, told.model, series, protocol, given)}") from error
+        raise InputError(f"{told.input}: {error}{hint(error, model, series, protocol, given)}") from error
     origin = provenance(list(series.files) or [told.input], notes=series.notes) | dict(maps.provenance)
     origin["acquisition"] = _acquisition(series, protocol)
     write_outputs(

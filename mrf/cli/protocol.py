@@ -26,6 +26,8 @@ _OF_TIMES = ("time", "interval", "spacing", "duration", "increment")
 # Of these a model takes the first where it was typed, else the second where it is there.
 _ONE_OF = (("repetition_times", "saturation_times"), ("acquisition_times", "rr_intervals"))
 _ALSO = {"excitation_spacing": "excitation_repetition_time"}
+_MAPS = {"b1": "--b1-map", "off_resonance": "--field-map", "t1": "--t1-map"}
+_LEAST_SATURATING = 80 * DEGREE  # flip angles are told of; above 90 they are those of refocusing pulses
 _SHOWN = 4  # values in messages
 
 
@@ -100,13 +102,15 @@ def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str,
     Raises
     ------
     InputError
-        Something that the model needs is told by neither.
+        Something that the model needs is told by neither, or excitations that should saturate do not.
     """
     told = {key: value for key in model.protocol if (value := _told(key, series)) is not None}
     made = told | dict(given)
     for first, second in _ONE_OF:
         if first in made and first not in given and second in made:
             del made[first]
+    if "saturation_times" in model.protocol and "repetition_times" in made:
+        _check_saturates(name, series)
     for key in sorted(set(given) & set(told)):
         if not _alike(given[key], told[key]):
             log.warning(
@@ -135,6 +139,16 @@ def _told(key: str, series: "Series") -> Any:
     return None if plural is None or np.ptp(plural) > 0 else float(plural[0])
 
 
+def _check_saturates(name: str, series: "Series") -> None:
+    """Without saturations every excitation has to saturate."""
+    flip = series.protocol.get("flip_angles")
+    if flip is not None and flip.min() < _LEAST_SATURATING:
+        raise InputError(
+            f"{name}: the files tell flip angles of {flip.min() / DEGREE:.4g} degrees, expected 90, which saturate; "
+            "use variable_flip_angle, which takes several repetition times too, or give -p saturation_times_ms=V1,V2,..."
+        )
+
+
 def _alike(one: Any, other: Any) -> bool:
     a, b = np.broadcast_arrays(one, other) if np.size(one) in (1, np.size(other)) else (np.zeros(1), np.ones(1))
     return bool(np.allclose(a, b, rtol=1e-3, atol=1e-9))
@@ -152,12 +166,17 @@ def _in_words(key: str, value: Any) -> str:
     return f"{key}{ending}={numbers}" + (",..." if len(values) > _SHOWN else "")
 
 
-def hint(error: Exception, name: str, series: "Series", protocol: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def hint(
+    error: Exception, model: "Model", series: "Series", protocol: Mapping[str, Any], given: Mapping[str, Any]
+) -> str:  # fmt: skip
     """What a failed fit may be cured with: what it took from the files, and how to overrule it."""
-    about = re.match(r"\w*", str(error))
+    found = re.match(r"\w*", str(error))
+    about = "" if found is None else found[0]
+    if about in _MAPS and about in model.known:
+        return f" (here: {_MAPS[about]} F.nii.gz)"
+    if about not in model.protocol:
+        return ""
     read = [_in_words(key, value) for key, value in protocol.items() if key not in given]
-    told = bool(read) and about is not None and about[0] in protocol
-    alone = told and len(series.data) == 1 and name != "mp2rage"  # whose uniform image is enough
-    return (f" (the files tell {', '.join(read)}; -p overrules them)" if told else "") + (
-        "; the series has one image: give the folder of all of them" if alone else ""
-    )
+    told = f" (the files tell {', '.join(read)}; -p overrules them)" if read else ""
+    alone = len(series.data) == 1 and "uniform_range" not in model.protocol  # a uniform image is one
+    return told + ("; the series has one image: give the folder of all of them" if alone else "")

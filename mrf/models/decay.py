@@ -111,13 +111,15 @@ def multi_echo_gradient(voxels: Voxels, *, echo_times: npt.ArrayLike) -> Estimat
     no_twins("echo_times", te=te)
     axes = {"t2star": _decay_axis(float(te.min()), float(te.max()))}
     wanted: tuple[str, ...] = ("t2star",)
-    if np.iscomplexobj(voxels.data):
-        step = _TURN / (2 * math.pi * float(te.max()))
+    field = voxels.known.get("off_resonance")
+    turning = np.iscomplexobj(voxels.data)
+    if turning and field is None:
         widest = 0.55 / float(np.diff(np.sort(te)).min())
-        known = voxels.known.get("off_resonance")
-        axes["off_resonance"] = fraction_axis(-widest, widest, step) if known is None else known_axis(known, step, -1e9)
+        axes["off_resonance"] = fraction_axis(-widest, widest, _TURN / (2 * math.pi * float(te.max())))
         wanted = ("t2star", "off_resonance")
-    elif "off_resonance" in voxels.known:
+    elif turning and field is not None:
+        voxels = replace(voxels, data=voxels.data * np.exp(-2j * math.pi * field[:, None] * te))
+    elif field is not None:
         voxels = _with_slopes(voxels)
         axes["field_slope"] = known_axis(voxels.known["field_slope"], _TURN / (math.pi * float(te.max())), 0.0)
 
@@ -128,7 +130,8 @@ def multi_echo_gradient(voxels: Voxels, *, echo_times: npt.ArrayLike) -> Estimat
         made: Array = np.exp(-te * rate)
         return made * np.sinc(values["field_slope"][:, None] * te) if "field_slope" in values else made
 
-    return solve(voxels, SignalModel(axes, signal, wanted))
+    found = solve(voxels, SignalModel(axes, signal, wanted))
+    return replace(found, values={**found.values, **({} if field is None else {"off_resonance": field})})
 
 
 def _with_slopes(voxels: Voxels) -> Voxels:
