@@ -165,9 +165,10 @@ def check_phantom(
 def _common(maps: Maps, template: Template) -> list[str]:
     common = [name for name in template.references if name in maps.parameters]
     if not common:
+        columns = [f"{name}_ms" if unit(name) == "s" else name for name in maps.parameters]
         raise InputError(
             f"template: has values of {', '.join(template.references) or 'nothing'}, the maps are of "
-            f"{', '.join(maps.parameters)}; give a template with a column such as {next(iter(maps.parameters))}_ms"
+            f"{', '.join(maps.parameters)}; give a template with one of the columns {', '.join(columns)}"
         )
     return common
 

@@ -306,3 +306,34 @@ def test_mrd_files_go_to_their_reader(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(reader, "read_mrd_images", read)
     assert read_input(tmp_path / "scan.mrd") is answer
     assert asked == [tmp_path / "scan.mrd"]
+
+
+def test_names_of_dcm2niix(tmp_path: Path) -> None:
+    for echo, time in ((1, 0.004), (2, 0.009)):
+        put(tmp_path / "exam" / f"5_gre_e{echo}.nii.gz", 10 * echo, {"EchoTime": time})
+        put(tmp_path / "exam" / f"5_gre_e{echo}_ph.nii.gz", 0.1 * echo, {"EchoTime": time})
+        (tmp_path / "exam" / f"._5_gre_e{echo}.nii.gz").write_bytes(b"of macOS")
+    found = read_bids_series(tmp_path / "exam")
+    assert (found.kind, found.times.tolist()) == ("complex", [0.004, 0.009])
+    assert np.allclose(found.data[1], 20 * np.exp(0.2j))
+    assert np.array_equal(read_bids_series(tmp_path / "exam" / "5_gre_e2.nii.gz").data, found.data)
+    put(tmp_path / "exam" / "5_gre.nii.gz", 1)  # of another run of the program, without numbers
+    assert len(read_bids_series(tmp_path / "exam" / "5_gre_e1.nii.gz", component="magnitude").data) == 2
+    assert read_bids_series(tmp_path / "exam" / "5_gre.nii.gz").varying == ()
+
+
+def test_folders_of_files_with_side_cars_are_one_collection(tmp_path: Path) -> None:
+    put(tmp_path / "7_fl3d.nii.gz", 7, {"FlipAngle": 18})
+    put(tmp_path / "6_fl3d.nii.gz", 6, {"FlipAngle": 3})
+    found = read_bids_series(tmp_path)
+    assert (found.data[:, 0, 0, 0].tolist(), found.varying) == ([6, 7], ("flip_angles",))
+    assert len(read_bids_series(tmp_path / "6_fl3d.nii.gz").data) == 1
+    put(tmp_path / "8_fl3d.nii.gz", 8, {"FlipAngle": 3})
+    with pytest.raises(mrf.FileError, match=r"6_fl3d.nii.gz and 8_fl3d.nii.gz both have flip angle 3 deg"):
+        read_bids_series(tmp_path)
+    (tmp_path / "8_fl3d.json").unlink()
+    with pytest.raises(mrf.FileError, match=r"holds 0 collections .* give a folder of one series with a side-car each"):
+        read_bids_series(tmp_path)
+    put(tmp_path / "8_fl3d.nii.gz", np.ones((4, 3, 1)), {"FlipAngle": 9})
+    with pytest.raises(mrf.FileError, match="holds 0 collections"):
+        read_bids_series(tmp_path)

@@ -76,6 +76,7 @@ def test_enhanced_frames_are_sorted_scaled_and_placed(tmp_path: Path) -> None:
         ("MRTimingAndRelatedParametersSequence", "FlipAngle", (3.0, 15.0), "flip_angles", np.deg2rad([3, 15])),
         ("MRTimingAndRelatedParametersSequence", "RepetitionTime", (5000.0, 50.0), "repetition_times", [0.05, 5]),
         ("MRDiffusionSequence", "DiffusionBValue", (1000.0, 0.0), "b_values", [0, 1e9]),
+        ("MRModifierSequence", "MagnetizationTransfer", ("OFF_RESONANCE", "NONE"), "mt_states", [0, 1]),
         (
             "CardiacSynchronizationSequence",
             "NominalCardiacTriggerDelayTime",
@@ -86,7 +87,7 @@ def test_enhanced_frames_are_sorted_scaled_and_placed(tmp_path: Path) -> None:
     ],
 )
 def test_what_varies_between_enhanced_frames(
-    tmp_path: Path, sequence: str, field: str, told: tuple[float, float], name: str, expected: Any
+    tmp_path: Path, sequence: str, field: str, told: tuple[Any, Any], name: str, expected: Any
 ) -> None:
     frames = [groups(0, 0, **{sequence: {field: value}}) for value in told]
     save(enhanced(np.ones((2, 3, 4)), frames, SHARED, Manufacturer="SIEMENS"), tmp_path / "a.dcm")

@@ -252,6 +252,9 @@ def test_several_series_are_merged_or_chosen(tmp_path: Path) -> None:
         read_dicom_series(tmp_path)
     assert len(read_dicom_series(tmp_path, series="IR").data) == 2
     assert np.allclose(read_dicom_series(tmp_path, series=["1", UID + "9"]).times, [0.1, 0.2])
+    assert np.array_equal(read_dicom_series(tmp_path, series=1).data, read_dicom_series(tmp_path, series="1").data)
+    with pytest.raises(mrf.InputError, match="series: got none, expected some of series 1 'IR'"):
+        read_dicom_series(tmp_path, series=[])
     assert read_dicom_series(tmp_path, series=(UID + "202")[-8:]).data.shape == (1, 1, 3, 4)
     with pytest.raises(mrf.FileError, match=r"has no series '7' by UID, number or description, only series 1 'IR'"):
         read_dicom_series(tmp_path, series="7")
@@ -411,3 +414,62 @@ def test_b_values_and_directions(tmp_path: Path) -> None:
     old.add_new((0x0043, 0x1039), "IS", [1000000800, 8, 0, 0])
     save(old, tmp_path / "ge" / "a")
     assert read_dicom_series(tmp_path / "ge").protocol["b_values"].tolist() == [8e8]
+
+
+def test_private_scale_counts_where_the_maker_is_blanked(tmp_path: Path) -> None:
+    for e in range(2):
+        dataset = image(np.full((3, 4), 100), EchoTime=10.0 * (e + 1), RescaleSlope=4.0, RescaleIntercept=0)
+        del dataset.Manufacturer
+        dataset.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0E, "FL", 0.5 / (e + 1))
+        save(dataset, tmp_path / f"im{e}")
+    found = read_dicom_series(tmp_path)
+    assert np.allclose(found.data[:, 0, 0, 0], [200, 400])
+    assert "Philips scale slope (2005,100E) taken out" in found.notes
+
+
+def test_classic_files_of_several_frames_are_refused(tmp_path: Path) -> None:
+    for e in range(2):
+        save(image(np.ones((3, 3, 4)), EchoTime=10.0 * (e + 1), NumberOfFrames=3), tmp_path / f"im{e}")
+    with pytest.raises(mrf.FileError, match="field NumberOfFrames is 3, but a classic MR image has one"):
+        read_dicom_series(tmp_path)
+
+
+def test_saturation_pulses_tell_images_apart(tmp_path: Path) -> None:
+    plain = {"EchoTime": 5.0, "FlipAngle": 6.0}
+    images(
+        tmp_path / "on", plain | {"SequenceVariant": ["SP", "MTC"], "SeriesInstanceUID": UID + "2", "pixels": [[60]]}
+    )
+    images(tmp_path / "off", plain | {"SequenceVariant": "SP", "pixels": [[100]]})
+    found = read_dicom_series(tmp_path)
+    assert found.varying == ("mt_states",)
+    assert (found.protocol["mt_states"].tolist(), found.data.ravel().tolist()) == ([0, 1], [100, 60])
+    images(tmp_path / "on", plain | {"ScanOptions": "MT", "SeriesInstanceUID": UID + "2", "pixels": [[60]]})
+    assert read_dicom_series(tmp_path).times.tolist() == [0, 1]
+    assert "mt_states" not in read_dicom_series(tmp_path / "off").protocol
+
+
+def test_magnitudes_below_zero_are_signed_unless_told_otherwise(tmp_path: Path) -> None:
+    kind = {"PixelRepresentation": 1}
+    images(tmp_path, *({"EchoTime": e, "pixels": [[100, -2]], **kind} for e in (1.0, 2.0)), vendor="")
+    found = read_dicom_series(tmp_path)
+    assert (found.kind, found.data.min()) == ("signed", -2)
+    told = "2 values are negative, down to -2: taken as signed; if these are magnitudes, choose component magnitude"
+    assert any(told in note for note in found.notes)
+    found = read_dicom_series(tmp_path, component="magnitude")
+    assert (found.kind, found.data.min()) == ("magnitude", 2)
+    assert any("2 magnitudes are negative, down to -2: taken without their sign" in note for note in found.notes)
+
+
+def test_series_made_of_others_are_left_out_unless_named(tmp_path: Path) -> None:
+    kind = {"ImageType": ["ORIGINAL", "PRIMARY", "OTHER"]}
+    images(tmp_path / "a", *({"InversionTime": ti} | kind for ti in (100.0, 900.0)))
+    made = {"SeriesInstanceUID": UID + "2", "SeriesNumber": 2, "ImageType": ["DERIVED", "SECONDARY", "OTHER"]}
+    images(tmp_path / "map", {"InversionTime": 0.0} | made)
+    found = read_dicom_series(tmp_path)
+    assert found.times.tolist() == [0.1, 0.9]
+    assert any("1 images of series made of others left out" in note for note in found.notes)
+    assert len(read_dicom_series(tmp_path, series="2").data) == 1
+    combined = {"ImageType": ["DERIVED", "SECONDARY", "COMBINED"]}  # in a series with its originals
+    images(tmp_path / "b", {"DiffusionBValue": 0.0} | kind, {"DiffusionBValue": 500.0} | combined)
+    assert len(read_dicom_series(tmp_path / "b").data) == 2
+    assert len(read_dicom_series(tmp_path / "map").data) == 1

@@ -46,7 +46,7 @@ def test_profile_of_a_hann_sinc() -> None:
             "echo_times: got up to 64|echo_times: got up to 32 s; give",
         ),
         ("multi_spin_echo", {"echo_times": [0.01, 0.02, 0.04, 0.05]}, "multiples of the first"),
-        ("multi_spin_echo", {"echo_times": TIMES[:5]}, "got 5 values, expected 4, one for each image"),
+        ("multi_spin_echo", {"echo_times": TIMES[:5]}, "got 5 values, expected 4 values, one for each image"),
         ("inversion_recovery", {"inversion_times": [0.1, 0.1, 0.2, 0.4]}, "1 of 4 are doubled"),
         ("inversion_recovery", {"inversion_times": [0.1, 0.1, 0.1, 0.4]}, "got 2 different values .*at least 3"),
         ("inversion_recovery", {**TI, "repetition_times": 1.0}, r"TI \+ TE is longer than TR"),
@@ -78,7 +78,7 @@ def test_data_that_are_no_series() -> None:
         fit("t1rho", np.zeros((0, 3)), spin_lock_times=[])
     with pytest.raises(mrf.InputError, match=r"data: got <U1 of shape"):
         fit("t1rho", np.array([["a"]]), spin_lock_times=[0.01])
-    with pytest.raises(mrf.InputError, match="magnitude: the data are complex or negative somewhere"):
+    with pytest.raises(mrf.InputError, match="magnitude: the data are complex or below zero somewhere"):
         fit("t1rho", -np.ones((2, 3)), spin_lock_times=[0.01, 0.02], magnitude=True)
     with pytest.raises(mrf.InputError, match=r"got 1 different values .* expected at least 2"):
         fit("t1rho", np.ones((1, 3)), spin_lock_times=[0.01])

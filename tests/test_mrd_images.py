@@ -460,7 +460,7 @@ def other_encoding(lines: list[Any], header: Any) -> None:
         (silent_noise, r"covariance is singular .* leave the noise scans or that coil out"),
         (dead_coil, "every sample of coil 1 is zero"),
         (half_echo, "only 12 of 32 samples of a readout, or off centre"),
-        (other_encoding, "encoding_space_ref varies; several encodings are not handled"),
+        (other_encoding, "encoding_space_ref varies; split the scan, several encodings are not handled"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, change: Change, message: str) -> None:

@@ -232,7 +232,9 @@ def test_regions_and_options() -> None:
     ):
         with pytest.raises(InputError, match=message):
             check_phantom(maps, wanted, **told)
-    with pytest.raises(InputError, match=r"has values of adc, the maps are of t1, t2; give .* such as t1_ms"):
+    with pytest.raises(
+        InputError, match=r"has values of adc, the maps are of t1, t2; give .* the columns t1_ms, t2_ms"
+    ):
         check_phantom(maps, replace(wanted, references={"adc": wanted.references["t1"]}))
 
 
@@ -329,6 +331,9 @@ def test_template_files(tmp_path: Path) -> None:
         (f"sphere,row,column,t1_ms\n{ROWS}\n7.5,1,2,3", "its spheres are 1 to 7.5, expected 1, 2, 3"),
         (f"sphere,row,column,t1_ms\n{ROWS}\n7,10,1,3", "spheres 1 and 7 lie at the same place"),
         ("sphere,row,column,t1_ms\n1,2,3,4", "has 1 spheres, expected 5 or more"),
+        (f"sphere;row;column;t1_ms\n{ROWS.replace(',', ';')}", "has semicolons between its cells, expected commas"),
+        (f"sphere\trow\tcolumn\tt1_ms\n{ROWS}", "has tabs between its cells"),
+        (f"sphere,row,column,T1\n{ROWS}\n7,1,2,900", "t1 goes up to 900 s; if these are ms, call the column t1_ms"),
     ],
 )
 def test_bad_templates(tmp_path: Path, text: str, message: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arguments import add_known_maps, add_mask, add_output, known_maps, told_mask
-from .protocol import hint, protocol_of, typed, units_of
+from .protocol import hint, protocol_of, typed, typed_names
 
 if TYPE_CHECKING:
     from ..core.arrays import Array
@@ -74,7 +74,7 @@ def _print_models(names: list[str]) -> None:
     for name in names:
         model = MODELS[name]
         print(f"{name}: {model.purpose}")
-        argument = {key: key + next(iter(units_of(key)), "") for key in model.protocol}
+        argument = dict(zip(model.protocol, typed_names(model), strict=False))
         needed = [argument[key] for key, one in model.protocol.items() if one.default is one.empty]
         others = [shown for shown in argument.values() if shown not in needed]
         print(f"    needs {', '.join(needed) or 'nothing else'}" + (f"; takes {', '.join(others)}" if others else ""))

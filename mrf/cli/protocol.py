@@ -31,13 +31,18 @@ _LEAST_SATURATING = 80 * DEGREE  # flip angles are told of; above 90 they are th
 _SHOWN = 4  # values in messages
 
 
-def units_of(name: str) -> dict[str, float]:
-    """{ending of the name: its value in SI} of a protocol's argument; none for what has no unit."""
+def units_of(name: str, value: Any = None) -> dict[str, float]:
+    """{ending of the name: its value in SI} of a protocol's argument, by its name; none for what has no unit.
+
+    `value` is its default or what it is: true and false have none.
+    """
+    if isinstance(value, bool):
+        return {}
     if name == "b_values":
         return _B_VALUE
     if name in ("off_resonance", "field_range"):
         return _FREQUENCY
-    if "angle" in name or ("phase" in name and name != "common_phase"):
+    if "angle" in name or "phase" in name:
         return _ANGLE
     return _TIME if name in ("t1", "t2") or any(word in name for word in _OF_TIMES) else {}
 
@@ -57,14 +62,21 @@ def typed(texts: list[str], name: str, model: "Model") -> dict[str, Any]:
             raise InputError(f"--protocol: got {text!r}, expected NAME=VALUES such as echo_times_ms=8,16,24")
         ending = next((end for end in _ENDINGS if told.endswith(end)), "")
         key = _argument(told.removesuffix(ending), told, name, model)
-        units = units_of(key)
+        argument = model.protocol.get(key)
+        units = units_of(key, None if argument is None else argument.default)
         if ending not in (units or {"": 1.0}):
             expected = " or ".join(f"{key}{end}=..." for end in units if end) or f"{key}=..."
             raise InputError(f"--protocol: got {text!r}, expected {expected}")
         if key in made:
             raise InputError(f"--protocol: {key} is given twice")
-        made[key] = _value(text, value, units.get(ending, 1.0), model.protocol.get(key))
+        made[key] = _value(text, value, units.get(ending, 1.0), argument)
     return made
+
+
+def typed_names(model: "Model") -> list[str]:
+    """Everything that may be typed, with the first of its units."""
+    names = [key + next(iter(units_of(key, one.default)), "") for key, one in model.protocol.items()]
+    return names + [key + next(iter(units_of(key)), "") for key in model.known if key not in model.protocol]
 
 
 def _argument(key: str, told: str, name: str, model: "Model") -> str:
@@ -72,8 +84,7 @@ def _argument(key: str, told: str, name: str, model: "Model") -> str:
     taken = [*model.protocol, *(known for known in model.known if known not in model.protocol)]
     found = next((one for one in (key, f"{key}s", key.removesuffix("s")) if one in taken), None)
     if found is None:
-        names = ", ".join(one + next(iter(units_of(one)), "") for one in taken)
-        raise InputError(f"--protocol: got {told!r}, expected what {name} takes: {names}")
+        raise InputError(f"--protocol: got {told!r}, expected what {name} takes: {', '.join(typed_names(model))}")
     return found
 
 
@@ -145,7 +156,7 @@ def _check_saturates(name: str, series: "Series") -> None:
     if flip is not None and flip.min() < _LEAST_SATURATING:
         raise InputError(
             f"{name}: the files tell flip angles of {flip.min() / DEGREE:.4g} degrees, expected 90, which saturate; "
-            "use variable_flip_angle, which takes several repetition times too, or give -p saturation_times_ms=V1,V2,..."
+            "use variable_flip_angle, which takes several repetition times too, or give -p saturation_times_ms=V1,..."
         )
 
 
@@ -160,6 +171,8 @@ def _wanted(key: str) -> str:
 
 def _in_words(key: str, value: Any) -> str:
     """As it would be typed, at most four values."""
+    if isinstance(value, bool | str):
+        return f"{key}={value}"
     ending, factor = next(iter(units_of(key).items()), ("", 1.0))
     values = np.unique(value) if np.size(value) > 1 and np.ptp(value) == 0 else np.atleast_1d(value)
     numbers = ",".join(f"{one / factor:.6g}" for one in values[:_SHOWN])

@@ -131,8 +131,8 @@ def _converted_with(path: Path) -> list[Path]:
 def only_collection(folder: Path) -> list[Path]:
     """The files of the one collection that a folder holds.
 
-    Without names of BIDS: all files, if one series of dcm2niix, or if all have side-cars of their own to tell them
-    apart.
+    Without names of BIDS: all files, if one series of dcm2niix, or if all lie in one folder and have as many voxels
+    and side-cars of their own to tell them apart.
 
     Raises
     ------
@@ -147,18 +147,26 @@ def only_collection(folder: Path) -> list[Path]:
     suffixes = {parsed(stem(file)).suffix for file in groups.values()}
     if suffixes == {"MP2RAGE", "UNIT1"}:
         groups = {members: file for members, file in groups.items() if parsed(stem(file)).suffix == "MP2RAGE"}
-    if not raw and len(groups) > 1 and all(file.with_name(f"{stem(file)}.json").is_file() for file in files):
+    if not raw and len(groups) > 1 and _alike(files):
         return files
     if len(groups) != 1:
         held = ", ".join(str(file.relative_to(folder)) for file in list(groups.values())[:4]) or "no NIfTI file"
         cure = (
-            "give one of its files" if raw else "name them as BIDS does, or keep a side-car (JSON) beside each of them"
+            "give one of its files"
+            if raw
+            else "name them as BIDS does, or give a folder of one series with a side-car each"
         )
         raise FileError(
             f"{folder}: holds {len(groups) if raw else 0} collections of images with the suffixes "
             f"{', '.join(SUFFIXES)} ({held}), expected one; {cure}"
         )
     return list(next(iter(groups)))
+
+
+def _alike(files: list[Path]) -> bool:
+    """Whether files of one folder have voxels and side-cars such that they may be one collection."""
+    told = all(file.with_name(f"{stem(file)}.json").is_file() for file in files)
+    return told and len({file.parent for file in files}) == 1 and len({_opened(file)[1][:3] for file in files}) == 1
 
 
 def load(path: Path) -> tuple[Any, Array]:

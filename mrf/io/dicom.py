@@ -19,20 +19,21 @@ log = logging.getLogger(__name__)
 
 
 def read_dicom_series(
-    path: str | Path, *, series: str | Sequence[str] | None = None, component: str | None = None
+    path: str | Path, *, series: str | int | Sequence[str | int] | None = None, component: str | None = None
 ) -> Series:
     """Read MR images that differ in a time, flip angle or b value, sorted by these and by place.
 
     Several series are taken as one if they have one geometry and differ in what varies: many scanners store a series
-    for each inversion time. Several things may vary: together, or as a grid. Maps that the scanner derived (T2 MAP,
-    ADC, ...) are left out. Directions of one b value, and its repeats, are averaged geometrically.
+    for each inversion time. Several things may vary: together, or as a grid. Left out are maps that the scanner
+    derived (T2 MAP, ADC, ...), copies of files, and, unless series are named, those that are DERIVED, SECONDARY
+    beside original ones. Directions of one b value, and its repeats, are averaged geometrically.
 
     Parameters
     ----------
     path : path
         A folder, searched with all folders in it, or one file: MR Image Storage (a frame a file), Enhanced MR Image
         Storage, or its legacy-converted kind.
-    series : str or sequence of str, optional
+    series : str, int or sequence of these, optional
         Take these series only: UIDs (six characters or more of the end are enough), numbers or descriptions.
     component : {"magnitude", "phase", "real", "complex"}, optional
         What to make of the images. By default complex data where magnitude and phase, or real and imaginary images
@@ -52,7 +53,7 @@ def read_dicom_series(
         nothing that varies, missing or doubled images, fields that only some images have, pixel data that cannot be
         decoded; the message names file and field.
     InputError
-        No such component.
+        No such component, or an empty list of series.
     UnsupportedError
         Siemens mosaics.
 
@@ -80,7 +81,7 @@ def read_dicom_series(
     return Series(data, first.affine, first.protocol, first.varying, kind, strength, tuple(notes), files)
 
 
-def _frames(path: Path, series: str | Sequence[str] | None) -> tuple[list[Frame], list[str]]:
+def _frames(path: Path, series: str | int | Sequence[str | int] | None) -> tuple[list[Frame], list[str]]:
     """The images of one geometry, and notes."""
     sources, notes = mr_files(path, series)
     frames, maps = [], 0
@@ -92,8 +93,26 @@ def _frames(path: Path, series: str | Sequence[str] | None) -> tuple[list[Frame]
         notes.append(f"{maps} derived maps left out (field ImageType)")
     if not frames:
         raise FileError(f"{path}: holds only maps that were derived by the scanner; give the images they are made of")
+    if series is None:
+        frames, left_out = _without_secondary(frames)
+        notes += left_out
     check_geometry(path, frames)
     return frames, [_counted(sources, frames), *notes]
+
+
+def _without_secondary(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
+    """Without series that are DERIVED, SECONDARY throughout beside ORIGINAL ones: maps and reformats of these."""
+    kinds: dict[str, set[str]] = {}
+    for frame in frames:
+        words = frame.source.dataset.get("ImageType") or ["ORIGINAL"]
+        kinds.setdefault(frame.source.series, set()).add(" ".join([words] if isinstance(words, str) else words[:2]))
+    made = {series for series, held in kinds.items() if held == {"DERIVED SECONDARY"}}
+    if not any(kind.startswith("ORIGINAL") for held in kinds.values() for kind in held):
+        made = set()
+    kept = [frame for frame in frames if frame.source.series not in made or frame.part != "magnitude"]
+    left = len(frames) - len(kept)
+    told = f"{left} images of series made of others left out (ImageType DERIVED, SECONDARY): name a series to use it"
+    return kept, [told] if left else []
 
 
 def _field_strength(source: Source) -> float:

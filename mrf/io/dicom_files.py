@@ -15,7 +15,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from ..core.errors import FileError
+from ..core.errors import FileError, InputError
 
 _LATER = 1 << 16  # bytes of an element that are read when they are asked for
 _MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
@@ -70,20 +70,22 @@ class Source:
         return f"series {'without number' if number is None else number} {str(what)!r} (UID ...{self.series[-8:]})"
 
 
-def mr_files(path: Path, series: str | Sequence[str] | None) -> tuple[list[Source], list[str]]:
+def mr_files(path: Path, series: str | int | Sequence[str | int] | None) -> tuple[list[Source], list[str]]:
     """The MR images of a folder, or of one file, and notes on what else lies there.
 
     Parameters
     ----------
     path : Path
         A folder, searched with all folders in it, or a file.
-    series : str or sequence of str, optional
+    series : str, int or sequence of these, optional
         Series to take: their UIDs, numbers or descriptions.
 
     Raises
     ------
     FileError
         Nothing there, no MR image, no such series; a message says what to give instead.
+    InputError
+        An empty list of series.
     """
     if not path.exists():
         raise FileError(f"{path}: no such folder or file; give the folder that holds the DICOM files of one series")
@@ -106,7 +108,11 @@ def mr_files(path: Path, series: str | Sequence[str] | None) -> tuple[list[Sourc
     if len(once) < len(found):
         notes.append(f"{len(found) - len(once)} files left out that are copies of others, byte by byte")
     found = once
-    found = found if series is None else _picked(path, found, [series] if isinstance(series, str) else list(series))
+    if series is not None:
+        wanted = [str(one) for one in ([series] if isinstance(series, str | int) else series)]
+        if not wanted:
+            raise InputError(f"series: got none, expected some of {listed(found)}; leave it out to take all")
+        found = _picked(path, found, wanted)
     patients = sorted({str(source.dataset.get("PatientID") or "") for source in found})
     if len(patients) > 1:
         notes.append(f"images of {len(patients)} patients (field PatientID: {', '.join(map(repr, patients[:4]))})")

@@ -19,7 +19,7 @@ _ENDINGS = (".h5", ".hdf5", ".mrd")
 
 
 def read_input(
-    path: str | Path, *, series: str | Sequence[str] | None = None, component: str | None = None,
+    path: str | Path, *, series: str | int | Sequence[str | int] | None = None, component: str | None = None,
     frame_counter: str | None = None,
 ) -> Series:  # fmt: skip
     """Read an image series, whatever it is stored as.
@@ -30,7 +30,7 @@ def read_input(
         A DICOM folder or file (:func:`mrf.io.dicom.read_dicom_series`), a NIfTI file or BIDS folder
         (:func:`mrf.io.bids_series.read_bids_series`), an HDF5 file with ``/series``, of whose frames nothing is told,
         or an MRD file of raw k-space (:func:`mrf.io.mrd_images.read_mrd_images`).
-    series : str or sequence of str, optional
+    series : str, int or sequence of these, optional
         Of DICOM: which series to take.
     component : str, optional
         Of DICOM, NIfTI and BIDS: what to make of magnitude, phase, real and imaginary images.

@@ -17,6 +17,8 @@ _UNITS = {"ms": MILLISECOND, "s": 1.0, "hz": 1.0}
 _VALUE = re.compile(r"([a-z][a-z0-9_]*?)(?:_([0-9.]+)t)?(?:_(ms|s|hz))?")
 # A number behind it, as in row_192, tells the image that the template was drawn on.
 _PLACES = {"x_mm": r"x_mm", "y_mm": r"y_mm", "column": r"col(umn)?(_\d+)?", "row": r"row(_\d+)?"}
+_TIMES = frozenset({"t1", "t2", "t2star", "t1rho"})
+_LONGEST = 20.0  # s: more was meant in ms
 _OF_VALUES = frozenset({"t1", "t2", "t2star", "t1rho", "r1", "r2", "r2star", "b1", "off_resonance", "adc", "pd"})
 
 
@@ -95,7 +97,10 @@ def read_template(
         a, b = sorted(numbers[list(np.unravel_index(apart.argmin(), apart.shape))])
         raise FileError(f"{path}: spheres {a:g} and {b:g} lie at the same place")
     used, left_out = _values(path, columns, field_strength)
-    references = {name: _positive(path, rows, column) * factor for name, (column, factor) in used.items()}
+    references = {
+        name: _in_seconds(path, column, _positive(path, rows, column) * factor, name)
+        for name, (column, factor) in used.items()
+    }
     return Template(numbers.astype(int), positions, 1.0 if in_mm else spacing, references, left_out)
 
 
@@ -109,6 +114,11 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if len(lines) < 2:
         raise FileError(f"{path}: has {len(lines)} lines, expected a line of names and one a sphere")
     columns = [cell.strip().lower() for cell in lines[0]]
+    if len(columns) == 1 and (found := next((mark for mark in ";\t" if mark in columns[0]), None)):
+        raise FileError(
+            f"{path}: has {'semicolons' if found == ';' else 'tabs'} between its cells, expected commas, and points in "
+            "numbers; save it so"
+        )
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise FileError(f"{path}: the column {twice[0]!r} is there twice")
     for at, line in enumerate(lines[1:], 2):
@@ -199,4 +209,13 @@ def _positive(path: Path, rows: list[dict[str, str]], column: str) -> Array:
     if (values == 0).any() or (column.endswith(("_ms", "_s")) and (values < 0).any()):
         wrong = values[(values <= 0)][0]
         raise FileError(f"{path}: {column} is {wrong:g} for one sphere, expected above 0, or nothing if there is none")
+    return values
+
+
+def _in_seconds(path: Path, column: str, values: Array, name: str) -> Array:
+    """Reference values of relaxation times; without a unit they may be in ms by mistake."""
+    if name in _TIMES and not column.endswith("_s") and np.nanmax(values, initial=0.0) > _LONGEST:
+        raise FileError(
+            f"{path}: {column} goes up to {np.nanmax(values):g} s; if these are ms, call the column {name}_ms"
+        )
     return values

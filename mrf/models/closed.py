@@ -13,7 +13,8 @@ from .protocol import numbers
 from .voxels import Estimates, Voxels
 
 _DARK = 3.72  # standard deviations that the magnitude of noise alone exceeds once in a thousand voxels
-_APART = 0.2  # of the first frame's magnitude: what the second may have across its phase
+_APART = 0.4  # of the first frame's magnitude: what the second may have across its phase
+_HIDDEN = 4.0  # standard deviations of it that noise may make
 
 
 def expect(voxels: Voxels, frames: int, what: str) -> None:
@@ -97,7 +98,8 @@ def signed_pair(voxels: Voxels, first: int = 0, second: int = 1) -> tuple[Array,
     size = np.abs(a)
     with np.errstate(all="ignore"):
         along = b * np.conj(a) / size
-    return size, along.real, np.abs(along.imag) > _APART * size
+        noise = 0 if voxels.noise_std is None else _HIDDEN * voxels.noise_std * np.sqrt(1 + np.abs(b / a) ** 2)
+    return size, along.real, np.abs(along.imag) > np.maximum(_APART * size, noise)
 
 
 def results(

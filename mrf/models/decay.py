@@ -58,13 +58,20 @@ def multi_spin_echo(
     """
     te = times("echo_times", echo_times, voxels.frames, least=3, most=ECHO)
     if not np.allclose(te, te[0] * np.arange(1, len(te) + 1), rtol=0.01):
+        told = ", ".join(f"{time * 1e3:g}" for time in te[:4])
         raise InputError(
-            f"echo_times: got {te[:4] * 1e3} ... ms, expected multiples of the first: n times the echo spacing"
+            f"echo_times: got {told} ... ms, expected multiples of the first: n times the echo spacing, no echo left "
+            "out; sort the images by echo time"
         )
     refocusing = float(angles("refocusing_angle", refocusing_angle, 1)[0])
     excitation = float(angles("excitation_angle", excitation_angle, 1)[0])
     train = spin_echoes(len(te), float(te[0]), refocusing_angle=refocusing, excitation_angle=excitation)
     profile = hann_sinc_profile(2.0) if slice_profile is None else real("slice_profile", slice_profile)
+    if profile.ndim != 1 or not np.abs(profile).max(initial=0) > 0.05:
+        raise InputError(
+            f"slice_profile: got shape {profile.shape}, factors up to {np.abs(profile).max(initial=0):g}; expected "
+            "(positions,) factors on the flip angle, about 1 at the centre"
+        )
 
     def signal(values: Values) -> Array:
         t2, place = values["t2"], values.get("t1_place")
@@ -87,7 +94,8 @@ def multi_spin_echo(
     notes = {"reference": "Ben-Eliezer et al. 2015, doi:10.1002/mrm.25156"}
     if not known and mirrored:
         notes["b1_limits"] = "in [0.5, 1]: refocusing by 180 (1 + d) and 180 (1 - d) degrees gives the same signal"
-    model = SignalModel(axes, signal, ("t2", "b1"), bounded=("b1",) if mirrored and not known else (), notes=notes)
+    bounded = {"b1": "upper"} if mirrored and not known else {}
+    model = SignalModel(axes, signal, ("t2", "b1"), bounded=bounded, notes=notes)
     return solve(voxels, model)
 
 
@@ -128,7 +136,7 @@ def multi_echo_gradient(voxels: Voxels, *, echo_times: npt.ArrayLike) -> Estimat
         if "off_resonance" in values:
             rate = rate - 2j * math.pi * values["off_resonance"][:, None]
         made: Array = np.exp(-te * rate)
-        return made * np.sinc(values["field_slope"][:, None] * te) if "field_slope" in values else made
+        return made * np.abs(np.sinc(values["field_slope"][:, None] * te)) if "field_slope" in values else made
 
     found = solve(voxels, SignalModel(axes, signal, wanted))
     return replace(found, values={**found.values, **({} if field is None else {"off_resonance": field})})

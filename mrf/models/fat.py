@@ -102,6 +102,8 @@ def _train(
         raise InputError("data: got signed real numbers, expected complex images or magnitudes (no value below zero)")
     if voxels.magnitude and "off_resonance" in voxels.known:
         raise InputError("off_resonance: magnitudes hold nothing of it; leave it out, or give complex data")
+    if voxels.magnitude and not common_phase:
+        raise InputError("common_phase: magnitudes hold nothing of phases; leave it out, or give complex data")
     if voxels.magnitude and field_range is not None:
         raise InputError("field_range: magnitudes hold nothing of the field; leave it out, or give complex data")
     times, course, shift = _protocol(voxels, echo_times, field_strength, peaks, common_phase)

@@ -21,6 +21,7 @@ from ..core.arrays import Array
 from ..core.vectors import COMPILE, INLINE
 
 DOUBT = 3.0  # lead, in logarithms of likelihood, below which a choice is not clear; times the root of the voxels
+_EACH = 0.5  # the same for each voxel of a region: what bounds and an inexact model may cost
 Rule: TypeAlias = tuple[float, float, float]  # period, usual difference, most energy of two neighbours
 _LEVELS = np.array([100.0, 50.0, 25.0, 12.0, 6.0, 3.0, 1.5, 0.0])
 _AGAINST = 10.0  # what a voxel's data may say against its candidate
@@ -223,7 +224,8 @@ def _regions(fields: Array, costs: Array, edges: Array, rule: Rule, shift: float
         kept, moved = _bonds(field[mine], field[its], rule), _bonds(there[mine], field[its], rule)
         gain += np.bincount(region[mine], kept - moved, count)
         moves = np.bincount(region, to != labels, count)
-        doubted |= ((moves > 0) & (gain > -DOUBT * np.sqrt(moves)))[region]
+        least = np.maximum(DOUBT * np.sqrt(moves), _EACH * moves)
+        doubted |= ((moves > 0) & (gain > -least))[region]
         best = np.where(moves > 0, gain, -np.inf)
         rival = np.full(count, -np.inf)
         np.maximum.at(rival, region[mine], best[region[its]])

@@ -113,7 +113,8 @@ def _per_frame(name: str, values: npt.ArrayLike, frames: int) -> Array:
     if found.ndim == 0:
         found = np.full(frames, float(found))
     if found.shape != (frames,):
-        raise InputError(f"{name}: got {found.size} values, expected {frames}, one for each image of the series")
+        got = f"{found.size} values" if found.ndim == 1 else f"an array of shape {found.shape}"
+        raise InputError(f"{name}: got {got}, expected {frames} values, one for each image of the series")
     return found
 
 

@@ -82,7 +82,8 @@ def inversion_recovery(
 
     free = {} if given is not None else {"inversion_efficiency": np.linspace(0, 1, 6)}
     model = SignalModel(
-        {"t1": t1_axis()} | free | b1_axes(voxels), signal, ("t1", *free), signs=True, bounded=tuple(free),
+        {"t1": t1_axis()} | free | b1_axes(voxels), signal, ("t1", *free), signs=True,
+        bounded=dict.fromkeys(free, "upper"),
         derived=(lambda values: {"inversion_efficiency": most(values)}) if free else None,
         notes={"reference": "Barral et al. 2010, doi:10.1002/mrm.22497"},
     )  # fmt: skip

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import numpy.typing as npt
 
 from ..core.arrays import Array
@@ -102,7 +103,7 @@ def fit(
         SD of the noise of the real (= imaginary) part of an image; magnitudes are then fitted by maximum likelihood.
         "background": what magnitudes outside the mask tell. None: least squares, error bars from what the fit leaves.
     magnitude : bool, optional
-        Whether real data are magnitudes; None: they are if nothing is negative.
+        Whether real data are magnitudes; None: they are if (almost) nothing is negative. `provenance["data"]` tells.
     **protocol
         The model's arguments, in s and rad: ``echo_times``, ``inversion_times``, ...
 
@@ -133,7 +134,8 @@ def fit(
     _check(model, MODELS[model], {name for name, values in known.items() if values is not None}, told)
     voxels = Voxels.of(data, known=known, mask=mask, noise_std=noise_std, magnitude=magnitude)
     found = MODELS[model].run(voxels, **told)
-    origin: dict[str, object] = {"method": f"{model}: {MODELS[model].method}", "model": model}
+    kind = "magnitude" if voxels.magnitude else "complex" if np.iscomplexobj(voxels.data) else "signed"
+    origin: dict[str, object] = {"method": f"{model}: {MODELS[model].method}", "model": model, "data": kind}
     if voxels.known:
         origin["known"] = sorted(voxels.known)
     return voxels.maps(found, origin)

@@ -58,6 +58,47 @@ def information(signal_over_noise: Array) -> Array:
     return np.interp(np.abs(signal_over_noise), nodes, values)
 
 
+def likelihood(magnitudes: Array, signal: Array, std: Array) -> Array:
+    """(voxels,) logarithm of the Rice distribution's likelihood, but for what does not depend on the signal."""
+    scale = std[:, None] ** 2
+    size = np.abs(signal)
+    z = magnitudes * size / scale
+    found: Array = (np.log(scipy.special.i0e(z)) - (size - magnitudes) ** 2 / (2 * scale)).sum(axis=1)
+    return found
+
+
+def scoring(magnitudes: Array, signal: Array, slopes: Array, std: Array, damping: Array) -> tuple[Array, Array]:
+    """Steps of Fisher's scoring.
+
+    Parameters
+    ----------
+    magnitudes, signal : (voxels, frames)
+    slopes : (voxels, frames, n)
+        Of the signal; zero for what is to stay.
+    std, damping : (voxels,)
+
+    Returns
+    -------
+    steps : (voxels, n)
+    size : (voxels,)
+        The undamped step in standard deviations.
+    """
+    weights = information(signal / std[:, None])
+    matrix = np.einsum("vf,vfi,vfj->vij", weights, slopes, slopes) / std[:, None, None] ** 2
+    slope = np.einsum("vf,vfi->vi", expected(magnitudes, signal, std) - signal, slopes) / std[:, None] ** 2
+    unit = np.sqrt(np.einsum("vii->vi", matrix))
+    unit = np.where(unit > 0, unit, 1)
+    matrix, slope = matrix / unit[:, :, None] / unit[:, None, :], slope / unit
+    diagonal = np.einsum("vii->vi", matrix)
+    held = diagonal == 0
+    diagonal[held] = 1
+    plain = np.linalg.solve(matrix + 1e-9 * np.eye(matrix.shape[1]), slope[:, :, None])[:, :, 0]
+    diagonal *= 1 + damping[:, None]
+    steps = np.linalg.solve(matrix, slope[:, :, None])[:, :, 0]
+    size: Array = np.sqrt(np.maximum(np.einsum("vi,vi->v", plain, slope), 0))
+    return np.where(held, 0, steps / unit), size
+
+
 @cache
 def _information_table() -> tuple[Array, Array]:
     """E[(m I1/I0 - S)^2] for noise of SD 1, by integration over the Rice distribution."""

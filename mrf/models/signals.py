@@ -32,9 +32,8 @@ class SignalModel:
         The signal changes its sign: magnitudes are fitted with the signs that fit best.
     derived : callable, optional
         {name: (n,)} of the axes to {name: (n,)} that replace some: returned values per unit of the axis' values.
-    bounded : tuple of str
-        Parameters whose upper end is a bound of nature or a mirror: the truth does not lie beyond, so that an estimate
-        there is not flagged.
+    bounded : {name: "upper" or "both"}
+        Ends that are bounds of nature or mirrors: the truth does not lie beyond, and estimates there are not flagged.
     notes : dict
         What the provenance is to tell (JSON-able).
     """
@@ -44,7 +43,7 @@ class SignalModel:
     wanted: tuple[str, ...]
     signs: bool = False
     derived: Callable[[Values], Values] | None = None
-    bounded: tuple[str, ...] = ()
+    bounded: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

@@ -25,7 +25,8 @@ _INTERPOLATED = 1e-5  # relative error of interpolated signals from which estima
 _UNSEEN = 0.1  # standard deviations of the noise below which an error of the signal is not seen
 _LOW_SCORE = 0.5
 _BRIGHT = 10.0  # signal over noise from which a magnitude's bias is below 0.05 of its SD
-_ROUNDS, _STILL = 40, 0.02  # of expectation maximization; standard deviations that an estimate still moves
+_MAXIMIZED, _ROUNDS = 6, 40  # steps of expectation maximization; of Fisher's scoring
+_STILL = 0.02  # standard deviations that an estimate still moves
 
 
 def solve(voxels: Voxels, model: SignalModel) -> Estimates:
@@ -164,27 +165,101 @@ class _Work:
     # --- magnitudes
 
     def _without_bias(self, found: Refined) -> None:
-        """Expectation maximization, from the least squares on; `signals` become what is expected of them."""
+        """Maximum likelihood of Rician noise, from the least squares on; `signals` become what is expected of them.
+
+        Expectation maximization goes the right way but ever more slowly; Fisher's scoring ends it.
+        """
         assert self.voxels.noise_std is not None
         std = np.ldexp(self.voxels.noise_std, -self.exponent)
         magnitudes = np.ldexp(self.voxels.data, -self.exponent[:, None])
         series = self._series(found, np.arange(len(std)))
         left = np.flatnonzero(np.abs(series).min(axis=1, initial=np.inf) < _BRIGHT * std)
-        for _ in range(_ROUNDS):
-            if not len(left):
-                return
+        for _ in range(_MAXIMIZED):
             before = found.some(left)
-            unbiased = rice.expected(magnitudes[left], self._series(found, left), std[left])
-            self.signals[left] = unbiased
+            self._expect(found, left, magnitudes, std)
             after = refine(self.space, self.signals[left], before.values, self.fixed)
             found.put(left, after)
-            moved = np.zeros(len(left))
-            for name in self.free:
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    steps = np.abs(after.values[name] - before.values[name]) / (after.deviations[name] * std[left])
-                moved = np.fmax(moved, steps)
-            left = left[moved > _STILL]
-        log.info("fit: %d dim voxels had not settled after %d rounds", len(left), _ROUNDS)
+            left = left[self._moved(before, after, std[left]) > _STILL]
+            if not len(left):
+                return
+        settled = self._scored(found, left, magnitudes, std)
+        self._expect(found, left, magnitudes, std)
+        after = refine(self.space, self.signals[left], found.some(left).values, self.fixed, moves=False)
+        after.settled[:] = settled
+        found.put(left, after)
+
+    def _expect(self, found: Refined, some: Array, magnitudes: Array, std: Array) -> None:
+        self.signals[some] = rice.expected(magnitudes[some], self._series(found, some), std[some])
+
+    def _moved(self, before: Refined, after: Refined, std: Array) -> Array:
+        """(voxels,) standard deviations that estimates moved at most."""
+        moved = np.zeros(len(std))
+        for name in self.free:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                steps = np.abs(after.values[name] - before.values[name]) / (after.deviations[name] * std)
+            moved = np.fmax(moved, steps)
+        return moved
+
+    def _scored(self, found: Refined, left: Array, magnitudes: Array, std: Array) -> Array:
+        """Fisher's scoring of some voxels, damped where the likelihood would fall; returns whether each settled.
+
+        What lies at an end of its axis stays there.
+        """
+        m, sd = magnitudes[left], std[left]
+        values = {name: given[left].copy() for name, given in found.values.items()}
+        scale, damping = found.scale[left].copy(), np.full(len(left), 1e-3)
+        now, settled = self._likelihood(values, scale, m, sd), np.zeros(len(left), bool)
+        for _ in range(_ROUNDS):
+            series, slopes = self._slopes(values, scale)
+            steps, size = rice.scoring(m, series, slopes, sd, damping)
+            there, factor = self._stepped(values, scale, steps)
+            then = self._likelihood(there, factor, m, sd)
+            better = (then >= now) & ~settled
+            for name, given in values.items():
+                given[better] = there[name][better]
+            scale[better], now = factor[better], np.where(better, then, now)
+            damping = np.clip(np.where(better, damping / 10, damping * 10), 1e-6, 1e6)
+            settled |= size < _STILL
+            if settled.all():
+                break
+        found.scale[left] = scale
+        for name, given in found.values.items():
+            given[left] = values[name]
+        return settled
+
+    def _likelihood(self, values: dict[str, Array], scale: Array, magnitudes: Array, std: Array) -> Array:
+        series = (scale[:, None] * self.space.signals(values)).real
+        return rice.likelihood(magnitudes, series, std)
+
+    def _slopes(self, values: dict[str, Array], scale: Array) -> tuple[Array, Array]:
+        """(voxels, frames) signals and (voxels, frames, 1 + free) slopes, that of the logarithm of the scale first."""
+        series = (scale[:, None] * self.space.signals(values)).real
+        slopes = [series]
+        for name in self.free:
+            low, high, step, here = self._place(name, values)
+            ends = [np.clip(here + move, low, high) for move in (-step, step)]
+            made = [self.space.signals(values | {name: as_value(name, end)}) for end in ends]
+            slope = (scale[:, None] * (made[1] - made[0])).real / (ends[1] - ends[0])[:, None]
+            inside = (here > low + 1e-6 * (high - low)) & (here < high - 1e-6 * (high - low))
+            slopes.append(np.where(inside[:, None], slope, 0))
+        return series, np.stack(slopes, axis=2)
+
+    def _stepped(
+        self, values: dict[str, Array], scale: Array, steps: Array
+    ) -> tuple[dict[str, Array], Array]:  # fmt: skip
+        """Where steps lead to, within the axes and by a few nodes at most."""
+        made = dict(values)
+        for k, name in enumerate(self.free, 1):
+            low, high, step, here = self._place(name, values)
+            moved = np.clip(steps[:, k], -200 * step, 200 * step)
+            made[name] = as_value(name, np.clip(here + moved, low, high))
+        return made, scale * np.exp(np.clip(steps[:, 0], -1, 1))
+
+    def _place(self, name: str, values: Mapping[str, Array]) -> tuple[float, float, float, Array]:
+        """Ends of an axis, a hundredth of its nodes' distance, and where values lie."""
+        axis = self.space.axes[name]
+        low, high = (float(end) for end in as_position(name, axis[[0, -1]]))
+        return low, high, 0.01 * (high - low) / (len(axis) - 1), as_position(name, values[name])
 
     def _widened(self, found: Refined, std: dict[str, Array]) -> dict[str, Array]:
         """Error bars of magnitudes, which tell less of a dim signal."""
@@ -192,7 +267,7 @@ class _Work:
         noise = np.ldexp(self.voxels.noise_std, -self.exponent)
         series = self._series(found, np.arange(len(noise)))
         left = np.flatnonzero(np.abs(series).min(axis=1, initial=np.inf) < _BRIGHT * noise)
-        slopes = np.stack([series[left], *(self._slope(found, left, name) for name in self.free)], axis=2)
+        slopes = self._slopes({name: given[left] for name, given in found.values.items()}, found.scale[left])[1]
         weights = rice.information(series[left] / noise[left, None])
         plain, weighted = (
             _variances(np.einsum("vf,vfi,vfj->vij", w, slopes, slopes)) for w in (np.ones_like(weights), weights)
@@ -204,19 +279,6 @@ class _Work:
             if name in made:
                 made[name][left] *= np.where(np.isfinite(wider[:, k]), np.maximum(wider[:, k], 1), 1)
         return made
-
-    def _slope(self, found: Refined, some: Array, name: str) -> Array:
-        """(voxels, frames) derivative of the signal along an axis, by differences over a hundredth of its nodes."""
-        axis = self.space.axes[name]
-        low, high = as_position(name, axis[[0, -1]])
-        step = 0.01 * (high - low) / (len(axis) - 1)
-        here = as_position(name, found.values[name][some])
-        ends = [np.clip(here + move, low, high) for move in (-step, step)]
-        values = {other: given[some] for other, given in found.values.items()}
-        made = [self.space.signals(values | {name: as_value(name, end)}) for end in ends]
-        difference = (made[1] - made[0]) / (ends[1] - ends[0])[:, None]
-        slope: Array = (found.scale[some, None] * difference).real
-        return slope
 
     # --- error bars and flags
 
@@ -231,7 +293,8 @@ class _Work:
     def _std(self, found: Refined, deviation: Array) -> dict[str, Array]:
         std = {name: values * deviation for name, values in found.deviations.items()}
         doubtful = np.flatnonzero(found.at_end | ~np.isfinite(found.deviations["pd"]))
-        if len(doubtful) and (deviation[doubtful] > 0).all():
+        doubtful = doubtful[deviation[doubtful] > 0]
+        if len(doubtful):
             some = found.some(doubtful)
             for name in self.free:
                 if name in self.model.wanted:
@@ -259,8 +322,10 @@ class _Work:
                 continue
             place, ends = as_position(name, found.values[name]), as_position(name, self.space.axes[name][[0, -1]])
             near = 1e-6 * (ends[1] - ends[0])
-            flags[place <= ends[0] + near] |= np.uint8(Flag.GRID_EDGE)
-            if name not in self.model.bounded:
+            bounded = self.model.bounded.get(name)
+            if bounded != "both":
+                flags[place <= ends[0] + near] |= np.uint8(Flag.GRID_EDGE)
+            if bounded is None:
                 flags[place >= ends[1] - near] |= np.uint8(Flag.GRID_EDGE)
             if name in std:
                 flags[~np.isfinite(std[name])] |= np.uint8(Flag.SINGULAR)

@@ -1,6 +1,7 @@
 """T1 and T2 from steady states: spoiled gradient echoes and balanced SSFP at several flip angles."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -62,8 +63,8 @@ def despot2(
 ) -> Estimates:  # fmt: skip
     """T2 (s) from balanced SSFP at several flip angles and phase increments, with T1 known.
 
-    The off-resonance (Hz) is fitted where there are several phase increments, within 1 / TR; held where a map of it
-    is known; else taken as 0.
+    The off-resonance (Hz) is fitted where there are several phase increments, within 1 / TR (its size only, of
+    magnitudes with increments of 0 and 180 degrees); held where a map of it is known; else taken as 0.
 
     Parameters
     ----------
@@ -102,14 +103,25 @@ def despot2(
         "t1": log_nodes(voxels.known["t1"], _T1_STEP),
         "t2": log_axis(1e-3, 4.0, math.ceil(math.log(4000) / _T2_STEP) + 1),
     }
-    wanted: tuple[str, ...] = ("t2",)
-    if "off_resonance" in voxels.known:
-        axes["off_resonance"] = known_axis(voxels.known["off_resonance"], 1 / tr / _TURNS, -1e9)
-    elif len(np.unique(np.mod(turn, 2 * math.pi).round(6))) > 1:
-        axes["off_resonance"] = fraction_axis(-0.55 / tr, 0.55 / tr, 1 / tr / _TURNS)
-        wanted = ("t2", "off_resonance")
     notes = {"reference": "Deoni et al. 2003, doi:10.1002/mrm.10407"}
-    return solve(voxels, SignalModel(axes | b1_axes(voxels), signal, wanted, notes=notes))
+    wanted: tuple[str, ...] = ("t2",)
+    bounded: dict[str, str] = {}
+    distinct = np.unique(np.mod(turn, 2 * math.pi).round(6))
+    if "off_resonance" in voxels.known:  # signals are the same after 1 / TR, but for a factor
+        field = np.mod(voxels.known["off_resonance"] + 0.5 / tr, 1 / tr) - 0.5 / tr
+        voxels = replace(voxels, known={**voxels.known, "off_resonance": field})
+        axes["off_resonance"] = known_axis(field, 1 / tr / _TURNS, -1e9)
+    elif len(distinct) > 1:
+        mirrored = bare and bool(np.isclose(np.sin(distinct), 0, atol=1e-4).all())
+        ends = (0.0, 0.5 / tr) if mirrored else (-0.55 / tr, 0.55 / tr)
+        axes["off_resonance"] = fraction_axis(*ends, 1 / tr / _TURNS)
+        wanted = ("t2", "off_resonance")
+        bounded = {"off_resonance": "both"} if mirrored else {}
+        if mirrored:
+            notes["off_resonance_sign"] = "not told by magnitudes with increments of 0 and 180 degrees: sizes are given"
+    else:
+        notes["off_resonance"] = "taken as 0: one phase increment does not tell it, and no map is given"
+    return solve(voxels, SignalModel(axes | b1_axes(voxels), signal, wanted, bounded=bounded, notes=notes))
 
 
 def _balanced(values: Values, flip: Array, turn: Array, tr: float, te: float) -> Array:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array
+from ..core.arrays import Array, real, whole
 from ..core.errors import InputError
+from ..core.maps import Flag
 from ..core.units import DEGREE, MILLISECOND
 from ..simulation import cardiac, relaxometry
 from ..simulation.epg import simulate
@@ -16,11 +17,13 @@ from .signals import SignalModel, Values, known_axis
 from .solve import solve
 from .voxels import Estimates, Voxels
 
+_SLOWEST = 5.0  # s, of heart beats
+
 
 def mp2rage(
     voxels: Voxels, *, inversion_times: npt.ArrayLike, repetition_time: float, flip_angles: npt.ArrayLike,
     excitation_spacing: float, n_excitations: int, n_before_centre: int | None = None,
-    inversion_efficiency: float = 0.96, uniform_range: npt.ArrayLike = (-0.5, 0.5),
+    inversion_efficiency: float = 0.96, uniform_range: npt.ArrayLike | None = None,
 ) -> Estimates:  # fmt: skip
     """T1 (s) from the two images of MP2RAGE, or from the uniform image made of them.
 
@@ -43,17 +46,18 @@ def mp2rage(
         How many of them come before the centre of k-space; None: half.
     inversion_efficiency : float
         1 = ideal.
-    uniform_range : (2,) array_like
-        What -0.5 and 0.5 are stored as: (0, 4095) on some scanners.
+    uniform_range : (2,) array_like, optional
+        What -0.5 and 0.5 of a uniform image are stored as: (0, 4095) on some scanners.
 
     References
     ----------
     Marques et al. 2010, doi:10.1016/j.neuroimage.2009.10.002
     """
+    count = whole("n_excitations", n_excitations, 1)
     trains = _Trains(
         times("inversion_times", inversion_times, 2, least=2), number("repetition_time", repetition_time, 0, 20),
-        angles("flip_angles", flip_angles, 2), number("excitation_spacing", excitation_spacing, 0, 1), n_excitations,
-        n_excitations // 2 if n_before_centre is None else n_before_centre,
+        angles("flip_angles", flip_angles, 2), number("excitation_spacing", excitation_spacing, 0, 1), count,
+        count // 2 if n_before_centre is None else whole("n_before_centre", n_before_centre, 0),
         number("inversion_efficiency", inversion_efficiency, 0, 1),
     )  # fmt: skip
     trains.check()
@@ -64,14 +68,23 @@ def mp2rage(
         )
     axis, uniform = t1_axis(0.05, 8.0), voxels.frames == 1
     if uniform:
-        low, high = numbers("uniform_range", uniform_range, 2, least=2)
+        low, high = numbers("uniform_range", (-0.5, 0.5) if uniform_range is None else uniform_range, 2, least=2)
         voxels = _two_of_one(voxels, float(low), float(high))
-        axis = _one_branch(axis, trains.signals({"t1": axis}))
+        b1 = voxels.known.get("b1", np.ones(1))
+        axis = _one_branch(
+            axis, [trains.signals({"t1": axis, "b1": np.full(len(axis), one)}) for one in (b1.min(), b1.max())]
+        )
+    elif uniform_range is not None:
+        raise InputError("uniform_range: is that of one uniform image, but two images are given; leave it out")
     notes = {"reference": "Marques et al. 2010, doi:10.1016/j.neuroimage.2009.10.002"}
     found = solve(voxels, SignalModel({"t1": axis} | b1_axes(voxels), trains.signals, ("t1",), notes=notes))
     if not uniform:
         return found
-    return replace(found, pd=np.ones(len(found.pd)), std={name: found.std[name] for name in found.std if name == "t1"})
+    last = {"t1": np.full(len(voxels.used), 8.0), **voxels.known}
+    folded = _uniform(voxels.data) <= _uniform(trains.signals(last))  # longer ones have the same values
+    flags = found.flags | np.where(folded, Flag.GRID_EDGE, 0).astype(np.uint8)
+    std = {name: bar for name, bar in found.std.items() if name == "t1"}
+    return replace(found, pd=np.ones(len(found.pd)), std=std, flags=flags)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,14 +152,21 @@ def _two_of_one(voxels: Voxels, low: float, high: float) -> Voxels:
     return replace(voxels, data=np.stack([np.sin(angle), np.cos(angle)], axis=1), noise_std=noise, magnitude=False)
 
 
-def _one_branch(axis: Array, pair: Array) -> Array:
-    """The T1 whose first image is the smaller one: beyond, the uniform image has the same values again."""
-    smaller = np.abs(pair[:, 0]) <= np.abs(pair[:, 1])
-    if smaller.sum() < 4:
+def _uniform(pair: Array) -> Array:
+    """(n,) uniform image of two."""
+    made: Array = pair[:, 0] * pair[:, 1] / (pair**2).sum(axis=1)
+    return made
+
+
+def _one_branch(axis: Array, pairs: list[Array]) -> Array:
+    """The T1 where a uniform image falls and its first image is the smaller: beyond it has the same values again."""
+    held = np.zeros(len(axis), bool)
+    for pair in pairs:
+        held |= (np.abs(pair[:, 0]) <= np.abs(pair[:, 1])) & np.append(np.diff(_uniform(pair)) < 0, False)
+    if held.sum() < 4:
         raise InputError("inversion_times: no T1 has a first image smaller than the second; give both images")
-    first = int(np.argmax(smaller))
-    last = first + int(np.argmin(np.append(smaller[first:], False)))
-    return axis[first:last]
+    places = np.flatnonzero(held)
+    return axis[places[0] : places[-1] + 1]
 
 
 def molli(
@@ -183,6 +203,10 @@ def molli(
     if acquisition_times is not None:
         taken = numbers("acquisition_times", acquisition_times, voxels.frames, least=voxels.frames)
         order, intervals = np.argsort(taken), _intervals(np.sort(taken), scheme)
+    assert intervals is not None
+    beat = np.median(real("rr_intervals", intervals, positive=True))
+    if beat > _SLOWEST:
+        raise InputError(f"rr_intervals: heart beats of {beat:g} s; give times in seconds")
     relaxed = number("t2", t2, 1e-3, 10)
     sequence = cardiac.molli(
         scheme, np.asarray(intervals), inversion_time, inversion_increment, flip_angle, repetition_time, n_readouts,

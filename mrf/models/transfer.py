@@ -47,6 +47,8 @@ def mtr(voxels: Voxels, *, mt_states: npt.ArrayLike = (0, 1)) -> Estimates:
     array([0.25])
     """
     expect(voxels, 2, "one without and one with the saturation pulse")
+    if np.isrealobj(voxels.data) and not voxels.magnitude:
+        raise InputError("data: are below zero somewhere, expected magnitudes or complex images; take magnitudes")
     saturated = states(mt_states, 2)
     found = magnitudes(voxels)
     off, on = found[:, ~saturated][:, 0], found[:, saturated][:, 0]

@@ -1,5 +1,6 @@
 """What is fitted voxel by voxel, and how estimates become maps."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,15 @@ from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..matching.mask import signal_mask
 from .rice import background_noise
+
+log = logging.getLogger(__name__)
+# What known maps may hold, and their units.
+_KNOWN = {
+    "b1": (0.05, 4.0, "it relative to nominal: 1, not 100 percent"),
+    "off_resonance": (-5e3, 5e3, "it in Hz"),
+    "t1": (1e-3, 20.0, "it in seconds"),
+}
+_STRAY = 1e-3  # of the data's norm that may be negative in magnitudes
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,23 +66,18 @@ class Voxels:
             raise InputError(f"data: got {images.dtype} of shape {images.shape}, expected numbers (frames, *matrix)")
         images = images.astype(np.complex128 if images.dtype.kind == "c" else np.float64)
         shape = images.shape[1:]
-        where = np.ones(shape, bool) if mask is None else as_host("mask", mask)
-        if where.shape != shape or where.dtype != bool:
-            raise InputError(f"mask: got {where.dtype} of shape {where.shape}, expected bool {shape}")
-        if not where.any():
-            raise InputError("mask: holds no voxel; give one that is True somewhere")
+        where = _mask(mask, shape)
         flat = images.reshape(len(images), -1)
-        valid = np.isfinite(flat).all(axis=0) & flat.any(axis=0) & where.reshape(-1)
+        valid = np.isfinite(flat).all(axis=0) & where.reshape(-1)
+        valid &= flat.any(axis=0) | (len(images) == 1)
         given = {name: _map(name, values, shape) for name, values in known.items() if values is not None}
         for name, values in given.items():
-            valid &= np.isfinite(values) & ((values > 0) if name != "off_resonance" else True)
-            if not valid.any() and where.any():
-                raise InputError(f"{name}: holds no finite value that the mask's voxels can use; check its unit")
+            valid &= _usable(name, values, where.reshape(-1))
         used = np.flatnonzero(valid)
         rows = np.ascontiguousarray(flat[:, used].T)
-        told = bool(magnitude) if magnitude is not None else (np.isrealobj(rows) and not (rows < 0).any())
-        if told and (np.iscomplexobj(rows) or (rows < 0).any()):
-            raise InputError("magnitude: the data are complex or negative somewhere; leave it out, or take magnitudes")
+        told = _lost_signs(rows) if magnitude is None else magnitude
+        if told:
+            rows = _without_signs(rows)
         if isinstance(noise_std, str):
             noise_std = _background(noise_std, images, where, told)
         noise = None if noise_std is None else _map("noise_std", noise_std, shape)[used]
@@ -138,6 +143,64 @@ class Estimates:
     std: Mapping[str, Array] = field(default_factory=dict)
     index: Array | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _mask(mask: object, shape: tuple[int, ...]) -> Array:
+    where = np.ones(shape, bool) if mask is None else as_host("mask", mask)
+    if where.shape != shape or where.dtype != bool:
+        raise InputError(
+            f"mask: got {where.dtype} of shape {where.shape}, expected bool of shape {shape}; give mask != 0"
+        )
+    if not where.any():
+        raise InputError("mask: holds no voxel; give one that is True somewhere")
+    return where
+
+
+def _usable(name: str, values: Array, where: Array) -> Array:
+    """(voxels of the matrix,) where a known map has a value that a tissue or a scanner can have.
+
+    Raises
+    ------
+    InputError
+        It has none within the mask, or most are of another unit.
+    """
+    low, high, unit = _KNOWN[name]
+    seen = values[where & np.isfinite(values)]
+    if not seen.size:
+        raise InputError(f"{name}: holds no finite value within the mask")
+    typical = float(np.median(np.abs(seen)))
+    if typical > high:
+        raise InputError(f"{name}: its median is {typical:g}; give {unit}")
+    usable: Array = np.isfinite(values) & (values > low) & (values <= high)
+    if not usable[where].any():
+        raise InputError(f"{name}: is {seen.min():g} to {seen.max():g}, nowhere in ({low:g}, {high:g}]: give {unit}")
+    lost = int((where & ~usable).sum())
+    if lost:
+        log.warning(
+            "%s: %d of %d voxels have none in (%g, %g]; they are flagged as invalid", name, lost, where.sum(), low, high
+        )
+    return usable
+
+
+def _lost_signs(rows: Array) -> bool:
+    """Whether real data are magnitudes: nothing is negative but what interpolation leaves."""
+    if np.iscomplexobj(rows):
+        return False
+    below = np.where(rows < 0, rows, 0)
+    return float((below**2).sum()) <= _STRAY**2 * float((rows**2).sum())
+
+
+def _without_signs(rows: Array) -> Array:
+    """Magnitudes; slightly negative ones, of interpolation, are zero.
+
+    Raises
+    ------
+    InputError
+        The data are complex or negative.
+    """
+    if np.iscomplexobj(rows) or not _lost_signs(rows):
+        raise InputError("magnitude: the data are complex or below zero somewhere; leave it out, or take magnitudes")
+    return rows.clip(min=0)
 
 
 def _background(told: str, images: Array, mask: Array, magnitude: bool) -> float:
