@@ -171,8 +171,8 @@ def test_failures_are_one_line(scan: Path, capsys: pytest.CaptureFixture[str], m
         (["reconstruct", scan / "scan.h5", "--recipe", scan / "worse.toml", "-o", out], "rank is 0"),
         (["reconstruct", scan / "scan.h5", "--dictionary", scan / "scan.h5", "-o", out], "not a dictionary file"),
         (["reconstruct", scan / "scan.h5", "-o", scan / "a file" / "out"], "cannot write there"),
-        (["fit", "--model", "multi_spin_echo", scan / "none", "-o", out], "no such folder"),
-        (["fit", "--model", "magic", scan, "-o", out], "expected one of multi_spin_echo"),
+        (["fit", "--model", "multi_spin_echo", scan / "none", "-o", out], "no such file or folder"),
+        (["fit", "--model", "magic", scan, "-o", out], "expected one of inversion_recovery"),
         (["reconstruct", scan / "scan.h5", "--subject", "01-a", "-o", out], "expected letters and digits"),
         (["reconstruct", scan, "-o", out], "is a folder"),
         (

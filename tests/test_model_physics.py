@@ -152,6 +152,23 @@ def test_spin_echoes_give_t2_whatever_t1_and_b1() -> None:
     assert "[0.5, 1]" in maps.provenance["b1_limits"]
 
 
+def test_trains_with_echoes_left_out_or_rounded_times() -> None:
+    profile = hann_sinc_profile(2.0)
+    series = np.abs(mrf.simulate(mrf.multi_spin_echo(12, 0.02 / 3), t1=1.0, t2=0.08, b1=0.9, slice_profile=profile))
+    some = np.array([11, 1, 3, 4, 7, 9])  # in any order, without the first
+    times = np.rint(20 / 3 * (some + 1)) * 1e-3  # whole milliseconds
+    maps = fit("multi_spin_echo", series[some][:, None], echo_times=times)
+    assert maps.t2[0] == pytest.approx(0.08, rel=2e-3)
+    assert maps.b1[0] == pytest.approx(0.9, abs=5e-3)
+
+
+def test_repeats_count_as_measurements() -> None:
+    b, adc = np.array([0, 0, 0, 1e9, 1e9]), 1e-9
+    series = np.exp(-b * adc)[:, None] + np.array([[0.03], [-0.01], [0.01], [0.02], [-0.02]])
+    once = np.array([series[:3].mean(axis=0), series[3:].mean(axis=0)])
+    assert fit("adc", series, b_values=b).adc[0] == pytest.approx(fit("adc", once, b_values=b[[0, 3]]).adc[0], rel=1e-3)
+
+
 def test_known_b1_of_spin_echoes_may_exceed_one() -> None:
     times, b1 = 0.01 * np.arange(1, 17), np.array([1.25, 0.8])
     profile = hann_sinc_profile(2.0)

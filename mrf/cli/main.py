@@ -60,7 +60,7 @@ def main(arguments: Arguments[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name is printed whatever the terminal can show
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)  # temporary files are removed on the way out
-    for noisy in ("numba", "matplotlib", "h5py", "distributed"):
+    for noisy in ("numba", "matplotlib", "h5py", "distributed", "highdicom"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         told.run(told)

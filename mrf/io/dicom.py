@@ -76,8 +76,7 @@ def read_dicom_series(
     for note in notes:
         log.info("%s: %s", path, note)
     used = [frame.source for stack in stacks.values() for images in stack.cells.values() for frame in images]
-    files = tuple(dict.fromkeys(source.path for source in used))
-    strength = _field_strength(used[0])
+    files, strength = tuple(dict.fromkeys(source.path for source in used)), _field_strength(used[0])
     return Series(data, first.affine, first.protocol, first.varying, kind, strength, tuple(notes), files)
 
 

@@ -185,8 +185,8 @@ def _doubled(path: Path, images: list[Frame], z: int, varying: tuple[str, ...], 
     what = f"{path}: doubled images: {a.name} and {b.name} both are slice {z + 1} with {where}"
     if a.source.series != b.source.series:
         return (
-            f"{what}, of {a.source.series_name} and {b.source.series_name}; choose one with the parameter series (UID, "
-            "number or description)"
+            f"{what}, of {a.source.series_name} and {b.source.series_name}; choose with the parameter series (UID, "
+            "number or description; several are taken as one)"
         )
     if a.source is not b.source and a.source.dataset.get("SOPInstanceUID") == b.source.dataset.get("SOPInstanceUID"):
         return f"{what} and have one SOPInstanceUID: a copy; remove it"

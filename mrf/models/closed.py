@@ -51,7 +51,7 @@ def states(values: npt.ArrayLike, count: int) -> Array:
     InputError
         Other values than 0 and 1, or not exactly one 1.
     """
-    given = numbers("mt_states", np.asarray(values, np.float64), count)
+    given = numbers("mt_states", values, count)
     if not np.isin(given, (0, 1)).all() or given.sum() != 1:
         raise InputError(
             f"mt_states: got {given.tolist()}, expected {count} values, 1 for the frame with the saturation pulse and "

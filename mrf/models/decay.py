@@ -14,7 +14,7 @@ from ..dictionaries.grid import log_axis
 from ..simulation.epg import simulate
 from ..simulation.pulses import hann_sinc_profile
 from ..simulation.sequence import multi_spin_echo as spin_echoes
-from .protocol import ECHO, angles, no_twins, number, numbers, times
+from .protocol import ECHO, angles, number, numbers, times
 from .signals import SignalModel, Values, fraction_axis, known_axis, log_nodes
 from .solve import solve
 from .voxels import Estimates, Voxels
@@ -22,6 +22,7 @@ from .voxels import Estimates, Voxels
 log = logging.getLogger(__name__)
 _STEP = 0.08  # of the logarithm of a time
 _LONGEST_T1 = 4.0  # s
+_ROUNDED = 0.51e-3  # s, of echo times that are told in whole milliseconds
 _TURN = 0.4  # rad between nodes of off-resonance at the last echo
 
 
@@ -46,7 +47,7 @@ def multi_spin_echo(
     ----------
     voxels : Voxels
     echo_times : (frames,) array_like
-        s, evenly spaced from the first.
+        s: multiples of the echo spacing, to the millisecond; echoes may be left out.
     slice_profile : (positions,) array_like, optional
         Factors on the flip angle; None: of Hann-windowed sincs of time-bandwidth product 2.
     refocusing_angle, excitation_angle : float
@@ -57,15 +58,10 @@ def multi_spin_echo(
     Ben-Eliezer et al. 2015, doi:10.1002/mrm.25156; Lebel and Wilman 2010, doi:10.1002/mrm.22487
     """
     te = times("echo_times", echo_times, voxels.frames, least=3, most=ECHO)
-    if not np.allclose(te, te[0] * np.arange(1, len(te) + 1), rtol=0.01):
-        told = ", ".join(f"{time * 1e3:g}" for time in te[:4])
-        raise InputError(
-            f"echo_times: got {told} ... ms, expected multiples of the first: n times the echo spacing, no echo left "
-            "out; sort the images by echo time"
-        )
+    spacing, echo = _train_of(te)
     refocusing = float(angles("refocusing_angle", refocusing_angle, 1)[0])
     excitation = float(angles("excitation_angle", excitation_angle, 1)[0])
-    train = spin_echoes(len(te), float(te[0]), refocusing_angle=refocusing, excitation_angle=excitation)
+    train = spin_echoes(int(echo.max()), spacing, refocusing_angle=refocusing, excitation_angle=excitation)
     profile = hann_sinc_profile(2.0) if slice_profile is None else real("slice_profile", slice_profile)
     if profile.ndim != 1 or not np.abs(profile).max(initial=0) > 0.05:
         raise InputError(
@@ -76,7 +72,8 @@ def multi_spin_echo(
     def signal(values: Values) -> Array:
         t2, place = values["t2"], values.get("t1_place")
         t1 = np.maximum(values["t1"], t2) if place is None else t2 * (_LONGEST_T1 / t2) ** place
-        return simulate(train, t1=t1, t2=t2, b1=values["b1"], slice_profile=profile, dtype="complex128")
+        made = simulate(train, t1=t1, t2=t2, b1=values["b1"], slice_profile=profile, dtype="complex128")
+        return made[:, echo - 1]
 
     mirrored = math.isclose(refocusing, math.pi, rel_tol=1e-3)
     known = "b1" in voxels.known
@@ -85,10 +82,10 @@ def multi_spin_echo(
         if known
         else np.linspace(0.5, 1.0 if mirrored else 1.5, 26 if mirrored else 51)
     )
-    longest = min(float(te[-1]) * 15, 0.9 * _LONGEST_T1)
+    longest = min(float(te.max()) * 15, 0.9 * _LONGEST_T1)
     place = {"t1_place": np.linspace(0, 1, 13)}  # from T2 to the longest, in their logarithms
     axes = ({"t1": log_nodes(voxels.known["t1"], 0.3)} if "t1" in voxels.known else place) | {
-        "t2": log_axis(float(te[0]) / 4, longest, math.ceil(math.log(4 * longest / te[0]) / _STEP) + 1),
+        "t2": log_axis(float(te.min()) / 4, longest, math.ceil(math.log(4 * longest / te.min()) / _STEP) + 1),
         "b1": b1,
     }
     notes = {"reference": "Ben-Eliezer et al. 2015, doi:10.1002/mrm.25156"}
@@ -97,6 +94,18 @@ def multi_spin_echo(
     bounded = {"b1": "upper"} if mirrored and not known else {}
     model = SignalModel(axes, signal, ("t2", "b1"), bounded=bounded, notes=notes)
     return solve(voxels, model)
+
+
+def _train_of(te: Array) -> tuple[float, Array]:
+    """Echo spacing (s), and the number of each image's echo, from 1: of a train of which at most half is left out."""
+    for echoes in range(1, 2 * len(te) + 1):
+        echo = np.rint(te * echoes / te.max())
+        spacing = float((echo * te).sum() / (echo * echo).sum())
+        close = np.abs(te - echo * spacing).max() <= max(0.02 * spacing, _ROUNDED)
+        if echo.min() >= 1 and close and len(np.unique(echo)) == len(np.unique(te)):
+            return spacing, echo.astype(np.int64)
+    told = ", ".join(f"{time * 1e3:g}" for time in te[:4])
+    raise InputError(f"echo_times: got {told} ... ms, expected multiples of an echo spacing, at least half of them")
 
 
 def multi_echo_gradient(voxels: Voxels, *, echo_times: npt.ArrayLike) -> Estimates:
@@ -116,13 +125,12 @@ def multi_echo_gradient(voxels: Voxels, *, echo_times: npt.ArrayLike) -> Estimat
     Fernandez-Seara and Wehrli 2000, doi:10.1002/1522-2594(200009)44:3<358::AID-MRM3>3.0.CO;2-I
     """
     te = times("echo_times", echo_times, voxels.frames, least=2, most=ECHO)
-    no_twins("echo_times", te=te)
     axes = {"t2star": _decay_axis(float(te.min()), float(te.max()))}
     wanted: tuple[str, ...] = ("t2star",)
     field = voxels.known.get("off_resonance")
     turning = np.iscomplexobj(voxels.data)
     if turning and field is None:
-        widest = 0.55 / float(np.diff(np.sort(te)).min())
+        widest = 0.55 / float(np.diff(np.unique(te)).min())
         axes["off_resonance"] = fraction_axis(-widest, widest, _TURN / (2 * math.pi * float(te.max())))
         wanted = ("t2star", "off_resonance")
     elif turning and field is not None:
@@ -176,7 +184,6 @@ def t1rho(voxels: Voxels, *, spin_lock_times: npt.ArrayLike) -> Estimates:
     Redfield 1955, doi:10.1103/PhysRev.98.1787; Borthakur et al. 2006, doi:10.1002/nbm.1102
     """
     lock = times("spin_lock_times", spin_lock_times, voxels.frames, least=2, zero=True, most=ECHO)
-    no_twins("spin_lock_times", lock=lock)
     axis = _decay_axis(float(lock[lock > 0].min()), float(lock.max()))
 
     def signal(values: Values) -> Array:
@@ -200,7 +207,6 @@ def adc(voxels: Voxels, *, b_values: npt.ArrayLike) -> Estimates:
     Le Bihan et al. 1986, doi:10.1148/radiology.161.2.3763909
     """
     b = numbers("b_values", b_values, voxels.frames, least=2)
-    no_twins("b_values", b=b)
     if (b < 0).any() or not 1e7 <= b.max() <= 1e11:
         raise InputError(
             f"b_values: got {b.min():g} to {b.max():g}, expected s/m^2, none negative: 1000 s/mm^2 are 1e9"

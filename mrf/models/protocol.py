@@ -94,20 +94,6 @@ def several(name: str, values: Array, least: int) -> Array:
     return values
 
 
-def no_twins(what: str, **columns: Array) -> None:
-    """Refuse frames that play the same.
-
-    Raises
-    ------
-    InputError
-        Two frames agree in all columns.
-    """
-    rows = np.stack(list(columns.values()), axis=1)
-    _, counts = np.unique(rows, axis=0, return_counts=True)
-    if (counts > 1).any():
-        raise InputError(f"{what}: {int((counts - 1).sum())} of {len(rows)} are doubled; average or leave out repeats")
-
-
 def _per_frame(name: str, values: npt.ArrayLike, frames: int) -> Array:
     found = real(name, np.asarray(values))
     if found.ndim == 0:

@@ -9,7 +9,7 @@ from ..core.arrays import Array
 from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
 from ..dictionaries.grid import log_axis
-from .protocol import ECHO, angles, no_twins, number, times
+from .protocol import ECHO, angles, number, times
 from .signals import SignalModel, Values, known_axis
 from .solve import solve
 from .voxels import Estimates, Voxels
@@ -66,7 +66,6 @@ def inversion_recovery(
     flip = angles("flip_angles", flip_angles, frames)
     if (ti + te > tr).any():
         raise InputError("inversion_times: TI + TE is longer than TR, which is from inversion to inversion")
-    no_twins("inversion_times", ti=ti, tr=tr, te=te, flip=flip)
     half = number("pulse_duration", pulse_duration, 0, 1) / 2
     given = None if inversion_efficiency is None else number("inversion_efficiency", inversion_efficiency, 0, 1)
 
@@ -132,7 +131,6 @@ def saturation_recovery(
         saturation_efficiency = 1.0
     least = 3 if saturation_efficiency is None else 2
     ts = times(name, np.where(whole, 19.0, told), voxels.frames, least=least)
-    no_twins(name, ts=ts)
     ts = np.where(whole, np.inf, ts)
     given = None if saturation_efficiency is None else number("saturation_efficiency", saturation_efficiency, 0, 2)
 

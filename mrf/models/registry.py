@@ -150,6 +150,9 @@ def _check(name: str, model: Model, maps: set[str], told: Mapping[str, object]) 
     unknown = sorted(set(told) - set(known))
     if unknown:
         raise InputError(f"{name}: {', '.join(unknown)} is unknown, expected some of {', '.join(known)}")
+    for key, value in told.items():
+        if isinstance(known[key].default, bool) and not isinstance(value, bool | np.bool_):
+            raise InputError(f"{key}: got {value!r}, expected True or False")
     missing = [key for key, one in known.items() if one.default is one.empty and key not in told]
     if missing:
         raise InputError(f"{name}: {', '.join(missing)} is missing; it takes {', '.join(known)}")

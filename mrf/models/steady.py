@@ -10,7 +10,7 @@ from ..core.arrays import Array
 from ..core.errors import InputError
 from ..core.units import DEGREE
 from ..dictionaries.grid import log_axis
-from .protocol import angles, no_twins, number, numbers, times
+from .protocol import angles, number, numbers, times
 from .recovery import b1_axes, t1_axis
 from .signals import SignalModel, Values, fraction_axis, known_axis, log_nodes
 from .solve import solve
@@ -44,7 +44,6 @@ def variable_flip_angle(
     tr = times("repetition_times", repetition_times, voxels.frames)
     if len(np.unique(np.stack([flip, tr]), axis=1).T) < 2:
         raise InputError("flip_angles: all images have the same; T1 needs at least two")
-    no_twins("flip_angles", flip=flip, tr=tr)
 
     def signal(values: Values) -> Array:
         played = flip * values["b1"][:, None] if "b1" in values else flip
@@ -90,7 +89,6 @@ def despot2(
     tr = number("repetition_time", repetition_time, 1e-4, 1)
     te = tr / 2 if echo_time is None else number("echo_time", echo_time, 0, tr)
     turn = numbers("phase_increments", phase_increments, voxels.frames)
-    no_twins("flip_angles", flip=flip, turn=np.mod(turn, 2 * math.pi))
     if voxels.frames < 2:
         raise InputError("flip_angles: got one image; T2 needs at least two")
     bare = voxels.magnitude or np.isrealobj(voxels.data)

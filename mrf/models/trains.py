@@ -18,6 +18,8 @@ from .solve import solve
 from .voxels import Estimates, Voxels
 
 _SLOWEST = 5.0  # s, of heart beats
+_RANGE = (0.05, 8.0)  # s, of T1
+_NOTES = {"reference": "Marques et al. 2010, doi:10.1016/j.neuroimage.2009.10.002"}
 
 
 def mp2rage(
@@ -66,21 +68,22 @@ def mp2rage(
             f"data: got {voxels.frames} {'magnitude ' if voxels.magnitude else ''}images, expected two complex or "
             "signed ones, or one uniform image: magnitudes do not tell the sign of the first"
         )
-    axis, uniform = t1_axis(0.05, 8.0), voxels.frames == 1
-    if uniform:
-        low, high = numbers("uniform_range", (-0.5, 0.5) if uniform_range is None else uniform_range, 2, least=2)
-        voxels = _two_of_one(voxels, float(low), float(high))
-        b1 = voxels.known.get("b1", np.ones(1))
-        axis = _one_branch(
-            axis, [trains.signals({"t1": axis, "b1": np.full(len(axis), one)}) for one in (b1.min(), b1.max())]
-        )
-    elif uniform_range is not None:
+    if voxels.frames == 1:
+        return _of_uniform(voxels, trains, (-0.5, 0.5) if uniform_range is None else uniform_range)
+    if uniform_range is not None:
         raise InputError("uniform_range: is that of one uniform image, but two images are given; leave it out")
-    notes = {"reference": "Marques et al. 2010, doi:10.1016/j.neuroimage.2009.10.002"}
-    found = solve(voxels, SignalModel({"t1": axis} | b1_axes(voxels), trains.signals, ("t1",), notes=notes))
-    if not uniform:
-        return found
-    last = {"t1": np.full(len(voxels.used), 8.0), **voxels.known}
+    return solve(voxels, SignalModel({"t1": t1_axis(*_RANGE)} | b1_axes(voxels), trains.signals, ("t1",), notes=_NOTES))
+
+
+def _of_uniform(voxels: Voxels, trains: "_Trains", uniform_range: npt.ArrayLike) -> Estimates:
+    """T1 of the uniform image, by two signals that make it."""
+    low, high = numbers("uniform_range", uniform_range, 2, least=2)
+    voxels, axis = _two_of_one(voxels, float(low), float(high)), t1_axis(*_RANGE)
+    b1 = voxels.known.get("b1", np.ones(1))
+    ends = [np.full(len(axis), one) for one in (b1.min(initial=1), b1.max(initial=1))]
+    axis = _one_branch(axis, [trains.signals({"t1": axis, "b1": one}) for one in ends])
+    found = solve(voxels, SignalModel({"t1": axis} | b1_axes(voxels), trains.signals, ("t1",), notes=_NOTES))
+    last = {"t1": np.full(len(voxels.used), _RANGE[1]), **voxels.known}
     folded = _uniform(voxels.data) <= _uniform(trains.signals(last))  # longer ones have the same values
     flags = found.flags | np.where(folded, Flag.GRID_EDGE, 0).astype(np.uint8)
     std = {name: bar for name, bar in found.std.items() if name == "t1"}
@@ -187,10 +190,8 @@ def molli(
         In place of these: when each image was taken (s); frames are sorted by it, and beats waited for share theirs.
     scheme, inversion_time, inversion_increment, flip_angle, repetition_time, n_readouts, n_before_centre, n_ramp
         As :func:`mrf.simulation.cardiac.molli` takes them.
-    inversion_efficiency : float
-        1 = ideal.
-    t2 : float
-        s, taken for granted: 10 ms more make T1 0.5 % longer in the heart.
+    inversion_efficiency, t2 : float
+        1 = ideal; s. Taken for granted.
 
     References
     ----------

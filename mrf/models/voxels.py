@@ -20,7 +20,7 @@ _KNOWN = {
     "off_resonance": (-5e3, 5e3, "it in Hz"),
     "t1": (1e-3, 20.0, "it in seconds"),
 }
-_STRAY = 1e-3  # of the data's norm that may be negative in magnitudes
+_STRAY = 0.05  # of the data's norm that may be negative in magnitudes that were resampled
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +69,15 @@ class Voxels:
         where = _mask(mask, shape)
         flat = images.reshape(len(images), -1)
         valid = np.isfinite(flat).all(axis=0) & where.reshape(-1)
+        told = _lost_signs(flat[:, valid]) if magnitude is None else _chosen(magnitude)
+        if told:
+            flat = _without_signs(flat, valid)
         valid &= flat.any(axis=0) | (len(images) == 1)
         given = {name: _map(name, values, shape) for name, values in known.items() if values is not None}
         for name, values in given.items():
             valid &= _usable(name, values, where.reshape(-1))
         used = np.flatnonzero(valid)
         rows = np.ascontiguousarray(flat[:, used].T)
-        told = _lost_signs(rows) if magnitude is None else magnitude
-        if told:
-            rows = _without_signs(rows)
         if isinstance(noise_std, str):
             noise_std = _background(noise_std, images, where, told)
         noise = None if noise_std is None else _map("noise_std", noise_std, shape)[used]
@@ -190,17 +190,23 @@ def _lost_signs(rows: Array) -> bool:
     return float((below**2).sum()) <= _STRAY**2 * float((rows**2).sum())
 
 
-def _without_signs(rows: Array) -> Array:
-    """Magnitudes; slightly negative ones, of interpolation, are zero.
+def _chosen(magnitude: object) -> bool:
+    if not isinstance(magnitude, bool | np.bool_):
+        raise InputError(f"magnitude: got {magnitude!r}, expected True or False, or nothing")
+    return bool(magnitude)
+
+
+def _without_signs(flat: Array, valid: Array) -> Array:
+    """(frames, voxels) magnitudes; slightly negative ones, of interpolation, are zero.
 
     Raises
     ------
     InputError
         The data are complex or negative.
     """
-    if np.iscomplexobj(rows) or not _lost_signs(rows):
+    if np.iscomplexobj(flat) or not _lost_signs(flat[:, valid]):
         raise InputError("magnitude: the data are complex or below zero somewhere; leave it out, or take magnitudes")
-    return rows.clip(min=0)
+    return flat.clip(min=0)
 
 
 def _background(told: str, images: Array, mask: Array, magnitude: bool) -> float:
