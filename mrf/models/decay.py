@@ -62,12 +62,7 @@ def multi_spin_echo(
     refocusing = float(angles("refocusing_angle", refocusing_angle, 1)[0])
     excitation = float(angles("excitation_angle", excitation_angle, 1)[0])
     train = spin_echoes(int(echo.max()), spacing, refocusing_angle=refocusing, excitation_angle=excitation)
-    profile = hann_sinc_profile(2.0) if slice_profile is None else real("slice_profile", slice_profile)
-    if profile.ndim != 1 or not np.abs(profile).max(initial=0) > 0.05:
-        raise InputError(
-            f"slice_profile: got shape {profile.shape}, factors up to {np.abs(profile).max(initial=0):g}; expected "
-            "(positions,) factors on the flip angle, about 1 at the centre"
-        )
+    profile = _profile_of(slice_profile)
 
     def signal(values: Values) -> Array:
         t2, place = values["t2"], values.get("t1_place")
@@ -94,6 +89,19 @@ def multi_spin_echo(
     bounded = {"b1": "upper"} if mirrored and not known else {}
     model = SignalModel(axes, signal, ("t2", "b1"), bounded=bounded, notes=notes)
     return solve(voxels, model)
+
+
+def _profile_of(given: npt.ArrayLike | None) -> Array:
+    """(positions,) factors on the flip angle."""
+    if given is None:
+        return hann_sinc_profile(2.0)
+    factors = real("slice_profile", given)
+    if factors.ndim != 1 or not np.abs(factors).max(initial=0) > 0.05:
+        raise InputError(
+            f"slice_profile: got shape {factors.shape}, factors up to {np.abs(factors).max(initial=0):g}; expected "
+            "(positions,) factors on the flip angle, about 1 at the centre"
+        )
+    return factors
 
 
 def _train_of(te: Array) -> tuple[float, Array]:
