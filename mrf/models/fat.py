@@ -50,12 +50,11 @@ def fat_fraction(
     voxels : Voxels
         ``known["off_resonance"]`` (Hz) is held fixed. A matrix of 2 or 3 axes is taken as an image.
     echo_times : (frames,) array
-        s, ascending. Complex data: at least 3 echoes (5 unknowns: W, F, phase, R2*, field), 2 where the field is known;
-        one more each if not `common_phase`. Magnitudes: at least 4.
+        s, ascending. Complex: at least 3 (2 if the field is known), one more if not `common_phase`; magnitudes: 4.
     field_strength : float
         T.
     peaks : str or (n, 2) array
-        "hamilton_2011" (human liver, six peaks), "hernando_2013", or shifts from water in ppm and amplitudes.
+        "hamilton_2011" (six peaks), "hernando_2013", or shifts from water in ppm and amplitudes.
     field_range : float, optional
         Largest off-resonance in Hz. None: any, for evenly spaced echoes (told up to multiples of one over the spacing;
         the median of the largest region lies within half of it); 5 ppm otherwise.

@@ -100,10 +100,10 @@ def fit(
         Maps of other scans (relative, Hz, s), held fixed; models that do not know them refuse them.
     mask : (*matrix) bool array, optional
     noise_std : float, "background" or (*matrix) array, optional
-        SD of the noise of the real (= imaginary) part of an image; magnitudes are then fitted by maximum likelihood.
-        "background": what magnitudes outside the mask tell. None: least squares, error bars from what the fit leaves.
+        SD of an image's real part: magnitudes are then fitted by maximum likelihood. "background": what magnitudes
+        outside the mask tell. None: least squares, error bars from the residual.
     magnitude : bool, optional
-        Whether real data are magnitudes; None: they are if (almost) nothing is negative. `provenance["data"]` tells.
+        Whether real data are magnitudes; None: if almost nothing is negative. `provenance["data"]` tells.
     **protocol
         The model's arguments, in s and rad: ``echo_times``, ``inversion_times``, ...
 
@@ -119,7 +119,7 @@ def fit(
 
     References
     ----------
-    Each model has its own; the solver: Golub and Pereyra 2003, doi:10.1088/0266-5611/19/2/201
+    Golub and Pereyra 2003, doi:10.1088/0266-5611/19/2/201; each model has its own
 
     Examples
     --------
@@ -127,11 +127,9 @@ def fit(
     >>> round(float(maps.t1rho[0]), 4)
     0.0289
     """
-    if model not in MODELS:
-        raise InputError(f"model: got {model!r}, expected one of {', '.join(MODELS)}")
     known = {"b1": b1, "off_resonance": off_resonance, "t1": t1}
     told = {name: value for name, value in protocol.items() if value is not None}
-    _check(model, MODELS[model], {name for name, values in known.items() if values is not None}, told)
+    _check(model, {name for name, values in known.items() if values is not None}, told)
     voxels = Voxels.of(data, known=known, mask=mask, noise_std=noise_std, magnitude=magnitude)
     found = MODELS[model].run(voxels, **told)
     kind = "magnitude" if voxels.magnitude else "complex" if np.iscomplexobj(voxels.data) else "signed"
@@ -141,8 +139,11 @@ def fit(
     return voxels.maps(found, origin)
 
 
-def _check(name: str, model: Model, maps: set[str], told: Mapping[str, object]) -> None:
+def _check(name: str, maps: set[str], told: Mapping[str, object]) -> None:
     """Refuse maps and protocol arguments that a model does not take, and miss those that it needs."""
+    if name not in MODELS:
+        raise InputError(f"model: got {name!r}, expected one of {', '.join(MODELS)}")
+    model = MODELS[name]
     for other in sorted(maps - set(model.known)):
         usable = ", ".join(model.known) or "no map"
         raise InputError(f"{other}: {name} does not use it, only {usable}; leave it out")

@@ -101,25 +101,30 @@ def despot2(
         "t1": log_nodes(voxels.known["t1"], _T1_STEP),
         "t2": log_axis(1e-3, 4.0, math.ceil(math.log(4000) / _T2_STEP) + 1),
     }
-    notes = {"reference": "Deoni et al. 2003, doi:10.1002/mrm.10407"}
-    wanted: tuple[str, ...] = ("t2",)
-    bounded: dict[str, str] = {}
-    distinct = np.unique(np.mod(turn, 2 * math.pi).round(6))
-    if "off_resonance" in voxels.known:  # signals are the same after 1 / TR, but for a factor
-        field = np.mod(voxels.known["off_resonance"] + 0.5 / tr, 1 / tr) - 0.5 / tr
+    field = voxels.known.get("off_resonance")
+    if field is not None:  # signals are the same after 1 / TR, but for a factor
+        field = np.mod(field + 0.5 / tr, 1 / tr) - 0.5 / tr
         voxels = replace(voxels, known={**voxels.known, "off_resonance": field})
         axes["off_resonance"] = known_axis(field, 1 / tr / _TURNS, -1e9)
-    elif len(distinct) > 1:
-        mirrored = bare and bool(np.isclose(np.sin(distinct), 0, atol=1e-4).all())
-        ends = (0.0, 0.5 / tr) if mirrored else (-0.55 / tr, 0.55 / tr)
-        axes["off_resonance"] = fraction_axis(*ends, 1 / tr / _TURNS)
-        wanted = ("t2", "off_resonance")
-        bounded = {"off_resonance": "both"} if mirrored else {}
-        if mirrored:
-            notes["off_resonance_sign"] = "not told by magnitudes with increments of 0 and 180 degrees: sizes are given"
-    else:
-        notes["off_resonance"] = "taken as 0: one phase increment does not tell it, and no map is given"
-    return solve(voxels, SignalModel(axes | b1_axes(voxels), signal, wanted, bounded=bounded, notes=notes))
+    own, bounded, notes = ({}, {}, {}) if field is not None else _field(turn, tr, bare)
+    notes["reference"] = "Deoni et al. 2003, doi:10.1002/mrm.10407"
+    model = SignalModel(axes | own | b1_axes(voxels), signal, ("t2", *own), bounded=bounded, notes=notes)
+    return solve(voxels, model)
+
+
+def _field(turn: Array, tr: float, bare: bool) -> tuple[dict[str, Array], dict[str, str], dict[str, str]]:
+    """Axis, bounds and notes of an off-resonance that is not known."""
+    distinct = np.unique(np.mod(turn, 2 * math.pi).round(6))
+    if len(distinct) < 2:
+        return {}, {}, {"off_resonance": "taken as 0: one phase increment does not tell it, and no map is given"}
+    mirrored = bare and bool(np.isclose(np.sin(distinct), 0, atol=1e-4).all())
+    ends = (0.0, 0.5 / tr) if mirrored else (-0.55 / tr, 0.55 / tr)
+    notes = {"off_resonance_sign": "magnitudes with increments of 0 and 180 degrees do not tell it"} if mirrored else {}
+    return (
+        {"off_resonance": fraction_axis(*ends, 1 / tr / _TURNS)},
+        {"off_resonance": "both"} if mirrored else {},
+        notes,
+    )
 
 
 def _balanced(values: Values, flip: Array, turn: Array, tr: float, te: float) -> Array:
