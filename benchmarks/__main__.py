@@ -52,7 +52,7 @@ def main() -> int:
     chosen.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: the cases that work on one")
     chosen.add_argument(
         "--size", choices=("small", "normal", "large"), default="normal",
-        help="small: all cases in a few minutes, timed once or twice; normal; large: with those of many minutes each",
+        help="small: all cases in a few minutes, timed once; normal; large: with those of many minutes each",
     )  # fmt: skip
     chosen.add_argument("--peers", action="store_true", help="also against other packages, where installed")
     chosen.add_argument("-o", "--output", type=Path, metavar="JSON", help="file of the results")
@@ -91,7 +91,7 @@ def _run(told: argparse.Namespace) -> int:
             continue
         try:
             small = told.size == "small"
-            results.append(run(name, make(small), (1 if name in LONG else 2) if small else REPEATS))
+            results.append(run(name, make(small), 1 if small else REPEATS))
             print(_line(results[-1]), flush=True)
         except ImportError as error:
             if name not in PEERS:
