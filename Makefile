@@ -1,10 +1,11 @@
-# make demo: raw k-space of a numerical brain to maps in demo/. make test: the tests. Both set up .venv first.
+# make demo: raw k-space of a numerical brain to maps in demo/. make test: the tests. make docs: the site, in
+# docs/_build/html. All set up .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRA ?= test
 
-.PHONY: demo test install lint clean
+.PHONY: demo test docs install lint clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -12,6 +13,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-$(EXTRA)
 	$(BIN)/pytest $(PYTEST_OPTIONS)
+
+docs: $(VENV)/.installed-$(if $(filter dev,$(EXTRA)),dev,docs)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --jobs auto -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -32,4 +37,4 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build docs/_build *.egg-info

@@ -33,7 +33,7 @@ class Again:
         grid = Grid(**axes, t2_over_t1=(0.0, max(1.0, most)))
         values = axes.get("inversion_efficiency", np.ones(1))
         self._efficiencies = values[np.unique(np.linspace(0, len(values) - 1, min(4, len(values))).round().astype(int))]
-        profile = _profile(known["slice_profile"])
+        profile = profile_of(known["slice_profile"])
         self._stream = Stream.of(dictionary.sequence, grid, profile, known["repetitions"], known["n_states"])
         basis = dictionary.basis
         self._phase = phase if np.isrealobj(basis) and phase is not None else None
@@ -61,7 +61,7 @@ class Again:
         return made * self._phase if self._phase else made.view(np.complex128)
 
 
-def _profile(told: Any) -> Any:
+def profile_of(told: Any) -> Any:
     """The slice profile that :func:`.profile_inputs` describes."""
     if not isinstance(told, dict):
         return told

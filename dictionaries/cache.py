@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import FileError, InputError, NewerFileError
-from .dictionary import Dictionary, is_dictionary, read_header
+from .dictionary import is_dictionary, read_header
 from .parts import SUFFIX, is_leftover, remove_leftover
+from .spot import load_checked
 
 _DAY = 86400.0
 
@@ -64,7 +65,8 @@ def entries(folder: Path) -> list[Entry]:
     """
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder; give one that holds dictionaries")
-    return [_entry(path) for path in sorted(folder.glob("*.h5")) if path.is_file() and is_dictionary(path)]
+    paths = sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))  # hidden: being written
+    return [_entry(path) for path in paths if path.is_file() and is_dictionary(path)]
 
 
 def _entry(path: Path) -> Entry:
@@ -79,7 +81,7 @@ def _entry(path: Path) -> Entry:
 
 
 def fault(path: Path) -> str:
-    """What is wrong with a dictionary file, every byte of which is read; empty if nothing is.
+    """What is wrong with a dictionary file: every byte is read, a few atoms are simulated again; empty if nothing is.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def fault(path: Path) -> str:
     if not path.is_file():
         raise FileError(f"{path}: no such file; give a dictionary")
     try:
-        Dictionary.load(path)
+        load_checked(path)
     except FileError as error:
         return str(error).removeprefix(f"{path}: ")
     return ""

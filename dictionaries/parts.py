@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
+from ..core.leftovers import writing_in
 from ..core.storage import digest, read_hdf5, write_hdf5
 from ..simulation.states import Certificate
 from .stream import Part
@@ -55,6 +56,7 @@ def workshop(path: Path, made_of: str) -> Iterator[Path]:
         raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
     try:
         _refuse_rivals(path, made_of)
+        _remove_gone(path)
         yield folder
         _remove(folder)
     except OSError as error:
@@ -96,6 +98,15 @@ def _refuse_rivals(path: Path, made_of: str) -> None:
             continue
         if _is_held(other):
             raise FileError(f"{path}: another process makes a dictionary of other inputs there; choose another name")
+
+
+def _remove_gone(path: Path) -> None:
+    """Remove what a killed process was removing, and its temporary files."""
+    with writing_in(path.parent):
+        for other in path.parent.glob(f".{path.name}.*{SUFFIX}"):
+            name = _NAME.fullmatch(other.name)
+            if name is not None and name[1] == path.name and name[3] and is_leftover(other):
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _is_there(handle: int, path: Path) -> bool:

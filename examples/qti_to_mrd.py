@@ -1,8 +1,8 @@
 """Somebody else's simulated spiral MRF (pgomezd/qti, MATLAB files) as an MRD scan, and its maps against its truth.
 
-    python examples/qti_to_mrd.py FOLDER scan.h5        writes the scan
-    mrf reconstruct scan.h5 -o out                      makes the maps
-    python examples/qti_to_mrd.py FOLDER --compare out  medians of each tissue against the truth
+    python examples/qti_to_mrd.py FOLDER scan.h5        # writes the scan
+    mrf reconstruct scan.h5 -o out                      # makes the maps
+    python examples/qti_to_mrd.py FOLDER --compare out  # medians of each tissue against the truth
 
 FOLDER holds raw.mat, wave.mat and ref.mat. The sequence: an inversion, 18 ms, then 500 repetitions of 8 ms
 with flip angles from 1 to 70 degrees, echo time 2 ms, one cycle of dephasing each.

@@ -1,6 +1,6 @@
 """T1 and T2* of a rat's brain from a scanner's raw samples (MATLAB files of int32, real and imaginary in turn).
 
-    python examples/rat_relaxometry.py FOLDER OUT    writes OUT/t1 and OUT/t2star: maps.h5 and report.png
+    python examples/rat_relaxometry.py FOLDER OUT    # writes OUT/t1 and OUT/t2star: maps.h5 and report.png
 
 FOLDER holds Fid_rat_4month_rarevtr.mat (spin echoes at 10 repetition times) and Fid_rat_4month_mge.mat (15 gradient
 echoes of one slice). The files tell no more than their numbers. What was found by looking at them:

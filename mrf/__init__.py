@@ -71,9 +71,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name from its module on first use (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"mrf has no {name!r}; see mrf.__all__")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    module = importlib.import_module(f".{_HOME[name]}", __name__)
+    if _HOME[name] in _HOME:  # importing a module sets its name here, which is that of its function too
+        globals()[_HOME[name]] = getattr(module, _HOME[name])
+    globals()[name] = getattr(module, name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -217,7 +217,7 @@ class Recipe:
             told = tomllib.loads(Path(path).read_text("utf-8-sig"))
         except OSError as error:
             raise FileError(f"{path}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FileError(f"{path}: not valid TOML ({error})") from error
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(told) - set(known))

@@ -17,7 +17,9 @@ from .simulation.timing import pulse_table
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
+    """How a parameter is shown."""
+
     title: str
     unit: str
     scale: float  # value in SI times this = value shown
@@ -29,21 +31,21 @@ class _Panel:
 
 
 # Colour maps after Fuderer et al. 2024, doi:10.1002/mrm.30290: Lipari for T1, Navia for T2.
-_PANELS = {
-    "t1": _Panel("T1", "ms", 1 / MILLISECOND, "lipari", 4000, True, extend="max"),
-    "t2": _Panel("T2", "ms", 1 / MILLISECOND, "navia", 400, True, extend="max"),
-    "t2star": _Panel("T2*", "ms", 1 / MILLISECOND, "navia", 100, True, extend="max"),
-    "t1rho": _Panel("T1rho", "ms", 1 / MILLISECOND, "navia", 150, True, extend="max"),
-    "adc": _Panel("ADC", "10$^{-3}$ mm$^2$/s", 1e9, "gray", 3, False, extend="max"),
-    "fat_fraction": _Panel("Fat fraction", "%", 100, "batlow", 100, False),
-    "mtr": _Panel("MTR", "%", 100, "batlow", 60, False),
-    "mtsat": _Panel("MTsat", "%", 100, "batlow", 6, False),
-    "inversion_efficiency": _Panel("Inversion efficiency", "1 = ideal", 1, "vik", 1.2, False, 0.8),
-    "saturation_efficiency": _Panel("Saturation efficiency", "1 = ideal", 1, "vik", 1.2, False, 0.8),
-    "b1": _Panel("B1", "relative", 1, "vik", 1.5, False, 0.5),
-    "off_resonance": _Panel("Off-resonance", "Hz", 1, "vik", 100, False, -100),
-    "pd": _Panel("Proton density", "a.u.", 1, "gray", None, False, extend="max"),
-    "score": _Panel("Score", "", 1, "gray", 1, False, 0.9, "min"),
+PANELS = {
+    "t1": Panel("T1", "ms", 1 / MILLISECOND, "lipari", 4000, True, extend="max"),
+    "t2": Panel("T2", "ms", 1 / MILLISECOND, "navia", 400, True, extend="max"),
+    "t2star": Panel("T2*", "ms", 1 / MILLISECOND, "navia", 100, True, extend="max"),
+    "t1rho": Panel("T1rho", "ms", 1 / MILLISECOND, "navia", 150, True, extend="max"),
+    "adc": Panel("ADC", "10$^{-3}$ mm$^2$/s", 1e9, "gray", 3, False, extend="max"),
+    "fat_fraction": Panel("Fat fraction", "%", 100, "batlow", 100, False),
+    "mtr": Panel("MTR", "%", 100, "batlow", 60, False),
+    "mtsat": Panel("MTsat", "%", 100, "batlow", 6, False),
+    "inversion_efficiency": Panel("Inversion efficiency", "1 = ideal", 1, "vik", 1.2, False, 0.8),
+    "saturation_efficiency": Panel("Saturation efficiency", "1 = ideal", 1, "vik", 1.2, False, 0.8),
+    "b1": Panel("B1", "relative", 1, "vik", 1.5, False, 0.5),
+    "off_resonance": Panel("Off-resonance", "Hz", 1, "vik", 100, False, -100),
+    "pd": Panel("Proton density", "a.u.", 1, "gray", None, False, extend="max"),
+    "score": Panel("Score", "", 1, "gray", 1, False, 0.9, "min"),
 }
 
 
@@ -82,16 +84,16 @@ def write_report(maps: Maps, path: str | Path, *, title: str = "") -> Path:
 
     if len(maps.shape) not in (2, 3):
         raise InputError(f"report: maps of shape {maps.shape} are no (y, x) or (z, y, x) image")
-    values = {name: array for name, array in maps.parameters.items() if name in _PANELS}
+    values = {name: array for name, array in maps.parameters.items() if name in PANELS}
     values |= {"pd": np.abs(maps.pd), "score": maps.score}
     rows = 3 if maps.std else 2
     figure = Figure(figsize=(3.6 * len(values), 6.6 + 3.6 * (rows - 2)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, len(values), height_ratios=(3, 1.5, 3)[:rows], squeeze=False)
     for column, (name, array) in enumerate(values.items()):
-        _draw(axes[0, column], axes[1, column], _PANELS[name], array)
+        _draw(axes[0, column], axes[1, column], PANELS[name], array)
         if name in maps.std:
-            _draw_deviation(axes[2, column], _PANELS[name], maps.std[name], array)
+            _draw_deviation(axes[2, column], PANELS[name], maps.std[name], array)
         elif rows == 3:
             axes[2, column].set_axis_off()
     title = title.encode(errors="replace").decode()
@@ -147,7 +149,7 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     return path
 
 
-def _draw(picture: Any, histogram: Any, panel: _Panel, array: Array) -> None:
+def _draw(picture: Any, histogram: Any, panel: Panel, array: Array) -> None:
     from cmcrameri import cm
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
@@ -177,7 +179,7 @@ def _draw(picture: Any, histogram: Any, panel: _Panel, array: Array) -> None:
     histogram.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_deviation(picture: Any, panel: _Panel, deviation: Array, value: Array) -> None:
+def _draw_deviation(picture: Any, panel: Panel, deviation: Array, value: Array) -> None:
     """Standard deviation, relative where the value is a ratio scale."""
     relative = panel.lower == 0 or panel.title == "B1"
     shown = 100 * deviation / np.where(value == 0, np.nan, value) if relative else deviation * panel.scale
@@ -197,8 +199,8 @@ def _cost(maps: Maps) -> str:
     cost = maps.provenance.get("cost_of_leaving_free")
     if not cost:
         return ""
-    known = " and ".join(_PANELS[name].title if name in _PANELS else name for name in maps.provenance["known"])
-    wider = ", ".join(f"{_PANELS[name].title if name in _PANELS else name} {times:.1f}" for name, times in cost.items())
+    known = " and ".join(PANELS[name].title if name in PANELS else name for name in maps.provenance["known"])
+    wider = ", ".join(f"{PANELS[name].title if name in PANELS else name} {times:.1f}" for name, times in cost.items())
     return f"\n{known} known; left free, the SDs would be wider by factors of {wider}"
 
 

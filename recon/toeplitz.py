@@ -19,6 +19,8 @@ from .nufft import Transform
 _BLOCK = 256  # points that are mixed at once, in cache
 _PRECISION = 1e-8  # of point spreads
 _NEGLIGIBLE = 1e-9  # of a product of courses, against the strongest
+_PARTS = 16  # into which the sum over coils and lattices is split
+_IN_PARTS = 1 << 28  # bytes that these sums may take together
 _NONE = np.empty((0, 0), np.float32)
 
 
@@ -140,12 +142,16 @@ class Toeplitz:
         weighting = np.ascontiguousarray(weights).reshape(*weights.shape[:2], -1, last)
         work = [(coil, lattice) for coil in range(len(weights)) for lattice in range(len(self.kernels))]
         n_threads = min(threads or usable_cores(), len(work))
+        # Sums of fixed parts, in a fixed order: the same bits whatever the number of threads, where memory allows it.
+        fixed = _PARTS * images.nbytes <= _IN_PARTS
+        n_parts = min(_PARTS, len(work)) if fixed else n_threads
+        n_threads = min(n_threads, n_parts)
         complex_kernels = self.kernels.dtype.kind == "c"
 
         def some(number: int) -> Array:
             total = np.zeros_like(flat)
             channels = np.empty((self.channels, *flat.shape[1:]), flat.dtype)
-            for coil, lattice in work[number::n_threads]:
+            for coil, lattice in work[number::n_parts]:
                 kernel = self.kernels[lattice].reshape(self.kernels.shape[1], -1)
                 outer, inner = self._ramps[lattice]
                 _enter(flat, weighting[coil], outer, inner, channels)
@@ -158,11 +164,20 @@ class Toeplitz:
             return total
 
         if n_threads == 1:
-            return some(0).reshape(images.shape)
-        helpers = [_helpers(n_threads - 1).submit(some, number) for number in range(1, n_threads)]
-        total = some(0)
-        for helper in helpers:
-            total += helper.result()
+            total = some(0)
+            for number in range(1, n_parts):
+                total += some(number)
+            return total.reshape(images.shape)
+        helpers = _helpers(n_threads - 1)
+
+        def of_thread(thread: int) -> list[Array]:
+            return [some(number) for number in range(thread, n_parts, n_threads)]
+
+        waiting = [helpers.submit(of_thread, thread) for thread in range(1, n_threads)]
+        made = [of_thread(0), *(one.result() for one in waiting)]
+        total = made[0][0]
+        for number in range(1, n_parts):
+            total += made[number % n_threads][number // n_threads]
         return total.reshape(images.shape)
 
 

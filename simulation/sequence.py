@@ -14,6 +14,8 @@ from ..core.arrays import Array, freeze, real, whole
 from ..core.errors import InputError
 
 Values: TypeAlias = float | npt.ArrayLike
+_MOST_ECHOES = 10**5
+_MOST_CYCLES = 10**6  # of a whole sequence: each is a step of the simulation
 
 
 class EventKind(IntEnum):
@@ -190,6 +192,12 @@ def _check_rows(table: Array) -> None:
         if (which & wrong).any():
             row = int(np.argmax(which & wrong))
             raise InputError(f"events: row {row}: {name} is {table[row, 1:].tolist()}, expected {expected}")
+    cycles = float(np.abs(first[kind == EventKind.DEPHASE]).sum())
+    if cycles > _MOST_CYCLES:
+        raise InputError(
+            f"events: dephasing by {cycles:g} cycles per voxel in all, expected at most {_MOST_CYCLES}; a cycle too "
+            "many is as good as a thousand: lower them"
+        )
 
 
 def _rows(events: "Iterable[Event | Sequence]") -> Iterator[tuple[float, float, float]]:
@@ -203,7 +211,7 @@ def _rows(events: "Iterable[Event | Sequence]") -> Iterator[tuple[float, float, 
 
 
 def t2_preparation(duration: float) -> Sequence:
-    """T2 preparation: 90_x, half of `duration` (s), 180_y, the other half, 90_-x, dephase."""
+    """T2 preparation: `90_x`, half of `duration` (s), `180_y`, the other half, `90_-x`, dephase."""
     half = _number("duration", duration, 0) / 2
     return Sequence(
         [
@@ -372,6 +380,8 @@ def multi_spin_echo(
     0.256
     """
     count = whole("n_echoes", n_echoes, 1)
+    if count > _MOST_ECHOES:
+        raise InputError(f"n_echoes: got {count}, expected at most {_MOST_ECHOES}")
     half = delay(_number("echo_spacing", echo_spacing, 0) / 2)
     echo = [half, dephase(), pulse(refocusing_angle), half, dephase(), readout()]
     return Sequence([pulse(excitation_angle, math.pi / 2), *echo * count], "multi_spin_echo")

@@ -20,7 +20,7 @@ def pytest_configure() -> None:
     """Compiled kernels that are older than a file they were inlined from go: numba looks only at the caller's file."""
     top = Path(__file__).parents[1]
     folders = [top / "simulation", top / "mrf" / "core", top / "mrf" / "matching", top / "recon"]
-    folders += [top / "mrf" / "texture", top / "mrf" / "tissue"]
+    folders += [top / "mrf" / "texture", top / "mrf" / "tissue", top / "mrf" / "models"]
     newest = max(source.stat().st_mtime for folder in folders for source in folder.glob("*.py"))
     for compiled in (kept for folder in folders for kept in folder.glob("__pycache__/*.nb[ic]")):
         if compiled.stat().st_mtime < newest:

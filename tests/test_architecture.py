@@ -22,8 +22,8 @@ LAYERS = [
     ["matching", "models", "texture", "tissue", "reliability"],
     ["io", "dicom", "phantom"],
     [
-        "recipe", "pipeline", "report", "characterize", "findings", "atlas", "constellation", "regions",
-        "phantom_check", "phantom_picture", "distributed",
+        "recipe", "pipeline", "report", "compare", "validate", "characterize", "findings", "atlas", "constellation",
+        "regions", "phantom_check", "phantom_picture", "distributed",
     ],
     ["server"],
     ["cli"],

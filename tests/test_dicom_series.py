@@ -473,3 +473,19 @@ def test_series_made_of_others_are_left_out_unless_named(tmp_path: Path) -> None
     images(tmp_path / "b", {"DiffusionBValue": 0.0} | kind, {"DiffusionBValue": 500.0} | combined)
     assert len(read_dicom_series(tmp_path / "b").data) == 2
     assert len(read_dicom_series(tmp_path / "map").data) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("Rows", None, "field Rows is None, expected a whole number of pixels"),
+        ("NumberOfFrames", "\r\n", "(field NumberOfFrames is|damaged DICOM file)"),
+        ("Columns", 60000, r"field Rows, Columns is \[3.0, 60000.0\], but im00 has"),
+    ],
+)
+def test_sizes_that_cannot_be(tmp_path: Path, field: str, value: Any, message: str) -> None:
+    made = series(tmp_path)[0, 1]
+    setattr(made, field, value)
+    save(made, tmp_path / "im10")
+    with pytest.raises(mrf.FileError, match=message):
+        read_dicom_series(tmp_path)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -13,7 +14,21 @@ import mrf
 from mrf.core.arrays import available_memory, memory_budget
 from mrf.core.storage import digest, output_folder
 from mrf.io.bids import write_maps
+from mrf.io.images import read_series
 from mrf.io.sequences import load_sequence
+
+
+def test_affines_are_real_numbers(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["series"], file["affine"] = np.ones((2, 1, 3, 3)), np.eye(4) + 0j
+    with pytest.raises(mrf.FileError, match=r"its affine is complex128 of shape \(4, 4\), expected \(4, 4\) finite"):
+        read_series(tmp_path / "a.h5")
+
+
+def test_other_images_are_no_nifti(tmp_path: Path) -> None:
+    nibabel.save(nibabel.MGHImage(np.ones((3, 3, 2), np.float32), np.eye(4)), tmp_path / "a.mgz")
+    with pytest.raises(mrf.FileError, match=r"a.mgz: not a readable NIfTI file \(it is a MGHImage\)"):
+        read_series(tmp_path / "a.mgz")
 
 
 def test_sequence_files(tmp_path: Path) -> None:

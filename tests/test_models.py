@@ -1,6 +1,8 @@
 """`fit`: names, protocols and maps that models take, and what they refuse."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,9 @@ def test_side_cars_tell_the_model(tmp_path: Path) -> None:
     b1 = json.loads((tmp_path / "sub-01" / "fmap" / "sub-01_TB1map.json").read_text())
     assert "in [0.5, 1]" not in b1["Description"]
     assert b1["EstimationReference"] == "n/a"
+
+
+def test_functions_hide_the_modules_of_their_names() -> None:
+    """`mrf.characterize` became the module as soon as something else of it had been asked for."""
+    code = "import mrf; mrf.Scale; assert callable(mrf.characterize); assert callable(mrf.fit)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -402,6 +402,10 @@ def test_a_small_reach_is_warned_about(tmp_path: Path, caplog: pytest.LogCapture
     found = read_mrd(written(tmp_path / "a.h5", stored(0.15)))
     assert any("check --trajectory-units" in note for note in found.notes)
     assert "check --trajectory-units" in caplog.text
+    message = r"a\.h5: trajectory: it reaches only 0\.0895 of 0\.5 .* if it is normalized.* or give --trajectory-units"
+    with pytest.raises(mrf.FileError, match=message):
+        read_mrd(written(tmp_path / "a.h5", stored(0.01)))
+    assert any("as asked" in note for note in read_mrd(tmp_path / "a.h5", trajectory_units="normalized").notes)
 
 
 HEADER = """<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding><encodedSpace>

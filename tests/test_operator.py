@@ -5,6 +5,7 @@ import pytest
 
 import mrf
 from mrf.core.arrays import Array
+from mrf.recon import toeplitz
 from mrf.recon.density import balanced_weights
 from mrf.recon.fieldmap import Segments
 from mrf.recon.subspace import SubspaceModel
@@ -125,6 +126,18 @@ def test_segments_add_up(span: float) -> None:
         counts.append(len(s.courses))
     assert counts == sorted(counts)
     assert counts[0] == 1 if span == 0 else counts[0] > 1
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rng = model_on(on_axes(np.random.default_rng(7), (24, 20), (False, False)), "complex64")
+    weights = np.concatenate([model.weighting * phase for phase in np.exp(1j * np.arange(5))]).astype(np.complex64)
+    images = (rng.standard_normal((3, 24, 20)) + 1j * rng.standard_normal((3, 24, 20))).astype(np.complex64)
+    alone = model.toeplitz.apply(images, weights, threads=1)
+    for threads in (2, 3, 7, 16, 99):
+        assert np.array_equal(model.toeplitz.apply(images, weights, threads=threads), alone)
+    monkeypatch.setattr(toeplitz, "_IN_PARTS", 0)  # as for volumes, where sums of all parts would not fit
+    for threads in (1, 2, 16):
+        assert relative(model.toeplitz.apply(images, weights, threads=threads), alone) < 1e-6
 
 
 def test_balanced_weights_flatten_the_middle_only() -> None:

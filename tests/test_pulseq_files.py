@@ -156,6 +156,12 @@ def test_tampered_files_are_refused(tmp_path: Path) -> None:
         ("997\n", "900\n", "FileError", "shape 1 has 903 samples, expected 1000; was the file truncated"),
         ("0\n0\n998", "0\nspam\n998", "FileError", "shape 2 is broken"),
         ("1 100 10000 100 0 1.5", "1 100", "FileError", "not a valid Pulseq file .ValueError"),
+        ("num_samples 1000\n1", "num_samples 0\n1", "FileError", "shape 1: num_samples is 0, expected 1 to 10000000"),
+        ("0\n0\n998", "0\n1e300\n998", "FileError", "shape 2 has values beyond 10000000"),
+        ("2 400000 200", "2 1e300 200", "FileError", "TRAP. event 2 has the number 1e300, expected at most 1e.10"),
+        ("2 400000 200", "2 nan 200", "FileError", "TRAP. event 2 has the number nan"),
+        ("1 100 10000 100 0 1.5", "1 2000000 10000 100 0 1.5", "FileError", "num is 2000000, expected 1 to 1048576"),
+        ("3 0 0 1 0 0 1\n", "3 0 0 1 0 0 ²\n", "FileError", "block 3 is .3 0 0 1 0 0 ²., expected 7 whole"),
         ("0 0 1\n", "0 0 0\n", "FileError", "no ADC event after the first pulse"),
     ],
 )

@@ -15,6 +15,7 @@ from ..core.errors import MrfError
 
 VERBS = (
     "demo", "sequence", "dictionary", "reconstruct", "match", "fit", "roi", "characterize", "serve", "send", "dicom",
+    "report", "validate",
 )  # fmt: skip
 
 

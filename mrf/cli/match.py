@@ -31,14 +31,14 @@ def run(told: argparse.Namespace) -> None:
 
 def _match(told: argparse.Namespace) -> None:
     from ..core.errors import InputError
-    from ..dictionaries.dictionary import Dictionary
+    from ..dictionaries.spot import load_checked
     from ..io.images import read_series
     from ..io.played import acquisition
     from ..matching.match import match
     from ..pipeline import provenance, refuse_magnitudes
     from .output import write_outputs
 
-    dictionary, series = Dictionary.load(told.dictionary), read_series(told.series)
+    dictionary, series = load_checked(told.dictionary), read_series(told.series)
     try:
         refuse_magnitudes(series.data, dictionary)
         coefficients = dictionary.compress(series.data)

@@ -1,8 +1,6 @@
 """What every verb that makes maps writes: report.png, maps.h5, and NIfTI with side-cars, DICOM or MRD."""
 
 import argparse
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 import ismrmrd
 import numpy as np
 
-from ..core.errors import FileError
+from ..core.leftovers import files_in, moved_together, remove_unfinished
 from ..core.maps import Maps
 from ..core.storage import output_folder
 from .arguments import SUBJECT
@@ -18,10 +16,15 @@ from .arguments import SUBJECT
 
 @contextmanager
 def results_folder(path: Path) -> Iterator[Path]:
-    """`path` as a folder that can be written; after a failure, folders made for it are gone again."""
+    """`path` as a folder that can be written; after a failure, folders made for it are gone again.
+
+    What a killed process left in it is finished or removed first.
+    """
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
-        yield output_folder(path)
+        output_folder(path)
+        remove_unfinished(path)
+        yield path
     except BaseException:
         for folder in made:
             with suppress(OSError):
@@ -60,7 +63,7 @@ def write_outputs(maps: Maps, told: argparse.Namespace, *, title: str, header: s
     Raises
     ------
     FileError
-        A file cannot be written; earlier results are untouched unless moving itself fails.
+        A file cannot be written; earlier results are untouched.
     """
     from ..report import write_report
 
@@ -109,18 +112,11 @@ def moved_into(folder: Path) -> Iterator[Path]:
     Raises
     ------
     FileError
-        A file cannot be written; earlier results are untouched unless moving itself fails.
+        A file cannot be written; earlier results are untouched.
     """
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as name:
-        aside = Path(name)
+    with moved_together(folder) as aside:
         yield aside
-        files = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
-        for file in files:
-            if (folder / file).is_dir():
-                raise FileError(f"{folder / file}: is a folder; remove it or choose another output folder")
-        for file in files:
-            output_folder((folder / file).parent)
-            os.replace(aside / file, folder / file)
+        files = files_in(aside)
     for file in files:
         if file.suffix not in (".json", "") and not file.name.startswith("."):
             print(folder / file)

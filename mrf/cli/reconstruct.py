@@ -76,7 +76,7 @@ def run(told: argparse.Namespace) -> None:
 
 
 def _reconstruct(told: argparse.Namespace) -> None:
-    from ..dictionaries.dictionary import Dictionary
+    from ..dictionaries.spot import load_checked
     from ..distributed import executor
     from ..io.played import acquisition
     from ..pipeline import (
@@ -98,7 +98,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     if told.no_refine:
         overrides["refine"] = False
     recipe = replace(recipe, **overrides)
-    given = Dictionary.load(told.dictionary) if told.dictionary else None
+    given = load_checked(told.dictionary) if told.dictionary else None
     scan, recipe, measured = _read(told, recipe)
     sequence = _sequence(told, scan, given)
     checked_corrections(scan, recipe)

@@ -65,7 +65,7 @@ def add(verbs: Any) -> None:
 def run(told: argparse.Namespace) -> None:
     """Check everything that can be wrong first, then listen until interrupted."""
     from ..core.errors import MrfError
-    from ..dictionaries.dictionary import Dictionary
+    from ..dictionaries.spot import load_checked
     from ..pipeline import refuse_other_physics
     from ..server.desk import Desk
     from ..server.serve import Server, warm_up
@@ -74,7 +74,7 @@ def run(told: argparse.Namespace) -> None:
     asked, menu, reading = _checked(told)
     if told.multiprocessing:
         log.info("--multiprocessing has no effect: every client has a thread, one slice at a time has all cores")
-    given = Dictionary.load(told.dictionary) if told.dictionary else None
+    given = load_checked(told.dictionary) if told.dictionary else None
     if given is not None:
         refuse_other_physics(given, str(told.dictionary), told.slice_profile, told.repetitions)
     desk = Desk(told.memory, given)
@@ -115,11 +115,11 @@ def _is_loopback(host: str) -> bool:
 def _checked(told: argparse.Namespace) -> "tuple[Asked, Menu, Reading]":
     """What was asked for, if it can be done."""
     from ..core.errors import InputError
-    from ..core.storage import output_folder
     from ..io.mrd_sort import COUNTERS
     from ..io.sequences import load_sequence
     from ..server.asked import Menu
     from ..server.measurement import Reading
+    from ..server.save import settle
 
     if not 0 <= told.port < 1 << 16 or not told.timeout > 0:
         raise InputError(f"--port {told.port} or --timeout {told.timeout:g}: expected 0 to 65535 and seconds > 0")
@@ -137,7 +137,7 @@ def _checked(told: argparse.Namespace) -> "tuple[Asked, Menu, Reading]":
     asked.recipe.corrections()
     save = told.savedata_folder if told.savedata else None
     if save is not None:
-        output_folder(save)
+        settle(save)
     return asked, menu, Reading(told.frame_counter, told.trajectory_units, told.at_close, save)
 
 

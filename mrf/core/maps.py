@@ -1,5 +1,6 @@
 """Maps: the parameter maps of one acquisition with their flags, error bars and origin."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -10,8 +11,10 @@ import numpy as np
 
 from .arrays import Array
 from .errors import FileError, InputError
+from .leftovers import finish_moving
 from .storage import output_folder, read_hdf5, write_hdf5
 
+log = logging.getLogger(__name__)
 SCHEMA = 1
 
 
@@ -110,7 +113,9 @@ class Maps:
             The file is missing, damaged, foreign, or its arrays do not fit together.
         """
         path = Path(path)
-        path = path / "maps.h5" if path.is_dir() else path
+        if path.is_dir():
+            _settle(path)
+            path = path / "maps.h5"
         arrays, metadata = read_hdf5(path, "maps", SCHEMA)
         try:
             affine = arrays.pop("affine")
@@ -125,6 +130,14 @@ class Maps:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: its fields do not make maps ({error}); make the file again") from error
+
+
+def _settle(folder: Path) -> None:
+    """Finish the move of results that a killed process had begun."""
+    try:
+        finish_moving(folder)
+    except OSError as error:
+        log.warning("%s: its last results are moved in part only, and cannot be here (%s)", folder, error.strerror)
 
 
 def _group(named: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -19,11 +19,15 @@ import numpy.typing as npt
 
 from .arrays import Array, usable_cores
 from .errors import FileError, NewerFileError
+from .leftovers import sync, temporary_file, writing_in
 
 _BULK = 1 << 20  # bytes from which arrays are stored uncompressed
 _CHECKED = 1 << 20  # bytes of :class:`Rows` that share a checksum
 _MAPPED = 1 << 28  # bytes from which they are mapped when read
 _SUMS = ".crc32"
+_CHECKSUMMED = ("v110", "v110")  # the format of HDF5 whose names, shapes and types have checksums too
+SMALL = 1 << 20  # bytes that any dataset may declare
+SHRUNK = 1100  # what a byte in a file can become at most; deflate's own limit is 1032
 UNREADABLE = OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError, OverflowError
 
 
@@ -31,36 +35,52 @@ UNREADABLE = OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeEr
 def atomic_path(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
     """A temporary path beside `path`, or in `folder`; on leaving without an error it is synced and renamed to `path`.
 
+    What killed processes left of such paths there is removed.
+
     Raises
     ------
     FileError
         The folder does not exist or cannot be written; `path` is as it was before.
     """
     path = Path(path)
-    suffix = "".join(path.suffixes[-2:])
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=folder or path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except OSError as error:
-        raise FileError(f"{path}: writing failed ({_reason(error)}); the file is as it was before") from error
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    place = folder or path.parent
+    with writing_in(place):
+        try:
+            temporary = temporary_file(path, place)
+        except OSError as error:
+            raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        except OSError as error:
+            raise FileError(f"{path}: writing failed ({reason(error)}); the file is as it was before") from error
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What the system said, of a message that may hold many lines of HDF5's own."""
     said = re.search(r"error message = '([^']*)'", str(error))
     return said[1] if said else " ".join(str(error).split())
+
+
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    """What HDF5 raises when it closes a file on a disk that is full, as the system's error.
+
+    Raises
+    ------
+    OSError
+        Instead of RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(reason(error)) from error
 
 
 def _umask() -> int:
@@ -69,16 +89,8 @@ def _umask() -> int:
     return current
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def output_folder(path: str | Path) -> Path:
-    """`path` as an existing folder that can be written, made if needed.
+    """`path` as an existing folder that can be written, made if needed; temporary files of killed processes go.
 
     Raises
     ------
@@ -88,7 +100,7 @@ def output_folder(path: str | Path) -> Path:
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with writing_in(path), tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
         raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
@@ -144,14 +156,14 @@ def write_hdf5(
         The file cannot be written; an earlier file at `path` is untouched.
     """
     text = np.frombuffer(json.dumps(metadata, sort_keys=True).encode(), np.uint8)
-    with atomic_path(path, folder) as temporary:
-        try:
-            with h5py.File(temporary, "w") as file:
-                _write_all(file, path, {**arrays, "metadata": text})
-                file.attrs.update({"format": "mrf", "kind": kind, "schema": schema})
-                file.attrs["complete"] = True
-        except RuntimeError as error:  # of a disk that is full when HDF5 closes the file
-            raise OSError(_reason(error)) from error
+    with (
+        atomic_path(path, folder) as temporary,
+        full_disk_told(),
+        h5py.File(temporary, "w", libver=_CHECKSUMMED) as file,
+    ):
+        _write_all(file, path, {**arrays, "metadata": text})
+        file.attrs.update({"format": "mrf", "kind": kind, "schema": schema})
+        file.attrs["complete"] = True
 
 
 def _write_all(file: h5py.File, path: str | Path, arrays: Mapping[str, Array | Rows]) -> None:
@@ -193,13 +205,14 @@ def _write_rows(file: h5py.File, name: str, rows: Rows) -> None:
 def _read_rows(path: Path, file: h5py.File, name: str) -> Array:
     """An array written from :class:`Rows`, checked; mapped instead of read if it is large."""
     dataset = file[name]
+    check_held(path, dataset)
     offset = dataset.id.get_offset()
     if offset is None:
         raise ValueError(f"field {name} has no data")
     mapped = np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
     values = mapped if mapped.nbytes > _MAPPED else np.array(mapped)
     octets: Any = values.reshape(-1).view(np.uint8)
-    sums = np.asarray(file[name + _SUMS])
+    sums = held(path, file[name + _SUMS])
     with ThreadPoolExecutor(usable_cores()) as pool:  # zlib lets other threads run
         found = list(pool.map(lambda i: zlib.crc32(octets[i : i + _CHECKED]), range(0, len(octets), _CHECKED)))
     if not np.array_equal(found, sums):
@@ -212,6 +225,43 @@ def _other_schema(path: Path, found: Any, expected: int) -> FileError:
     if isinstance(found, int | np.integer) and found > expected:
         return NewerFileError(f"{path}: schema {found} of a newer mrf, this one reads {expected}; update mrf")
     return FileError(f"{path}: schema {found}, expected {expected}; make the file again")
+
+
+def held(path: str | Path, dataset: Any) -> Array:
+    """The values of an HDF5 dataset, once it is sure that its file can hold as many as it declares.
+
+    A few bytes can declare terabytes, which HDF5 would fill with zeros; and links lead to any file of this machine.
+
+    Raises
+    ------
+    FileError
+        It declares more than its stored bytes can become, or they are in another file; the message names the field.
+    TypeError
+        It is no dataset.
+    """
+    check_held(path, dataset)
+    return np.asarray(dataset)
+
+
+def check_held(path: str | Path, dataset: Any) -> None:
+    """Refuse a dataset as :func:`held` does, without reading it.
+
+    Raises
+    ------
+    FileError, TypeError
+        As there.
+    """
+    if not isinstance(dataset, h5py.Dataset):
+        raise TypeError(f"field {getattr(dataset, 'name', dataset)} is no dataset")
+    name = str(dataset.name).lstrip("/")
+    if dataset.external or dataset.is_virtual or dataset.file.filename != str(path):
+        raise FileError(f"{path}: the values of field {name} are in another file, which is not followed; copy them in")
+    declared, stored = (dataset.size or 0) * dataset.id.get_type().get_size(), dataset.id.get_storage_size()
+    if declared > max(SMALL, SHRUNK * stored):
+        raise FileError(
+            f"{path}: field {name} of shape {dataset.shape} is said to have {declared} bytes, but only {stored} are "
+            "stored; damaged, or made to fill the memory: make the file again"
+        )
 
 
 def read_hdf5(
@@ -239,7 +289,7 @@ def read_hdf5(
             if not marks["complete"]:
                 raise FileError(f"{path}: incomplete: its writer was interrupted; make the file again")
             arrays = {
-                name: _read_rows(path, file, name) if name + _SUMS in file else np.asarray(file[name])
+                name: _read_rows(path, file, name) if name + _SUMS in file else held(path, file[name])
                 for name in file
                 if not name.endswith(_SUMS) and (names is None or name in names or name == "metadata")
             }
@@ -249,7 +299,7 @@ def read_hdf5(
         metadata = json.loads(arrays.pop("metadata").tobytes())
         if not isinstance(metadata, dict):
             raise ValueError("no table")
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise FileError(f"{path}: field metadata is missing or damaged; make the file again") from error
     return arrays, metadata
 
@@ -267,10 +317,10 @@ def read_datasets(path: str | Path, needed: Iterable[str]) -> dict[str, Array]:
         raise FileError(f"{path}: no such file; give an HDF5 file with datasets {' and '.join(needed)}")
     try:
         with h5py.File(path, "r") as file:
-            held = {name: np.asarray(file[name]) for name in file if isinstance(file[name], h5py.Dataset)}
+            found = {name: held(path, file[name]) for name in file if isinstance(file[name], h5py.Dataset)}
     except UNREADABLE as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
     for name in needed:
-        if name not in held:
-            raise FileError(f"{path}: has no dataset {name}, only {', '.join(held) or 'nothing'}; add it")
-    return held
+        if name not in found:
+            raise FileError(f"{path}: has no dataset {name}, only {', '.join(found) or 'nothing'}; add it")
+    return found

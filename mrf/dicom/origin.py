@@ -12,7 +12,7 @@ import numpy as np
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..core.maps import Maps
-from ..core.storage import UNREADABLE, digest
+from ..core.storage import UNREADABLE, digest, held
 from ..io.mrd_header import STRENGTHS, field_strength, header_elements
 from .codes import Code, body_part
 
@@ -215,7 +215,9 @@ def scan_header(path: str | Path) -> bytes:
         raise FileError(f"{path}: no such file; give an MRD file")
     try:
         with h5py.File(path, "r") as file:
-            found = [np.asarray(file[group]["xml"][()], object).reshape(-1) for group in file if "xml" in file[group]]
+            found = [
+                held(path, file[group]["xml"]).astype(object).reshape(-1) for group in file if "xml" in file[group]
+            ]
     except UNREADABLE as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
     if len(found) != 1 or len(found[0]) != 1 or not isinstance(found[0][0], str | bytes):

@@ -123,20 +123,39 @@ def write_maps(
         raise InputError(f"maps: shape {maps.shape} is no (y, x) or (z, y, x) image; write one slice or volume")
     if source is not None and not re.fullmatch(r"(https?://|doi:10\.)\S+", source):
         raise InputError(f"source: got {source!r}, expected a URL (https://...) or a DOI (doi:10....)")
-    place = [f"sub-{subject}"] + ([] if session is None else [f"ses-{session}"])
-    told, images = _common(maps, source), {}
-    for one in _images(maps):
-        name = "_".join([*place, *([f"desc-{one.desc}"] if one.desc else []), one.known.suffix])
-        if name in images:
-            raise InputError(f"maps: two of {', '.join(maps.parameters)} would be written as {name}; rename one")
-        images[name] = one
+    images = bids_files(maps, subject=subject, session=session, source=source)
     top = output_folder(folder)
     _write_description(top, source)
     written = []
-    for name, one in images.items():
-        written.append(output_folder(top.joinpath(*place, one.known.folder)) / f"{name}.nii.gz")
-        write_image(written[-1], one.values, maps.affine, {"Units": one.known.unit} | told | one.extra)
+    for name, (values, side_car) in images.items():
+        written.append(output_folder((top / name).parent) / name.name)
+        write_image(written[-1], values, maps.affine, side_car)
     return written
+
+
+def bids_files(
+    maps: Maps, *, subject: str, session: str | None = None, source: str | None = None
+) -> dict[Path, tuple[Array, dict[str, Any]]]:
+    """What :func:`write_maps` writes of maps.
+
+    Returns
+    -------
+    {path in the folder: (values, side-car)}
+
+    Raises
+    ------
+    InputError
+        Two parameters share a name.
+    """
+    place = [f"sub-{subject}"] + ([] if session is None else [f"ses-{session}"])
+    told, files = _common(maps, source), dict[Path, tuple[Array, dict[str, Any]]]()
+    for one in _images(maps):
+        name = "_".join([*place, *([f"desc-{one.desc}"] if one.desc else []), one.known.suffix])
+        path = Path(*place, one.known.folder, f"{name}.nii.gz")
+        if path in files:
+            raise InputError(f"maps: two of {', '.join(maps.parameters)} would be written as {name}; rename one")
+        files[path] = one.values, {"Units": one.known.unit} | told | one.extra
+    return files
 
 
 class _Image(NamedTuple):

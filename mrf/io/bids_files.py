@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
 from ..core.arrays import Array
 from ..core.errors import FileError
 from ..core.units import DEGREE
+from .nifti import opened, values_of
 
 # {suffix: the side-car's field that tells its images apart}
 SUFFIXES = {
@@ -36,7 +35,6 @@ _PARTS = {"mag": "magnitude", "phase": "phase", "real": "real", "imag": "imagina
 # What dcm2niix adds to the name of a series: the echo's number, and what is no magnitude.
 _CONVERTED = re.compile(r"(?P<series>.+?)(?:_e(?P<echo>\d+))?(?:_(?P<part>ph|real|imaginary))?")
 _CONVERTED_PARTS = {"ph": "phase", "real": "real", "imaginary": "imaginary"}
-_UNREADABLE = (ImageFileError, OSError, EOFError, ValueError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -178,11 +176,8 @@ def load(path: Path) -> tuple[Any, Array]:
         Not there, not readable, no volume or series of volumes.
     """
     image, shape = _opened(path)
-    try:
-        values = np.asanyarray(image.dataobj).reshape(shape)
-        affine = np.asarray(image.affine, np.float64)
-    except _UNREADABLE as error:
-        raise FileError(f"{path}: not a readable NIfTI file ({error}); export it again") from error
+    values, affine = values_of(path, image)
+    values = values.reshape(shape)
     if values.size == 0 or values.dtype.kind not in "fciu":
         raise FileError(f"{path}: holds {values.dtype} of shape {values.shape}, expected numbers (x, y, z[, frames])")
     if not np.isfinite(values).all() or not np.isfinite(affine).all():
@@ -194,10 +189,7 @@ def _opened(path: Path) -> tuple[Any, tuple[int, ...]]:
     """An image that is not read yet, and its shape in four dimensions."""
     if not path.is_file():
         raise FileError(f"{path}: no such file; give a NIfTI file, or the folder of one collection")
-    try:
-        image: Any = nibabel.load(path)
-    except _UNREADABLE as error:
-        raise FileError(f"{path}: not a readable NIfTI file ({error}); export it again") from error
+    image = opened(path)
     shape = tuple(image.shape)
     if not 2 <= len(shape) <= 4:
         raise FileError(f"{path}: has {len(shape)} dimensions {shape}, expected (x, y, z) or (x, y, z, frames)")
@@ -244,7 +236,7 @@ def _above(path: Path) -> list[Path]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         told = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path}: no readable JSON ({error}); correct the side-car") from error
     if not isinstance(told, dict):
         raise FileError(

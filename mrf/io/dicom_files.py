@@ -17,6 +17,7 @@ from pydicom.uid import (
 
 from ..core.errors import FileError, InputError
 
+_PIXELS = 0x7FE00010
 _LATER = 1 << 16  # bytes of an element that are read when they are asked for
 _MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 _KEYWORDS = (
@@ -123,18 +124,25 @@ def _read(path: Path) -> Source | str:
     """A file of MR images, or what it is instead."""
     try:
         dataset = pydicom.dcmread(path, defer_size=_LATER, specific_tags=_TAGS)
+        for tag in [tag for tag in dataset.keys() if tag != _PIXELS]:  # noqa: SIM118 - it holds elements, not keys
+            dataset[tag].value  # noqa: B018 - decoded here, where what cannot be is told with its file
     except pydicom.errors.InvalidDicomError:
         return "no DICOM file"
     except Exception as error:  # a damaged file can raise errors of any kind
         raise FileError(f"{path}: damaged DICOM file ({error}); export it again, or remove it") from error
     meta = dataset.file_meta.get("MediaStorageSOPClassUID", "")
-    kind = pydicom.uid.UID(dataset.get("SOPClassUID") or meta)
+    kind = pydicom.uid.UID(str(dataset.get("SOPClassUID") or meta or ""))
     if meta == MediaStorageDirectoryStorage:
         return "DICOMDIR"
     if kind not in _MR and (kind or dataset.get("Modality") != "MR"):
         return kind.name if kind.name != kind else f"of the private or unknown class {kind or '(none)'}"
     if "PixelData" not in dataset:
         raise FileError(f"{path}: MR image without field PixelData: truncated, or no image; export or remove it")
+    for name in ("Rows", "Columns"):
+        if not isinstance(sides := dataset.get(name), int) or not sides > 0:
+            raise FileError(f"{path}: field {name} is {sides!r}, expected a whole number of pixels; export it again")
+    if not isinstance(count := dataset.get("NumberOfFrames") or 1, int) or count < 1:
+        raise FileError(f"{path}: field NumberOfFrames is {count!r}, expected a whole number; export it again")
     if dataset.get("SamplesPerPixel", 1) != 1:
         return "colour image"
     return Source(path, dataset, kind in _MR[1:])

@@ -248,12 +248,17 @@ def _frame(number: int, told: _Told, source: Source, kinds: list[str]) -> Frame:
             f"{told.name}: field ImageOrientationPatient is {orientation.reshape(-1).tolist()}, expected two "
             "directions at right angles; export the series again"
         )
+    spacing = told.required("PixelSpacing", 2)
+    if not (np.isfinite(spacing) & (spacing > 0)).all():
+        raise FileError(
+            f"{told.name}: field PixelSpacing is {spacing.tolist()}, expected two lengths (mm); export the series again"
+        )
     thickness = told.number("SpacingBetweenSlices", "SliceThickness")
     return Frame(
         source=source,
         number=number,
         name=told.name,
-        spacing=told.required("PixelSpacing", 2),
+        spacing=spacing,
         orientation=orientation,
         position=told.required("ImagePositionPatient", 3),
         thickness=abs(thickness) if thickness else 1.0,

@@ -1,5 +1,6 @@
 """Pixel values of DICOM images, in the scanner's units."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,13 @@ from pydicom.uid import UID
 
 from ..core.arrays import Array
 from ..core.errors import FileError, UnsupportedError
+from ..core.storage import SHRUNK
 from .components import radians
 from .dicom_files import Source
 from .dicom_frames import Frame
 from .dicom_stack import Stack
+
+_ALWAYS = 1 << 26  # bytes of pixels that any file may declare
 
 
 def pixels_of(path: Path, stacks: dict[str, Stack]) -> tuple[dict[str, Array], list[str]]:
@@ -99,13 +103,14 @@ def _decoded(frames: list[Frame]) -> dict[int, Array]:
 def _stored(source: Source) -> Array:
     """(frames, y, x) stored numbers."""
     dataset = source.dataset
-    syntax = UID(dataset.file_meta.get("TransferSyntaxUID", ""))
+    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID") or ""))
     try:
+        _check_size(source)
         stored = np.asarray(dataset.pixel_array)
     except Exception as error:  # decoders raise errors of many kinds
         why = " ".join(str(error).split())[:200]
         cure = "it is truncated or damaged: export it again"
-        if syntax.is_private or syntax.is_compressed:
+        if syntax.is_private or (syntax.is_transfer_syntax and syntax.is_compressed):
             cure = (
                 'install decoders with pip install "pylibjpeg[all]", or decompress the files, e.g. with gdcmconv --raw '
                 "or dcmdjpeg"
@@ -119,6 +124,15 @@ def _stored(source: Source) -> Array:
             f"{source.path}: pixel data have shape {stored.shape}, expected (frames,) {shape}; export again"
         )
     return stored.reshape(-1, *shape).astype(np.float64)
+
+
+def _check_size(source: Source) -> None:
+    """Decoders take the memory that the header asks for: refuse what the file cannot hold, however it is compressed."""
+    dataset, held = source.dataset, source.path.stat().st_size
+    sides = [int(dataset.get(name) or 1) for name in ("NumberOfFrames", "Rows", "Columns", "BitsAllocated")]
+    declared = math.prod(sides) // 8
+    if declared > max(_ALWAYS, SHRUNK * held):
+        raise ValueError(f"{sides[0]} frames of {sides[1]} x {sides[2]} are {declared} bytes, but the file has {held}")
 
 
 def _mean(images: list[Array]) -> Array:

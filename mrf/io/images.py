@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import nibabel
 import numpy as np
 import scipy.ndimage
-from nibabel.filebasedimages import ImageFileError
 
 from ..core.arrays import Array
 from ..core.errors import FileError
-from ..core.storage import UNREADABLE
+from ..core.storage import UNREADABLE, held
+from .nifti import opened, values_of
 
 _HDF5 = frozenset({".h5", ".hdf5"})
 _APART = 1e-2  # mm, of affines that are taken as equal
@@ -47,9 +46,10 @@ def read_series(path: str | Path) -> ImageSeries:
     if data.ndim != 4 or data.size == 0 or data.dtype.kind not in "fciu":
         wanted = "(frames, z, y, x)" if path.suffix in _HDF5 else "4 dimensions (x, y, z, frames)"
         raise FileError(f"{path}: its series is {data.dtype} of shape {data.shape}, expected numbers, {wanted}")
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise FileError(f"{path}: its affine has shape {affine.shape}, expected (4, 4) finite numbers")
-    return ImageSeries(data if path.suffix in _HDF5 else np.ascontiguousarray(data.T), affine)
+    if affine.shape != (4, 4) or affine.dtype.kind not in "fiu" or not np.isfinite(affine).all():
+        raise FileError(f"{path}: its affine is {affine.dtype} of shape {affine.shape}, expected (4, 4) finite numbers")
+    whole = data if path.suffix in _HDF5 else np.ascontiguousarray(data.T)
+    return ImageSeries(whole, affine.astype(np.float64))
 
 
 def _read_hdf5(path: Path) -> tuple[Array, Array]:
@@ -58,10 +58,10 @@ def _read_hdf5(path: Path) -> tuple[Array, Array]:
     try:
         with h5py.File(path, "r") as file:
             if "series" not in file:
-                held = ", ".join(file) or "nothing"
-                raise FileError(f"{path}: has no dataset /series (frames, z, y, x), only {held}")
-            affine = np.asarray(file["affine"], np.float64) if "affine" in file else np.eye(4)
-            return np.asarray(file["series"]), affine
+                members = ", ".join(file) or "nothing"
+                raise FileError(f"{path}: has no dataset /series (frames, z, y, x), only {members}")
+            affine = held(path, file["affine"]) if "affine" in file else np.eye(4)
+            return held(path, file["series"]), affine
     except UNREADABLE as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
 
@@ -70,11 +70,7 @@ def _read_nifti(path: Path) -> tuple[Array, Array]:
     """Scaled values (x, y, z[, frames]) and affine."""
     if not path.is_file():
         raise FileError(f"{path}: no such file; give a NIfTI file")
-    try:
-        image: Any = nibabel.load(path)
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64)
-    except (ImageFileError, OSError, EOFError, ValueError, KeyError) as error:
-        raise FileError(f"{path}: not a readable NIfTI file ({error})") from error
+    return values_of(path, opened(path))
 
 
 def read_labels(path: str | Path, affine: Array, shape: tuple[int, ...]) -> Array:

@@ -11,11 +11,12 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
+from ..core.storage import UNREADABLE, check_held, held
 from ..core.units import MICROSECOND, MILLISECOND
 from ..recon.noise import noise_covariance, whitening
 from ..recon.trajectory import Trajectory
 from .mrd_geometry import slice_geometry
-from .mrd_header import UNITS, Header, parse_header, spatial_frequencies
+from .mrd_header import UNITS, Header, check_size, parse_header, spatial_frequencies
 from .mrd_sort import COUNTERS, Frames, sort_frames
 from .mrd_triggers import heart_beats
 
@@ -155,9 +156,10 @@ def read_table(path: str | Path) -> tuple[bytes, Array]:
                     f"{path}: holds {len(groups)} measurements ({', '.join(groups)}), expected one; split it"
                 )
             group = file[groups[0]]
-            text = np.asarray(group._contents["xml"][()], object).reshape(-1)
+            text = held(path, group._contents["xml"]).astype(object).reshape(-1)
+            check_held(path, group.acquisitions.data)
             table = np.asarray(group.acquisitions.data[()])
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
     whole = table.ndim == 1 and {"head", "traj", "data"} <= set(table.dtype.names or ())
     if not whole or not set(table.dtype["head"].names or ()) >= _HEAD:
@@ -193,6 +195,7 @@ def assemble(
         )
     header = xml if isinstance(xml, Header) else parse_header(name, xml, int(heads["encoding_space_ref"][0]))
     frames = sort_frames(name, table[image], image, header, frame_counter)
+    check_size(name, header, math.prod(header.matrix), frames.kspace[0].size)
     order, affine, where = slice_geometry(name, heads[frames.first], header)
     inner: Any = slice(None) if (np.diff(order) == 1).all() else order  # which copies nothing
     try:

@@ -5,6 +5,7 @@ The XML is read element by element: real files leave out elements that the schem
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -28,6 +29,47 @@ _IDENTIFYING = {
     "deviceSerialNumber",
 }  # fmt: skip
 UNITS = ("normalized", "cycles_per_fov", "1/m")
+_DEEPEST = 100  # elements in elements
+_ALWAYS = 1 << 20  # places that need no samples to be believed
+_PLACES = 16  # that one sample can stand for
+_NOWHERE = {"normalized": 0.2, "cycles_per_fov": 0.02}  # cycles per pixel: less is another unit
+
+
+class _Plain(ElementTree.TreeBuilder):
+    """Refuses what could name entities, and elements nested deeper than any header's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = 0
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """No document type: entities come with it, that read files or grow without limit."""
+        raise ValueError(f"it declares a document type {name!r}, which no MRD file needs")
+
+    def start(self, tag: Any, attrs: Any) -> Any:
+        """One level deeper."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise ValueError(f"its elements are nested more than {_DEEPEST} deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: Any) -> Any:
+        """And back."""
+        self._depth -= 1
+        return super().end(tag)
+
+
+def plain_xml(text: str | bytes) -> ElementTree.Element:
+    """The root of an XML document without a document type, so without entities of its own.
+
+    Raises
+    ------
+    ValueError
+        It declares a document type, or is nested too deeply.
+    xml.etree.ElementTree.ParseError
+        It is no XML.
+    """
+    return ElementTree.fromstring(text, ElementTree.XMLParser(target=_Plain()))
 
 
 def header_elements(path: str, xml: str | bytes) -> ElementTree.Element:
@@ -46,8 +88,8 @@ def header_elements(path: str, xml: str | bytes) -> ElementTree.Element:
     """
     text = xml if isinstance(xml, str) else xml.decode("utf-8-sig", errors="replace")
     try:
-        root = ElementTree.fromstring(text.rstrip("\0"))
-    except ElementTree.ParseError as error:
+        root = plain_xml(text.rstrip("\0"))
+    except (ElementTree.ParseError, ValueError) as error:
         raise FileError(f"{path}: field xml is not XML ({error}); export the scan again") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
@@ -77,7 +119,7 @@ def field_strength(root: ElementTree.Element) -> float | None:
 
 def without_identity(xml: bytes) -> bytes:
     """A header without who was examined, where and when: subject, study, and the identifiers of the measurement."""
-    root = ElementTree.fromstring(xml.rstrip(b"\0").decode("utf-8-sig", errors="replace"))
+    root = plain_xml(xml.rstrip(b"\0").decode("utf-8-sig", errors="replace"))
     for element in list(root):
         name = element.tag.rpartition("}")[2]
         if name in ("subjectInformation", "studyInformation"):
@@ -183,6 +225,28 @@ def parse_header(path: str, xml: bytes, encoding: int = 0) -> Header:
     )
 
 
+def check_size(path: str, header: Header, places: int, samples: int) -> None:
+    """Refuse a matrix far beyond what was measured, before memory is taken for it.
+
+    Parameters
+    ----------
+    places : int
+        Voxels, or places in k-space, that the header asks for.
+    samples : int
+        That there are.
+
+    Raises
+    ------
+    FileError
+        There are more than 16 places a sample.
+    """
+    if places > max(_ALWAYS, _PLACES * samples):
+        raise FileError(
+            f"{path}: header field encodedSpace has matrix {header.matrix} (z, y, x): {places} places for {samples} "
+            "measured samples; correct the header"
+        )
+
+
 def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, units: str | None) -> tuple[Array, str]:
     """A stored trajectory in 1/m, axes reversed to ([kz,] ky, kx).
 
@@ -219,6 +283,8 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
         factor *= np.array(header.matrix)[-stored:]
     converted = k[..., ::-1].astype(np.float64) * factor
     reach = np.abs(converted * np.array(header.field_of_view)[-stored:] / np.array(header.matrix)[-stored:]).max()
+    if reason != "as asked" and reach < _NOWHERE[units]:
+        raise InputError(f"it reaches only {reach:.3g} of 0.5 cycles per pixel if it is {units}; expected more")
     note = f"trajectory read as {units} ({reason})"
     if reach < 0.25:
         note += f"; it reaches only {reach:.3g} of 0.5 cycles per pixel: check --trajectory-units and the matrix"

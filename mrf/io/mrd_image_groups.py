@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import h5py
 import ismrmrd
@@ -12,11 +13,11 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
-from ..core.storage import UNREADABLE
+from ..core.storage import UNREADABLE, held
 from ..core.units import DEGREE, MILLIMETRE, MILLISECOND
 from .components import Choice, choose, joined
 from .mrd_geometry import slice_geometry
-from .mrd_header import Header, field_strength, header_elements
+from .mrd_header import Header, field_strength, header_elements, plain_xml
 from .series import Series, protocol_levels, what_varies
 
 log = logging.getLogger(__name__)
@@ -138,8 +139,8 @@ def read_image_groups(path: str | Path, *, frame_counter: str | None = None) -> 
             measurements = [one for one in _measurements(file) if _image_groups(one)]
             if len(measurements) != 1:
                 raise FileError(f"{name}: holds {len(measurements)} measurements with images, expected one; split it")
-            xml = np.asarray(measurements[0]["xml"][()], object).reshape(-1)[0]
-            groups = [_read(f"{name}: group {group.name}", group) for group in _image_groups(measurements[0])]
+            xml = held(name, measurements[0]["xml"]).astype(object).reshape(-1)[0]
+            groups = [_read(name, group) for group in _image_groups(measurements[0])]
     except UNREADABLE as error:
         raise FileError(f"{name}: not a readable MRD file, truncated or damaged ({error})") from error
     root = header_elements(name, xml)
@@ -175,9 +176,10 @@ def _of_one_kind(
     return data, firsts, kind, [how, *notes, *more]
 
 
-def _read(where: str, group: Any) -> tuple[Array, Array]:
+def _read(name: str, group: Any) -> tuple[Array, Array]:
     """Headers and (n, z, y, x) complex128 images of one group, rescaled."""
-    heads, images = np.asarray(group["header"][()]).reshape(-1), np.asarray(group["data"][()])
+    where = f"{name}: group {group.name}"
+    heads, images = held(name, group["header"]).reshape(-1), held(name, group["data"])
     fits = heads.dtype == ismrmrd.hdf5.image_header_dtype and images.ndim == 5 and len(heads) == len(images) > 0
     if not fits:
         raise FileError(f"{where}: fields header and data hold no MRD images that belong together; export them again")
@@ -193,16 +195,31 @@ def _read(where: str, group: Any) -> tuple[Array, Array]:
             "imaginary or complex (1 to 5); leave these images out"
         )
     values = images[:, 0].astype(np.complex128)
-    for value, text in zip(values, group["attributes"][()], strict=True):
-        meta = ismrmrd.Meta.deserialize(text) if text else {}
+    for value, text in zip(values, held(name, group["attributes"]), strict=True):
         try:
+            meta = _attributes(text)
             value *= float(meta.get("RescaleSlope", 1))
             value += float(meta.get("RescaleIntercept", 0))
-        except (TypeError, ValueError) as error:
-            raise FileError(f"{where}: attribute RescaleSlope or RescaleIntercept is no number ({error})") from error
+        except (TypeError, ValueError, ParseError) as error:
+            raise FileError(
+                f"{where}: attribute RescaleSlope or RescaleIntercept is no number, or field attributes no XML "
+                f"({error}); export the images again"
+            ) from error
     if not np.isfinite(values).all():
         raise FileError(f"{where}: field data holds NaN or infinite values; repair or leave out those images")
     return heads, values
+
+
+def _attributes(text: str | bytes) -> dict[str, Any]:
+    """What an image's XML tells."""
+    if not text:
+        return {}
+    plain_xml(text)
+    try:
+        told: dict[str, Any] = ismrmrd.Meta.deserialize(text)
+    except AssertionError as error:  # of the package, where an element is missing
+        raise ValueError("no ismrmrdMeta document") from error
+    return told
 
 
 def _of_one_size(name: str, groups: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:

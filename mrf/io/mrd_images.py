@@ -16,7 +16,7 @@ from ..recon.cartesian import images_of_kspace
 from ..recon.noise import noise_covariance, whitening
 from .mrd import is_image, is_noise, read_table
 from .mrd_geometry import slice_geometry
-from .mrd_header import Header, field_strength, header_elements, parse_header
+from .mrd_header import Header, check_size, field_strength, header_elements, parse_header
 from .mrd_image_groups import FRAME_COUNTERS, checked_counter, holds_images_only, read_image_groups, series_as_told
 from .series import Series
 
@@ -205,7 +205,9 @@ def _sampled(name: str, images: Array, place: _Place, header: Header) -> _Sample
     heads = images["head"]
     coils = int(heads["active_channels"][0])
     sides = (place.slice.max() + 1, place.frame.max() + 1, *header.matrix[:2])
-    kspace = np.zeros((sides[0], coils, *sides[1:], header.matrix[2]), np.complex64)
+    shape = (int(sides[0]), coils, *map(int, sides[1:]), header.matrix[2])
+    check_size(name, header, math.prod(shape), sum(map(len, images["data"])) // 2)
+    kspace = np.zeros(shape, np.complex64)
     counts = np.zeros(sides, np.int64)
     readout = _decode(f"{name}: image acquisition 0", images[0], coils, header.matrix[2])[1]
     for number, row in enumerate(images):

@@ -10,6 +10,8 @@ from ..core.errors import FileError
 from .mrd_header import Header
 
 COUNTERS = ("contrast", "repetition", "kspace_encode_step_1", "phase", "set", "segment")
+_CLIPPED = 8  # samples on the largest value, from which it is no chance
+_NEARLY = 0.95  # of the largest value
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,7 @@ def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_c
             "expected one shape; choose another counter with --frame-counter"
         )
     samples, k, partition = zip(*joined, strict=True)
+    _refuse_saturated(name, samples)
     kspace = np.empty((len(slices), *samples[0].shape[:1], n_frames, samples[0].shape[1]), np.complex64)
     for number, one in enumerate(samples):
         kspace[number // n_frames, :, number % n_frames] = one
@@ -91,6 +94,27 @@ def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_c
             *((f"{averages} averages averaged",) if averages > 1 else ()),
         ),
     )
+
+
+def _refuse_saturated(name: str, frames: tuple[Array, ...]) -> None:
+    """Refuse what a receiver has cut off: values heap up at the largest one.
+
+    Signals seldom come near their largest value; where they are cut off, more lie on it than just below. Frames that
+    are equal, as without noise, are no reason: different samples must lie on it, with one of their two parts.
+    """
+    most = max(float(np.abs(part).max()) for one in frames for part in (one.real, one.imag))
+    samples, at, below = set[complex](), 0, 0
+    for one in frames:
+        for part in (one.real, one.imag):
+            on = np.abs(part) == most
+            samples.update(one[on].tolist())
+            at += int(on.sum())
+            below += int((np.abs(part) > _NEARLY * most).sum()) - int(on.sum())
+    if len(samples) >= _CLIPPED and at > below:
+        raise FileError(
+            f"{name}: {at} values of field data are {most:.6g}, and none is larger: the receiver was saturated; scan "
+            "again with less gain"
+        )
 
 
 def _refuse_other_counters(name: str, idx: Array, counter: str, *, chosen: bool) -> None:
@@ -170,6 +194,8 @@ def _decode(name: str, row: Array, number: int, axes: int) -> tuple[Array, Array
     kept = slice(start, stop)
     step = -1 if int(head["flags"]) >> (ismrmrd.ACQ_IS_REVERSE - 1) & 1 else 1
     data, k = data[:, kept][:, ::step], k[kept][::step]
+    if not data.any():
+        raise FileError(f"{where}: field data is 0 throughout: a readout that was lost; export the scan again")
     return data, k, np.full(len(k), int(head["idx"]["kspace_encode_step_2"]))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
-from ..core.storage import atomic_path
+from ..core.storage import atomic_path, full_disk_told
 from ..core.units import DEGREE, MICROSECOND, MILLIMETRE, MILLISECOND
 from ..recon.trajectory import Trajectory
 from ..simulation.sequence import EventKind, Sequence
@@ -74,7 +74,7 @@ def write_mrd(
         acquisition.scan_counter = frame
         acquisitions.append(acquisition)
     acquisitions[-1].setFlag(ismrmrd.ACQ_LAST_IN_MEASUREMENT)
-    with atomic_path(path) as temporary, ismrmrd.File(str(temporary), mode="w") as file:
+    with atomic_path(path) as temporary, full_disk_told(), ismrmrd.File(str(temporary), mode="w") as file:
         file["dataset"].header = header
         file["dataset"].acquisitions = acquisitions
 

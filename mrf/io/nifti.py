@@ -1,16 +1,22 @@
-"""Arrays as NIfTI files with JSON side-cars."""
+"""Arrays as NIfTI files with JSON side-cars, and NIfTI files that nobody vouches for."""
 
 import json
+import math
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from ..core.arrays import Array
-from ..core.errors import InputError
-from ..core.storage import atomic_path
+from ..core.errors import FileError, InputError
+from ..core.storage import SHRUNK, SMALL, UNREADABLE, atomic_path
+
+_UNREADABLE = (*UNREADABLE, ImageFileError, HeaderDataError, EOFError, zlib.error)
 
 
 def write_image(path: Path, values: Array, affine: Array, side_car: dict[str, Any]) -> None:
@@ -46,6 +52,45 @@ def write_image(path: Path, values: Array, affine: Array, side_car: dict[str, An
     with atomic_path(path) as temporary:
         nibabel.save(image, temporary)
     write_json(path.with_name(path.name.replace(".nii.gz", ".json")), side_car)
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def opened(path: Path) -> Any:
+    """A NIfTI image whose values are not read yet.
+
+    Raises
+    ------
+    FileError
+        It is none, or is damaged.
+    """
+    try:
+        image: Any = nibabel.load(path)
+        if not isinstance(image, nibabel.Nifti1Pair):
+            raise ValueError(f"it is a {type(image).__name__}")
+    except _UNREADABLE as error:
+        raise FileError(f"{path}: not a readable NIfTI file ({_said(error)}); export it again") from error
+    return image
+
+
+def values_of(path: Path, image: Any) -> tuple[Array, Array]:
+    """Scaled values (x, y, z[, frames]) and affine of an image, once its file can hold what its header declares.
+
+    Raises
+    ------
+    FileError
+        It cannot, or is damaged.
+    """
+    try:
+        declared = math.prod(map(int, image.shape)) * image.get_data_dtype().itemsize
+        stored = Path(image.file_map["image"].filename).stat().st_size
+        if min(image.shape, default=0) < 0 or declared > max(SMALL, SHRUNK * stored):
+            raise ValueError(f"its header declares {image.shape} voxels, {declared} bytes, but the file has {stored}")
+        return np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64)
+    except _UNREADABLE as error:
+        raise FileError(f"{path}: not a readable NIfTI file ({_said(error)}); export it again") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

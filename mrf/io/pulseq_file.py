@@ -19,6 +19,10 @@ INSTALL = 'pip install "mrf-engine[pulseq]" or pip install "pypulseq>=1.4.2"'
 _OLDEST, _NEWEST = (1, 2), (1, 5)
 _RASTERS = ("AdcRasterTime", "BlockDurationRaster", "GradientRasterTime", "RadiofrequencyRasterTime")
 _IGNORED = ("TRIGGERS", "LABELSET", "LABELINC")  # they change neither magnetization nor time
+_LONGEST = 1e5  # s, of a block
+_LARGEST = 1e10  # of an event's numbers: Hz, Hz/m, us, ns
+_MOST_SAMPLES = 1 << 20  # of a readout
+_MOST_SHAPED = 10**7  # samples of a shape, and their values: at most times in steps of a raster
 _BINARY = b"\x01pulseq\x02"
 
 
@@ -66,7 +70,7 @@ def load(path: str | Path, soft_delays: Mapping[str, float] | None) -> PulseqFil
             raise FileError(f"{path}: not a valid Pulseq file ({_said(error)}); write it again") from error
     if not sequence.block_events:
         raise FileError(f"{path}: [BLOCKS] is empty, expected at least one block")
-    durations = {int(n): round(float(d) * 1e9) for n, d in sequence.block_durations.items()}
+    durations = {int(n): _nanoseconds(path, int(n), float(d)) for n, d in sequence.block_durations.items()}
     loaded = PulseqFile(str(path), str(sequence.definitions.get("Name", "") or Path(path).stem), sequence, durations)
     _apply_soft_delays(loaded, dict(soft_delays or {}))
     if any(row[1] == "2" for row in _rows(text, "extension TRIGGERS")):
@@ -75,6 +79,13 @@ def load(path: str | Path, soft_delays: Mapping[str, float] | None) -> PulseqFil
             stacklevel=3,
         )
     return loaded
+
+
+def _nanoseconds(path: str | Path, number: int, duration: float) -> int:
+    """The duration of a block, if it is one."""
+    if not 0 <= duration <= _LONGEST:
+        raise FileError(f"{path}: block {number} lasts {duration:g} s, expected 0 to {_LONGEST:g}; check the rasters")
+    return round(duration * 1e9)
 
 
 def block(file: PulseqFile, number: int) -> Any:
@@ -135,6 +146,9 @@ def _checked_text(path: str, installed: tuple[int, int]) -> str:
             )
     _check_blocks(path, body, version)
     _check_shapes(path, body, version)
+    _check_numbers(path, body)
+    _check_readouts(path, body)
+    _check_extensions(path, body)
     return body
 
 
@@ -185,7 +199,7 @@ def _check_blocks(path: str, body: str, version: tuple[int, int]) -> None:
     if version >= (1, 3):
         columns.append(("EXT", events["EXTENSIONS"]))
     for row in _rows(body, "BLOCKS"):
-        if len(row) != len(columns) + 2 or not all(word.isdigit() for word in row):
+        if len(row) != len(columns) + 2 or not all(word.isascii() and word.isdigit() for word in row):
             raise FileError(f"{path}: block {row[0]} is {' '.join(row)!r}, expected {len(columns) + 2} whole numbers")
         if version < (1, 4) and row[1] not in events["DELAYS"] | {"0"}:
             raise FileError(f"{path}: block {row[0]} uses delay {row[1]}, which is missing; was the file truncated?")
@@ -194,6 +208,55 @@ def _check_blocks(path: str, body: str, version: tuple[int, int]) -> None:
                 raise FileError(
                     f"{path}: block {row[0]} uses {name} event {word}, which is missing; was the file truncated?"
                 )
+
+
+def _check_numbers(path: str, body: str) -> None:
+    """No number is so large that sums and squares of such would be none."""
+    for section in ("RF", "GRADIENTS", "TRAP", "ADC"):
+        for row in _rows(body, section):
+            for word in row:
+                if not _magnitude(word) <= _LARGEST:
+                    raise FileError(
+                        f"{path}: [{section}] event {row[0]} has the number {word}, expected at most {_LARGEST:g}"
+                    )
+
+
+def _magnitude(word: str) -> float:
+    """0 for what is no number: it is for pypulseq to know what it means."""
+    try:
+        return abs(float(word))
+    except ValueError:
+        return 0.0
+
+
+def _check_readouts(path: str, body: str) -> None:
+    """No readout is longer than any receiver's memory."""
+    for row in _rows(body, "ADC"):
+        if (
+            len(row) < 2
+            or not (row[1].isascii() and row[1].isdigit())
+            or not 1 <= len(row[1]) <= 9
+            or int(row[1]) > _MOST_SAMPLES
+        ):
+            told = row[1] if len(row) > 1 else "missing"
+            raise FileError(f"{path}: [ADC] event {row[0]}: num is {told}, expected 1 to {_MOST_SAMPLES} samples")
+
+
+def _check_extensions(path: str, body: str) -> None:
+    """Lists of extensions come to an end: each row names the next, 0 the last."""
+    after = {row[0]: row[3] for row in _rows(body, "EXTENSIONS") if len(row) == 4}
+    ends: set[str] = {"0"}
+    for first in after:
+        seen: dict[str, None] = {}
+        one = first
+        while one in after and one not in ends:
+            if one in seen:
+                raise FileError(
+                    f"{path}: [EXTENSIONS] row {one} comes after itself: the list has no end; write the file again"
+                )
+            seen[one] = None
+            one = after[one]
+        ends.update(seen)
 
 
 def _rows(body: str, section: str) -> list[list[str]]:
@@ -225,6 +288,10 @@ def _check_shapes(path: str, body: str, version: tuple[int, int]) -> None:
             raise FileError(
                 f"{path}: [SHAPES] shape {' '.join(lines[:1])} is broken ({_said(error)}); was the file truncated?"
             ) from error
+        if not all(abs(value) <= _MOST_SHAPED for value in packed):
+            raise FileError(f"{path}: [SHAPES] shape {lines[0]} has values beyond {_MOST_SHAPED}; write the file again")
+        if not 0 < count <= _MOST_SHAPED:
+            raise FileError(f"{path}: [SHAPES] shape {lines[0]}: num_samples is {count}, expected 1 to {_MOST_SHAPED}")
         whole = len(packed) == count and version >= (1, 4)
         if not whole and _unpacked(packed) != count:
             raise FileError(

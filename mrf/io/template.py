@@ -19,6 +19,7 @@ _VALUE = re.compile(r"([a-z][a-z0-9_]*?)(?:_([0-9.]+)t)?(?:_(ms|s|hz))?")
 _PLACES = {"x_mm": r"x_mm", "y_mm": r"y_mm", "column": r"col(umn)?(_\d+)?", "row": r"row(_\d+)?"}
 _TIMES = frozenset({"t1", "t2", "t2star", "t1rho"})
 _LONGEST = 20.0  # s: more was meant in ms
+_LARGEST = 1e9  # of any number in a template
 _OF_VALUES = frozenset({"t1", "t2", "t2star", "t1rho", "r1", "r2", "r2star", "b1", "off_resonance", "adc", "pd"})
 
 
@@ -197,8 +198,10 @@ def _numbers(path: Path, rows: list[dict[str, str]], column: str, *, needed: boo
             value = float(row[column]) if row[column] else np.nan
         except ValueError as error:
             raise FileError(f"{path}: sphere row {at}: {column} is {row[column]!r}, expected a number") from error
-        if np.isinf(value) or (needed and np.isnan(value)):
-            raise FileError(f"{path}: sphere row {at}: {column} is {row[column]!r}, expected a finite number")
+        if abs(value) > _LARGEST or (needed and np.isnan(value)):
+            raise FileError(
+                f"{path}: sphere row {at}: {column} is {row[column]!r}, expected a finite number, at most {_LARGEST:g}"
+            )
         values.append(value)
     return np.array(values)
 

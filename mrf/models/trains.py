@@ -33,7 +33,7 @@ def mp2rage(
     ----------
     voxels : Voxels
         Two frames, complex or with the sign that the first has relative to the second; or one frame, the uniform
-        image Re(a* b) / (|a|^2 + |b|^2).
+        image ``Re(a* b) / (|a|^2 + |b|^2)``.
     inversion_times : (2,) array_like
         From the inversion to the centre of each train (s).
     repetition_time : float

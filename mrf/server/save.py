@@ -1,5 +1,6 @@
 """What a client sends, kept as an MRD file."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ import ismrmrd
 import numpy as np
 
 from ..core.errors import FileError
-from ..core.storage import output_folder
+from ..core.leftovers import sync
+from ..core.storage import output_folder, reason
 from ..io.mrd_header import without_identity
 from .codec import Acquisition
 
+log = logging.getLogger(__name__)
 _AT_ONCE = 1 << 22  # bytes that wait
 _CHUNK = 256  # acquisitions
+_PARTIAL = ".h5.partial"
 _FAILED = (OSError, RuntimeError, ValueError)
 
 
@@ -36,7 +40,7 @@ class Saved:
     def __init__(self, folder: Path, xml: bytes) -> None:
         name = time.strftime("%Y%m%d-%H%M%S") + f"-{time.monotonic_ns() % 10**9:09d}.h5"
         self.path = output_folder(folder) / name
-        self._temporary = self.path.with_suffix(".h5.partial")
+        self._temporary = self.path.with_suffix(_PARTIAL)
         self._waiting: list[Acquisition] = []
         self._bytes = 0
         try:
@@ -47,7 +51,7 @@ class Saved:
                 "data", (0,), ismrmrd.hdf5.acquisition_dtype, maxshape=(None,), chunks=(_CHUNK,)
             )
         except _FAILED as error:
-            raise FileError(f"{self.path}: cannot be written ({error})") from error
+            raise FileError(f"{self.path}: cannot be written ({reason(error)})") from error
 
     def add(self, acquisition: Acquisition) -> None:
         """Keep an acquisition.
@@ -74,8 +78,9 @@ class Saved:
             start = len(self._data)
             self._data.resize(start + len(rows), axis=0)
             self._data[start:] = rows
+            self._file.flush()  # what has come can be read whatever happens next
         except _FAILED as error:
-            raise FileError(f"{self.path}: cannot be written ({error}); is the disk full?") from error
+            raise FileError(f"{self.path}: cannot be written ({reason(error)}); is the disk full?") from error
         self._waiting, self._bytes = [], 0
 
     def _release(self) -> None:
@@ -83,7 +88,7 @@ class Saved:
         try:
             self._file.close()
         except _FAILED as error:
-            raise FileError(f"{self.path}: cannot be written ({error}); is the disk full?") from error
+            raise FileError(f"{self.path}: cannot be written ({reason(error)}); is the disk full?") from error
 
     def close(self) -> None:
         """Write what is left and give the file its name.
@@ -98,6 +103,43 @@ class Saved:
         finally:
             self._release()
         try:
+            sync(self._temporary)
             self._temporary.rename(self.path)
+            sync(self.path.parent)
         except OSError as error:
-            raise FileError(f"{self.path}: cannot be written ({error})") from error
+            raise FileError(f"{self.path}: cannot be written ({reason(error)})") from error
+
+
+def settle(folder: Path) -> None:
+    """Files that a killed server left half written become ``NAME.cut.h5`` where they hold acquisitions, or go.
+
+    Raises
+    ------
+    FileError
+        The folder cannot be written.
+    """
+    for path in sorted(output_folder(folder).glob(f"*{_PARTIAL}")):
+        try:
+            with h5py.File(path, "r+") as file:  # not while a server has it open: HDF5 locks it
+                held = _trimmed(file["dataset"]["data"])
+        except BlockingIOError:
+            continue
+        except (*_FAILED, KeyError):
+            held = 0
+        try:
+            if held:
+                kept = path.with_name(path.name.removesuffix(_PARTIAL) + ".cut.h5")
+                path.rename(kept)
+                log.warning("%s: %d acquisitions of a scan whose end never came", kept, held)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"{path}: cannot be renamed or removed ({error.strerror}); check permissions") from error
+
+
+def _trimmed(data: Any) -> int:
+    """How many acquisitions there are, without those at the end for which there was room but no time."""
+    whole = np.flatnonzero(data.fields("head")[()]["number_of_samples"])
+    held = int(whole[-1]) + 1 if len(whole) else 0
+    data.resize(held, axis=0)
+    return held

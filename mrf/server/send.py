@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..core.arrays import Array
 from ..core.errors import FileError, MrfError
-from ..core.storage import atomic_path
+from ..core.storage import atomic_path, full_disk_told
 from ..io.mrd_header import without_identity
 from .codec import IMAGE_HEADER, Acquisition, Close, Config, HeaderXml, Image, Limits, Message, Text
 from .wire import Wire
@@ -142,7 +142,7 @@ def write_images(path: str | Path, images: list[Image], xml: bytes) -> None:
         if len(kinds) > 1:
             raise MrfError(f"series {number} has images of {sorted(kinds)}, expected one size and type")
     try:
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        with atomic_path(path) as temporary, full_disk_told(), h5py.File(temporary, "w") as file:
             top = file.create_group("dataset")
             top.create_dataset("xml", (1,), h5py.string_dtype())[0] = without_identity(xml).decode()
             for number, held in sorted(series.items()):

@@ -1,0 +1,216 @@
+"""What killed processes leave: temporary files are told from those in use by locks, and moves that were begun end."""
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import FileError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked, so nothing of others is removed
+    fcntl = None  # type: ignore[assignment]
+
+_MARK = ".mrf-"
+_TEMPORARY = re.compile(r"\..+\.mrf-[a-z0-9_]{8}(\..*)?")
+_WRITING, _MOVING, _LOCK = ".writing-", ".moving", "lock"
+_LAST = "maps.h5"  # who sees the new one sees everything else of it
+
+
+def temporary_file(path: Path, folder: Path) -> Path:
+    """A new empty file in `folder`, hidden, with the suffixes of `path`."""
+    suffix = "".join(path.suffixes[-2:])
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}{_MARK}", suffix=suffix, dir=folder)
+    os.close(handle)
+    return Path(name)
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Tell others that temporary files of this folder are in use; where nobody has told so, they are removed first.
+
+    The lock is one on the folder itself, which ends with the process that holds it.
+    """
+    handle = _opened(folder, os.O_RDONLY)
+    try:
+        if handle is not None and _locked(handle, exclusive=True, wait=False):
+            for name in os.listdir(folder):
+                if _TEMPORARY.fullmatch(name):
+                    (folder / name).unlink(missing_ok=True)
+        if handle is not None:
+            _locked(handle, exclusive=False, wait=True)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def sync(path: Path) -> None:
+    """Have a file or folder written to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def moved_together(folder: Path) -> Iterator[Path]:
+    """A folder for files that are moved into `folder` at the end, all or none of them.
+
+    When all are written their folder is renamed, which is the moment at which they count; a process that is killed
+    while they move leaves the rest to :func:`finish_moving`. Writers at the same time move one after the other.
+
+    Raises
+    ------
+    FileError
+        A file cannot be moved; unless the move had begun, earlier files are untouched.
+    """
+    remove_unfinished(folder)
+    aside, handle = _aside(folder)
+    try:
+        yield aside
+        for file in files_in(aside):
+            if (folder / file).is_dir():
+                raise FileError(f"{folder / file}: is a folder; remove it or choose another output folder")
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        _begin(folder, aside)
+        _move(folder)
+    except OSError as error:
+        raise FileError(f"{folder}: writing failed ({error.strerror or error}); give it again to finish") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def finish_moving(folder: Path) -> None:
+    """Finish a move that a killed process had begun; waits for one that is under way.
+
+    Raises
+    ------
+    OSError
+        Files cannot be moved, as in a folder that is read-only.
+    """
+    handle = _opened(folder / _MOVING / _LOCK, os.O_RDWR)
+    if handle is None:
+        if (folder / _MOVING).exists():
+            raise PermissionError(errno.EACCES, "results that were not moved yet cannot be", str(folder / _MOVING))
+        return
+    try:
+        _locked(handle, exclusive=True, wait=True)
+        if _is_there(handle, folder / _MOVING / _LOCK):
+            _move(folder)
+    finally:
+        os.close(handle)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes had written aside, after moves that they had begun are finished.
+
+    Raises
+    ------
+    OSError
+        It cannot be removed.
+    """
+    finish_moving(folder)
+    for aside in folder.glob(f"{_WRITING}*"):
+        handle = _opened(aside / _LOCK, os.O_RDWR)
+        try:
+            free = not any(aside.iterdir()) if handle is None else _locked(handle, exclusive=True, wait=False)
+            if free:  # a folder without its lock, which goes last, is empty
+                _remove(aside)
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+
+def _aside(folder: Path) -> tuple[Path, int | None]:
+    """A new folder for what is being written, and its lock, which is held."""
+    while True:
+        aside = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder))
+        try:
+            handle = os.open(aside / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # taken for a killed process's, in the moment before it had a lock
+            continue
+        _locked(handle, exclusive=True, wait=True)
+        if _is_there(handle, aside / _LOCK):
+            return aside, handle
+        os.close(handle)
+
+
+def _begin(folder: Path, aside: Path) -> None:
+    """From here on the new files count."""
+    while True:
+        try:
+            os.rename(aside, folder / _MOVING)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            finish_moving(folder)  # another's
+    sync(folder)
+
+
+def _move(folder: Path) -> None:
+    moving = folder / _MOVING
+    folders = set()
+    for file in files_in(moving):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(moving / file, folder / file)
+        folders.add((folder / file).parent)
+    for touched in sorted(folders):
+        sync(touched)
+    gone = folder / f"{_WRITING}{uuid.uuid4().hex}"  # which the lock inside protects
+    os.rename(moving, gone)
+    _remove(gone)
+
+
+def files_in(aside: Path) -> list[Path]:
+    """What is to be moved out of a folder of :func:`moved_together`, as relative paths; the maps last."""
+    found = [path.relative_to(aside) for path in aside.rglob("*") if path.is_file()]
+    return sorted((file for file in found if str(file) != _LOCK), key=lambda file: (str(file) == _LAST, file))
+
+
+def _remove(aside: Path) -> None:
+    """Remove a folder, its lock last."""
+    for path in aside.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
+    (aside / _LOCK).unlink(missing_ok=True)
+    aside.rmdir()
+
+
+def _opened(path: Path, how: int) -> int | None:
+    """An open file or folder; None where it is not there or nothing can be locked."""
+    try:
+        return os.open(path, how)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+
+
+def _locked(handle: int, *, exclusive: bool, wait: bool) -> bool:
+    """Whether the lock was got; file systems without locks give none, which is as if others held it."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _is_there(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
