@@ -216,7 +216,8 @@ def test_receivers_that_were_saturated_and_readouts_that_were_lost(world: World,
     """Frames that are equal, as without noise, are neither."""
 
     def scan(name: str, table: Array) -> Scan:
-        return mrf.read_mrd(write_table(tmp_path / name, world.table[0], table))
+        found: Scan = mrf.read_mrd(write_table(tmp_path / name, world.table[0], table))
+        return found
 
     clipped, silent, equal = (copied(world.table[1]) for _ in range(3))
     most = 0.5 * max(float(np.abs(row["data"]).max()) for row in clipped[1:])

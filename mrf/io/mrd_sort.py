@@ -12,6 +12,7 @@ from .mrd_header import Header
 COUNTERS = ("contrast", "repetition", "kspace_encode_step_1", "phase", "set", "segment")
 _CLIPPED = 8  # samples on the largest value, from which it is no chance
 _NEARLY = 0.95  # of the largest value
+_BESIDE = 1.02  # of the largest part: magnitude of a sample one part of which was cut off
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,7 @@ def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_c
     frame = _in_order(idx) if counter == "order" else idx[counter].astype(np.int64) - idx[counter].min()
     n_frames = int(frame.max()) + 1
     decoded = [_decode(name, row, int(number), header.axes) for row, number in zip(table, numbers, strict=True)]
+    _refuse_lost(name, [data for data, _, _ in decoded], numbers, idx["slice"])
     joined: list[tuple[Array, Array, Array]] = []
     slices = np.unique(idx["slice"])
     group = np.searchsorted(slices, idx["slice"]) * n_frames + frame
@@ -96,18 +98,29 @@ def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_c
     )
 
 
+def _refuse_lost(name: str, readouts: list[Array], numbers: Array, slices: Array) -> None:
+    """Refuse readouts of zeros among others of their slice; a whole slice of zeros holds no object."""
+    silent = np.array([not one.any() for one in readouts])
+    heard = np.unique(slices[~silent])
+    for number in numbers[silent & np.isin(slices, heard)][:1]:
+        raise FileError(
+            f"{name}: acquisition {number}: field data is 0 throughout: a readout that was lost; export the scan again"
+        )
+
+
 def _refuse_saturated(name: str, frames: tuple[Array, ...]) -> None:
     """Refuse what a receiver has cut off: values heap up at the largest one.
 
     Signals seldom come near their largest value; where they are cut off, more lie on it than just below. Frames that
-    are equal, as without noise, are no reason: different samples must lie on it, with one of their two parts.
+    are equal, as without noise, are no reason: different samples must lie on it, with one of their two parts, and
+    have another; a single point's k-space has the same magnitude everywhere.
     """
     most = max(float(np.abs(part).max()) for one in frames for part in (one.real, one.imag))
     samples, at, below = set[complex](), 0, 0
     for one in frames:
         for part in (one.real, one.imag):
             on = np.abs(part) == most
-            samples.update(one[on].tolist())
+            samples.update(one[on & (np.abs(one) > _BESIDE * most)].tolist())
             at += int(on.sum())
             below += int((np.abs(part) > _NEARLY * most).sum()) - int(on.sum())
     if len(samples) >= _CLIPPED and at > below:
@@ -194,8 +207,6 @@ def _decode(name: str, row: Array, number: int, axes: int) -> tuple[Array, Array
     kept = slice(start, stop)
     step = -1 if int(head["flags"]) >> (ismrmrd.ACQ_IS_REVERSE - 1) & 1 else 1
     data, k = data[:, kept][:, ::step], k[kept][::step]
-    if not data.any():
-        raise FileError(f"{where}: field data is 0 throughout: a readout that was lost; export the scan again")
     return data, k, np.full(len(k), int(head["idx"]["kspace_encode_step_2"]))
 
 
