@@ -76,6 +76,7 @@ def run(told: argparse.Namespace) -> None:
 
 
 def _reconstruct(told: argparse.Namespace) -> None:
+    from ..core.errors import InputError
     from ..dictionaries.spot import load_checked
     from ..distributed import executor
     from ..io.played import acquisition
@@ -101,6 +102,11 @@ def _reconstruct(told: argparse.Namespace) -> None:
     given = load_checked(told.dictionary) if told.dictionary else None
     scan, recipe, measured = _read(told, recipe)
     sequence = _sequence(told, scan, given)
+    if sequence.n_frames != scan.n_frames:
+        raise InputError(
+            f"{told.scan}: has {scan.n_frames} frames, the sequence {sequence.n_frames}; give the sequence that was "
+            "played, or the counter that numbers the frames with --frame-counter"
+        )
     checked_corrections(scan, recipe)
     known = known_maps(told, scan_affine(scan, recipe), scan_shape(scan))
     recipe = recipe.with_axes_for(known, sequence) if given is None else recipe
