@@ -169,7 +169,7 @@ def test_failures_are_one_line(scan: Path, capsys: pytest.CaptureFixture[str], m
         (["reconstruct", scan / "scan.h5", "--sequence", "nope", "-o", out], "expected a preset"),
         (["reconstruct", scan / "scan.h5", "--recipe", scan / "bad.toml", "-o", out], "field 'ranks' is unknown"),
         (["reconstruct", scan / "scan.h5", "--recipe", scan / "worse.toml", "-o", out], "rank is 0"),
-        (["reconstruct", scan / "scan.h5", "--sequence", "jiang2015_fisp", "-o", out], "frames, the sequence 1000; give"),
+        (["reconstruct", scan / "scan.h5", "--sequence", "jiang2015_fisp", "-o", out], "frames, the sequence 1000"),
         (["reconstruct", scan / "scan.h5", "--dictionary", scan / "scan.h5", "-o", out], "not a dictionary file"),
         (["reconstruct", scan / "scan.h5", "-o", scan / "a file" / "out"], "cannot write there"),
         (["fit", "--model", "multi_spin_echo", scan / "none", "-o", out], "no such file or folder"),
