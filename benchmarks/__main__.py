@@ -36,6 +36,7 @@ CASES = (
     | bench_models.CASES
 )
 LONG = bench_reconstruction.LONG | bench_volumes.CASES | bench_texture.CASES | bench_server.LONG  # many minutes each
+GATES = ("quality", "stack", "volume", "server_stream")  # of these, in small runs: the others take minutes even then
 GPU = bench_gpu.CASES
 PEERS = bench_simulation.PEERS | bench_matching.PEERS | bench_transforms.PEERS
 
@@ -52,7 +53,7 @@ def main() -> int:
     chosen.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: the cases that work on one")
     chosen.add_argument(
         "--size", choices=("small", "normal", "large"), default="normal",
-        help="small: all cases in a few minutes, timed once; normal; large: with those of many minutes each",
+        help="small: cases as gates of accuracy, timed once; normal; large: with those of many minutes each",
     )  # fmt: skip
     chosen.add_argument("--peers", action="store_true", help="also against other packages, where installed")
     chosen.add_argument("-o", "--output", type=Path, metavar="JSON", help="file of the results")
@@ -77,7 +78,8 @@ def main() -> int:
 def _run(told: argparse.Namespace) -> int:
     every = CASES | LONG | PEERS
     if not told.only:
-        every = CASES | (LONG if told.size != "normal" else {}) | (PEERS if told.peers else {})
+        long = {"small": {name: LONG[name] for name in GATES}, "large": LONG}.get(told.size, {})
+        every = CASES | long | (PEERS if told.peers else {})
     if told.device == "gpu":
         current_device()
         every = GPU
