@@ -78,7 +78,7 @@ def main() -> int:
 def _run(told: argparse.Namespace) -> int:
     every = CASES | LONG | PEERS
     if not told.only:
-        long = {"small": {name: LONG[name] for name in GATES}, "large": LONG}.get(told.size, {})
+        long = {"small": {name: make for name, make in LONG.items() if name in GATES}, "large": LONG}.get(told.size, {})
         every = CASES | long | (PEERS if told.peers else {})
     if told.device == "gpu":
         current_device()
