@@ -175,7 +175,12 @@ def _series(path: Path) -> None:
         file["series"] = np.moveaxis(series, -1, 0)[:, None]
 
 
-@makes("OUT")
+@makes("DIR")
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+@makes("OUT", "OUT2")
 def _maps(path: Path) -> None:
     """Maps of the scan."""
     told = ["--method", "gridding", "--slice-profile", "none"]
