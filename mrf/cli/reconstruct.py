@@ -102,7 +102,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     given = load_checked(told.dictionary) if told.dictionary else None
     scan, recipe, measured = _read(told, recipe)
     sequence = _sequence(told, scan, given)
-    if sequence.n_frames != scan.n_frames:
+    if given is None and sequence.n_frames != scan.n_frames:
         raise InputError(
             f"{told.scan}: has {scan.n_frames} frames, the sequence {sequence.n_frames}; give the sequence that was "
             "played, or the counter that numbers the frames with --frame-counter"
