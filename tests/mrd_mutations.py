@@ -111,18 +111,8 @@ def play(port: int, number: int, seed: int, messages: list[bytes], limit: float)
     stream = b"".join(MUTATIONS[kind](rng, messages))
     connection = socket.create_connection(("127.0.0.1", port), timeout=limit)
     try:
-        if ending == "slow":
-            for start in range(0, min(len(stream), 40), 4):
-                connection.sendall(stream[start : start + 4])
-                time.sleep(0.01)
-            connection.sendall(stream[40:])
-        else:
-            connection.sendall(stream)
-        if ending == "reset":
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if not send_all(connection, stream, ending):
             return f"{kind}, {ending}", "closed"
-        if ending in ("shut", "slow"):
-            connection.shutdown(socket.SHUT_WR)
         return f"{kind}, {ending}", _outcome(connection)
     except TimeoutError:
         return f"{kind}, {ending}", "hangs"
@@ -130,6 +120,23 @@ def play(port: int, number: int, seed: int, messages: list[bytes], limit: float)
         return f"{kind}, {ending}", "closed"
     finally:
         connection.close()
+
+
+def send_all(connection: socket.socket, stream: bytes, ending: str) -> bool:
+    """Send a stream with one of `ENDINGS`; whether an answer is waited for."""
+    if ending == "slow":
+        for start in range(0, min(len(stream), 40), 4):
+            connection.sendall(stream[start : start + 4])
+            time.sleep(0.01)
+        connection.sendall(stream[40:])
+    else:
+        connection.sendall(stream)
+    if ending == "reset":
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return False
+    if ending in ("shut", "slow"):
+        connection.shutdown(socket.SHUT_WR)
+    return True
 
 
 def _outcome(connection: socket.socket) -> str:

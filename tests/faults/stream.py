@@ -2,9 +2,7 @@
 
 import io
 import socket
-import struct
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from ismrmrd.serialization import ProtocolDeserializer
 from mrf.server.desk import Desk
 from mrf.server.serve import Server
 
-from ..mrd_mutations import ENDINGS, MUTATIONS, good_stream
+from ..mrd_mutations import ENDINGS, MUTATIONS, good_stream, send_all
 from ..mrd_server import QUICK
 from .outcome import Outcome, correct, failed, refused
 from .world import World
@@ -57,18 +55,8 @@ def _answer(port: int, stream: bytes, ending: str) -> tuple[bytes, str]:
     with _connected(port) as connection:
         held = bytearray()
         try:
-            if ending == "slow":
-                for start in range(0, min(len(stream), 40), 4):
-                    connection.sendall(stream[start : start + 4])
-                    time.sleep(0.01)
-                connection.sendall(stream[40:])
-            else:
-                connection.sendall(stream)
-            if ending == "reset":
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if not send_all(connection, stream, ending):
                 return b"", "left"
-            if ending in ("shut", "slow"):
-                connection.shutdown(socket.SHUT_WR)
             while got := connection.recv(1 << 16):
                 held += got
         except TimeoutError:
