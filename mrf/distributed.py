@@ -8,6 +8,7 @@ from typing import Any
 
 from .core.arrays import usable_cores
 from .core.errors import InputError, UnsupportedError
+from .core.extras import installing
 
 log = logging.getLogger(__name__)
 _RETRIES = 5  # of a part whose worker died
@@ -36,7 +37,7 @@ def executor(scheduler: str | None = None, workers: int | None = None) -> Iterat
         import distributed
     except ImportError as error:
         raise UnsupportedError(
-            'scheduler: dask is not installed; install it with pip install "mrf-engine[distributed]"'
+            f"scheduler: dask is not installed; install it with {installing('distributed')}"
         ) from error
     with ExitStack() as stack:
         place: Any = scheduler

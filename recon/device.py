@@ -17,6 +17,7 @@ import scipy.fft
 
 from ..core.arrays import Array, beside, is_device_array, library, on_host, usable_cores
 from ..core.errors import UnsupportedError
+from ..core.extras import installing
 
 log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("toeplitz.cu")
@@ -94,7 +95,7 @@ def imported() -> Any:
         return importlib.import_module("cufinufft")
     except ImportError as error:
         raise UnsupportedError(
-            f'device: cufinufft cannot be imported ({error}); pip install "mrf-engine[cuda12]" or [cuda13] brings it'
+            f"device: cufinufft cannot be imported ({error}); {installing('cufinufft')} brings it"
         ) from error
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.arrays import Array, is_device_array
 from ..core.errors import UnsupportedError
+from ..core.extras import installing
 from .program import DIFFUSE, ROTATE, SHAPED, SHIFT, Program
 
 SOURCE = Path(__file__).with_name("epg.cu")
@@ -119,9 +120,7 @@ def current_device() -> Any:
 
         return cupy.cuda.Device()
     except ImportError as error:
-        raise UnsupportedError(
-            'device: cupy is not installed; install it with pip install "mrf-engine[cuda12]"'
-        ) from error
+        raise UnsupportedError(f"device: cupy is not installed; install it with {installing('cuda12')}") from error
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise UnsupportedError(f"device: no GPU can be used ({error}); leave device out") from error
 

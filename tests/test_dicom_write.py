@@ -324,7 +324,7 @@ def test_without_the_extra_mr_images_are_still_written(tmp_path: Path, monkeypat
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "highdicom", None)
     assert len(write_dicom(made(), tmp_path, kinds=["mr"])) == 5 * 3
-    with pytest.raises(UnsupportedError, match=r'highdicom is not installed.*pip install "mrf-engine\[dicom\]"'):
+    with pytest.raises(UnsupportedError, match=r'highdicom is not installed.*pip install "highdicom>=.*"pynetdicom>='):
         write_dicom(made(), tmp_path)
 
 

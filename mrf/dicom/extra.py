@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 from ..core.errors import UnsupportedError
+from ..core.extras import installing
 
 
 def needed(module: str) -> Any:
@@ -12,12 +13,12 @@ def needed(module: str) -> Any:
     Raises
     ------
     UnsupportedError
-        It is not installed; the message names the extra.
+        It is not installed; the message tells how to.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0].replace("_", "-")
         raise UnsupportedError(
-            f'dicom: {name} is not installed ({error}); install it with pip install "mrf-engine[dicom]"'
+            f"dicom: {name} is not installed ({error}); install it with {installing('dicom')}"
         ) from error

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import FileError, InputError, UnsupportedError
+from ..core.extras import installing
 
-INSTALL = 'pip install "mrf-engine[pulseq]" or pip install "pypulseq>=1.4.2"'
 _OLDEST, _NEWEST = (1, 2), (1, 5)
 _RASTERS = ("AdcRasterTime", "BlockDurationRaster", "GradientRasterTime", "RadiofrequencyRasterTime")
 _IGNORED = ("TRIGGERS", "LABELSET", "LABELINC")  # they change neither magnetization nor time
@@ -103,7 +103,8 @@ def _pypulseq(path: str | Path) -> ModuleType:
     try:
         import pypulseq
     except ImportError as error:
-        raise UnsupportedError(f"{path}: Pulseq files need pypulseq, which is not installed; {INSTALL}") from error
+        told = f"{path}: Pulseq files need pypulseq, which is not installed; {installing('pulseq')}"
+        raise UnsupportedError(told) from error
     module: ModuleType = pypulseq
     return module
 

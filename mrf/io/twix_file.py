@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import FileError, UnsupportedError
+from ..core.extras import installing
 
 log = logging.getLogger(__name__)
 
-INSTALL = 'pip install "mrf-engine[twix]" or pip install "twixtools>=0.24"'
 _END, _SYNC = 0, 5  # bits of a block's flags: last of its measurement, and no readout
 
 
@@ -55,7 +55,9 @@ def _twixtools(path: Path) -> Any:
     try:
         import twixtools
     except ImportError as error:
-        raise UnsupportedError(f"{path}: twixtools is not installed; {INSTALL} reads Siemens raw data") from error
+        raise UnsupportedError(
+            f"{path}: twixtools is not installed; {installing('twix')} reads Siemens raw data"
+        ) from error
     return twixtools
 
 
