@@ -17,7 +17,7 @@ from .core.maps import Flag, Maps
 from .core.storage import file_digest
 from .dictionaries.cache import cache_folder
 from .dictionaries.dictionary import Dictionary
-from .io.bids import bids_files
+from .io.bids import bids_files, without_map
 from .io.nifti import opened, values_of
 
 OK, CHANGED, MISSING = "ok", "changed", "missing"
@@ -87,6 +87,8 @@ def validate_output(
     wrong = _contradiction(maps)
     checks = [Check("maps.h5", CHANGED if wrong else OK, wrong), _picture(folder / "report.png")]
     checks += _bids(folder, maps)
+    if not wrong:  # of nonsense neither images nor their headers can be made
+        checks += _others(folder, maps)
     found = _Search(folder, tuple(map(Path, sources)))
     checks += [_source(name, told, found) for name, told in _hashes(maps).items()]
     told = maps.provenance.get("dictionary")
@@ -101,8 +103,8 @@ def _contradiction(maps: Maps) -> str:
     for name, values in maps.parameters.items():
         if np.isfinite(values[empty]).any():
             return f"field parameters.{name} has values where the mask or the flags say that there are none"
-    if not np.isfinite(maps.affine).all():
-        return "field affine is not finite"
+    if not np.isfinite(maps.affine).all() or np.linalg.det(maps.affine) == 0:
+        return "field affine is not finite or singular: voxels have no place or volume"
     if (maps.flags & ~np.uint8(sum(Flag))).any():
         return f"field flags has bits beyond {sum(Flag)}"
     return ""
@@ -133,11 +135,28 @@ def _bids(folder: Path, maps: Maps) -> Iterator[Check]:
     places = {found.groups() for path in folder.glob("sub-*/**/*.nii.gz") if (found := _PLACE.match(path.name))}
     if not places:
         yield Check("sub-*/", MISSING, "no NIfTI file is there")
+    expected: set[Path] = set()
     for subject, session in sorted(places, key=str):
         files = bids_files(maps, subject=subject, session=session, source=source)
+        expected |= set(files)
         for path, (values, side_car) in files.items():
             yield _image(folder, path, values, maps.affine)
             yield _side_car(folder, path, side_car, same=version == __version__)
+    for path in without_map(folder, expected):
+        yield Check(str(path), CHANGED, "is of no map in maps.h5; an earlier result left it")
+
+
+def _others(folder: Path, maps: Maps) -> Iterator[Check]:
+    """DICOM and MRD files, where there are some."""
+    if not (folder / "dicom").is_dir() and not (folder / "images.h5").is_file():
+        return
+    from .validate_images import dicom_faults, mrd_fault
+
+    for name, why in dicom_faults(folder / "dicom", maps):
+        yield Check(str(Path("dicom", name)), CHANGED if why else OK, why)
+    if (folder / "images.h5").is_file():
+        why = mrd_fault(folder / "images.h5", maps)
+        yield Check("images.h5", CHANGED if why else OK, why)
 
 
 def _image(folder: Path, name: Path, values: Array, affine: Array) -> Check:

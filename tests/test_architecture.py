@@ -22,10 +22,10 @@ LAYERS = [
     ["matching", "models", "texture", "tissue", "reliability"],
     ["io", "dicom", "phantom"],
     [
-        "recipe", "pipeline", "report", "compare", "validate", "characterize", "findings", "atlas", "constellation",
+        "recipe", "pipeline", "report", "compare", "characterize", "findings", "atlas", "constellation",
         "regions", "phantom_check", "phantom_picture", "distributed",
     ],
-    ["server"],
+    ["server", "validate_images", "validate"],
     ["cli"],
 ]  # fmt: skip
 

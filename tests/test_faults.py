@@ -1,7 +1,9 @@
 """The campaign of faults in short: a few of each class must end in a right result, a refusal, or flagged voxels."""
 
+import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +19,7 @@ from mrf.core.arrays import Array
 from mrf.core.leftovers import finish_moving, moved_together, remove_unfinished
 from mrf.core.maps import Maps
 from mrf.core.storage import atomic_path, full_disk_told, output_folder
+from mrf.dicom.outgoing import files_in
 from mrf.dictionaries.cache import entries
 from mrf.dictionaries.spot import load_checked
 from mrf.io.mrd import Scan
@@ -146,6 +149,59 @@ def test_a_move_that_was_begun_is_finished(world: World, tmp_path: Path) -> None
         stopped()
     assert (tmp_path / "y").read_text() == "y"
     assert not list(tmp_path.glob(".*"))
+
+
+@linux
+def test_results_that_were_sent_write_and_remove_nothing_elsewhere(tmp_path: Path, world: World) -> None:
+    """A folder of results with a begun move and links in it, as somebody might make them by hand."""
+    home, out = tmp_path / "home", tmp_path / "out"
+    world.maps.save(out)
+    for folder in (home, out / ".moving" / "sub"):
+        folder.mkdir(parents=True)
+    for file in (home / "mine", home / "lock", out / ".moving" / "lock", out / ".moving" / "sub" / "keys"):
+        file.write_text("x")
+    (out / "sub").symlink_to(home)
+    with pytest.raises(PermissionError, match=r"sub leads out of the folder; remove that link"):
+        finish_moving(out)
+    (out / "sub").unlink()
+    for gone in (["../home/mine"], [str(home / "mine")], ["link/mine"]):
+        (out / "link").unlink(missing_ok=True)
+        (out / "link").symlink_to(home)
+        (out / ".moving" / "gone.json").write_text(json.dumps(gone))
+        with pytest.raises(PermissionError, match="leads out of the folder"):
+            finish_moving(out)
+        assert len(Maps.load(out).parameters) == 2
+    shutil.rmtree(out / ".moving")
+    (out / ".moving").symlink_to(home)
+    (out / ".writing-ab").symlink_to(home)
+    with pytest.raises(PermissionError):
+        finish_moving(out)
+    (out / ".moving").unlink()
+    remove_unfinished(out)
+    assert {path.name for path in home.iterdir()} == {"mine", "lock"}
+
+    def behind_the_link() -> None:
+        with moved_together(out) as aside:
+            (aside / "link").mkdir()
+            (aside / "link" / "mine").write_text("new")
+
+    with pytest.raises(mrf.FileError, match="link leads out of the folder"):
+        behind_the_link()
+    assert (home / "mine").read_text() == "x"
+
+
+@linux
+def test_a_move_that_was_begun_is_finished_before_files_are_sent(tmp_path: Path) -> None:
+    top = tmp_path / "dicom"
+    for name in (".moving/a.dcm", ".moving/lock", ".writing-ab/b.dcm", ".writing-ab/lock", "old.dcm"):
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    (top / ".moving" / "gone.json").write_text('["old.dcm", "never.dcm", 3]')
+    assert files_in([tmp_path]) == [top / "a.dcm"]
+    with moved_together(top, [Path("a.dcm"), Path("more/c.dcm")]) as aside:
+        (aside / "d.dcm").write_text("d")
+    assert [path.name for path in top.iterdir()] == ["d.dcm"]
 
 
 def test_names_shapes_and_types_in_files_have_checksums_too(world: World, tmp_path: Path) -> None:

@@ -1,17 +1,17 @@
 """What every verb that makes maps writes: report.png, maps.h5, and NIfTI with side-cars, DICOM or MRD."""
 
 import argparse
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import ismrmrd
-import numpy as np
 
 from ..core.leftovers import files_in, moved_together, remove_unfinished
 from ..core.maps import Maps
 from ..core.storage import output_folder
 from .arguments import SUBJECT
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -67,11 +67,33 @@ def write_outputs(maps: Maps, told: argparse.Namespace, *, title: str, header: s
     """
     from ..report import write_report
 
-    with moved_into(told.output) as aside:
+    with moved_into(told.output, _dicom_below(told.output) if "dicom" in told.to else ()) as aside:
         for kind in told.to:
             _WRITERS[kind](maps, aside, told, header)
         write_report(maps, aside / "report.png", title=title)
         maps.save(aside)
+        written = files_in(aside)
+    _warn_of_earlier(told.output, written)
+
+
+def _dicom_below(folder: Path) -> list[Path]:
+    """DICOM files of an earlier result; relative to `folder`."""
+    if not (folder / "dicom").is_dir():
+        return []
+    from ..dicom.write import files_below
+
+    return [Path("dicom") / file for file in files_below(folder / "dicom")]
+
+
+def _warn_of_earlier(folder: Path, written: Collection[Path]) -> None:
+    """Files that look as if they belonged to the result, and are those of another."""
+    from ..io.bids import without_map
+
+    images = [Path("images.h5")] if (folder / "images.h5").is_file() else []
+    left = [file for file in (*without_map(folder, written), *_dicom_below(folder), *images) if file not in written]
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        log.warning("%s: left from an earlier result, not of this one: %s%s; remove them", folder, left[0], more)
 
 
 def _bids(maps: Maps, folder: Path, told: argparse.Namespace, header: str | None) -> None:
@@ -92,13 +114,10 @@ def _dicom(maps: Maps, folder: Path, told: argparse.Namespace, header: str | Non
 
 def _mrd(maps: Maps, folder: Path, told: argparse.Namespace, header: str | None) -> None:
     """The images that a server would send."""
-    from ..server.images import QUANTITIES, Place, Series
+    from ..server.images import images_beside
     from ..server.send import write_images
 
-    shape = (1, *maps.shape)[-3:]
-    place = Place(np.zeros((), ismrmrd.hdf5.acquisition_header_dtype), maps.affine, (shape[0], shape[1], shape[2]))
-    images = Series(tuple(QUANTITIES), "uint16").of_maps(maps, place, "MRF")
-    write_images(folder / "images.h5", images, (header or _NO_HEADER).encode())
+    write_images(folder / "images.h5", images_beside(maps), (header or _NO_HEADER).encode())
 
 
 _NO_HEADER = '<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"/>'
@@ -106,15 +125,17 @@ _WRITERS = {"bids": _bids, "dicom": _dicom, "mrd": _mrd}
 
 
 @contextmanager
-def moved_into(folder: Path) -> Iterator[Path]:
+def moved_into(folder: Path, earlier: Iterable[Path] = ()) -> Iterator[Path]:
     """A folder for files that are moved into `folder` together at the end, and named on standard output.
+
+    Those of an `earlier` result that have no successor are removed.
 
     Raises
     ------
     FileError
         A file cannot be written; earlier results are untouched.
     """
-    with moved_together(folder) as aside:
+    with moved_together(folder, earlier) as aside:
         yield aside
         files = files_in(aside)
     for file in files:

@@ -1,12 +1,14 @@
 """What killed processes leave: temporary files are told from those in use by locks, and moves that were begun end."""
 
 import errno
+import json
+import logging
 import os
 import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +19,11 @@ try:
 except ImportError:  # Windows: nothing is locked, so nothing of others is removed
     fcntl = None  # type: ignore[assignment]
 
+log = logging.getLogger(__name__)
+
 _MARK = ".mrf-"
 _TEMPORARY = re.compile(r"\..+\.mrf-[a-z0-9_]{8}(\..*)?")
-_WRITING, _MOVING, _LOCK = ".writing-", ".moving", "lock"
+_WRITING, _MOVING, _LOCK, _GONE = ".writing-", ".moving", "lock", "gone.json"
 _LAST = "maps.h5"  # who sees the new one sees everything else of it
 
 
@@ -61,25 +65,28 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def moved_together(folder: Path) -> Iterator[Path]:
+def moved_together(folder: Path, earlier: Iterable[Path] = ()) -> Iterator[Path]:
     """A folder for files that are moved into `folder` at the end, all or none of them.
 
-    When all are written their folder is renamed, which is the moment at which they count; a process that is killed
-    while they move leaves the rest to :func:`finish_moving`. Writers at the same time move one after the other.
+    Files of an `earlier` result, relative to `folder`, are removed then if they have no successor. When all are written
+    their folder is renamed, which is the moment at which they count; a process that is killed while they move leaves
+    the rest to :func:`finish_moving`. Writers at the same time move one after the other.
 
     Raises
     ------
     FileError
-        A file cannot be moved; unless the move had begun, earlier files are untouched.
+        A file cannot be moved, or would land outside `folder`; unless the move had begun, earlier files are untouched.
     """
     remove_unfinished(folder)
     aside, handle = _aside(folder)
     try:
         yield aside
-        for file in files_in(aside):
+        files = files_in(aside)
+        for file in files:
             if (folder / file).is_dir():
                 raise FileError(f"{folder / file}: is a folder; remove it or choose another output folder")
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            _room_for(folder, file)
+        (aside / _GONE).write_text(json.dumps([str(file) for file in earlier if file not in files]))
         _begin(folder, aside)
         _move(folder)
     except OSError as error:
@@ -98,7 +105,7 @@ def finish_moving(folder: Path) -> None:
     OSError
         Files cannot be moved, as in a folder that is read-only.
     """
-    handle = _opened(folder / _MOVING / _LOCK, os.O_RDWR)
+    handle = None if (folder / _MOVING).is_symlink() else _opened(folder / _MOVING / _LOCK, os.O_RDWR)
     if handle is None:
         if (folder / _MOVING).exists():
             raise PermissionError(errno.EACCES, "results that were not moved yet cannot be", str(folder / _MOVING))
@@ -111,6 +118,14 @@ def finish_moving(folder: Path) -> None:
         os.close(handle)
 
 
+def settle(folder: Path) -> None:
+    """:func:`finish_moving` for those who only read: where it cannot be done, they are warned."""
+    try:
+        finish_moving(folder)
+    except OSError as error:
+        log.warning("%s: its last results are moved in part only, and cannot be here (%s)", folder, error.strerror)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes had written aside, after moves that they had begun are finished.
 
@@ -121,6 +136,8 @@ def remove_unfinished(folder: Path) -> None:
     """
     finish_moving(folder)
     for aside in folder.glob(f"{_WRITING}*"):
+        if aside.is_symlink():  # not made here, and what it leads to is not for us to remove
+            continue
         handle = _opened(aside / _LOCK, os.O_RDWR)
         try:
             free = not any(aside.iterdir()) if handle is None else _locked(handle, exclusive=True, wait=False)
@@ -161,8 +178,10 @@ def _begin(folder: Path, aside: Path) -> None:
 def _move(folder: Path) -> None:
     moving = folder / _MOVING
     folders = set()
+    for file in _without_successor(moving):
+        _remove_file(folder, file)
     for file in files_in(moving):
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        _room_for(folder, file)
         os.replace(moving / file, folder / file)
         folders.add((folder / file).parent)
     for touched in sorted(folders):
@@ -172,10 +191,44 @@ def _move(folder: Path) -> None:
     _remove(gone)
 
 
+def _room_for(folder: Path, file: Path) -> None:
+    """Make the folder that a file goes to.
+
+    Raises
+    ------
+    PermissionError
+        It would be outside of `folder`, as behind a link: results that were sent could write anywhere.
+    """
+    place = (folder / file).parent
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise PermissionError(errno.EACCES, f"{place} leads out of the folder; remove that link", str(place))
+    place.mkdir(parents=True, exist_ok=True)
+
+
+def _remove_file(folder: Path, file: Path) -> None:
+    """And the folder that it was the last one of."""
+    if (folder / file).is_file():
+        _room_for(folder, file)
+        (folder / file).unlink()
+        if not any((folder / file).parent.iterdir()):
+            (folder / file).parent.rmdir()
+
+
+def _without_successor(moving: Path) -> list[Path]:
+    """Files of the earlier result that go, as :func:`moved_together` noted them."""
+    try:
+        told = json.loads((moving / _GONE).read_text())
+    except (OSError, ValueError):  # a folder that was not begun by this program, or an older version
+        return []
+    return [Path(file) for file in told if isinstance(file, str)] if isinstance(told, list) else []
+
+
 def files_in(aside: Path) -> list[Path]:
     """What is to be moved out of a folder of :func:`moved_together`, as relative paths; the maps last."""
     found = [path.relative_to(aside) for path in aside.rglob("*") if path.is_file()]
-    return sorted((file for file in found if str(file) != _LOCK), key=lambda file: (str(file) == _LAST, file))
+    return sorted(
+        (file for file in found if str(file) not in (_LOCK, _GONE)), key=lambda file: (str(file) == _LAST, file)
+    )
 
 
 def _remove(aside: Path) -> None:

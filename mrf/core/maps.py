@@ -1,6 +1,5 @@
 """Maps: the parameter maps of one acquisition with their flags, error bars and origin."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -11,10 +10,9 @@ import numpy as np
 
 from .arrays import Array
 from .errors import FileError, InputError
-from .leftovers import finish_moving
+from .leftovers import settle
 from .storage import output_folder, read_hdf5, write_hdf5
 
-log = logging.getLogger(__name__)
 SCHEMA = 1
 
 
@@ -114,7 +112,7 @@ class Maps:
         """
         path = Path(path)
         if path.is_dir():
-            _settle(path)
+            settle(path)
             path = path / "maps.h5"
         arrays, metadata = read_hdf5(path, "maps", SCHEMA)
         try:
@@ -130,14 +128,6 @@ class Maps:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: its fields do not make maps ({error}); make the file again") from error
-
-
-def _settle(folder: Path) -> None:
-    """Finish the move of results that a killed process had begun."""
-    try:
-        finish_moving(folder)
-    except OSError as error:
-        log.warning("%s: its last results are moved in part only, and cannot be here (%s)", folder, error.strerror)
 
 
 def _group(named: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -8,6 +8,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from ..core.errors import FileError, InputError
+from ..core.leftovers import settle
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,19 @@ def files_in(paths: Sequence[str | Path]) -> list[Path]:
                 raise FileError(f"{path}: no such file; give DICOM files or a folder that has them")
             out.append(path)
             continue
+        settle(path)
         top = path / "dicom" if (path / "dicom").is_dir() else path
-        found = sorted(one for one in top.rglob("*.dcm") if one.is_file() and not one.name.startswith("."))
+        settle(top)
+        found = sorted(one for one in top.rglob("*.dcm") if one.is_file() and not _hidden(one.relative_to(top)))
         if not found:
             raise FileError(f"{top}: has no *.dcm file; make some with mrf dicom write")
         out += found
     return out
+
+
+def _hidden(path: Path) -> bool:
+    """What is being written aside, too."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def heads_of(files: Sequence[str | Path]) -> list[Head]:

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from ..core.arrays import Array
 from ..core.errors import InputError
+from ..core.leftovers import moved_together
 from ..core.maps import Maps
 from ..core.storage import output_folder
 from .codes import quantity
@@ -22,6 +23,7 @@ from .regions import measurement_report, regions_of, segmentation
 
 log = logging.getLogger(__name__)
 KINDS = ("parametric_map", "mr")
+_NAMES = ("*_parametric_map.dcm", "*_mr/[0-9]*.dcm", "labels_segmentation.dcm", "measurements.dcm")
 
 
 def write_dicom(
@@ -138,16 +140,15 @@ def _sources(files: Mapping[Path, Dataset], label: str) -> list[Dataset]:
     return series or [files[Path(f"{label}_parametric_map.dcm")]]
 
 
+def files_below(folder: Path) -> list[Path]:
+    """What :func:`write_dicom` wrote there, told by its names; relative to `folder`."""
+    return [path.relative_to(folder) for pattern in _NAMES for path in folder.glob(pattern)]
+
+
 def _write(files: Mapping[Path, Dataset], folder: Path) -> list[Path]:
-    written = []
-    for path, dataset in files.items():
-        output_folder((folder / path).parent)
-        save(dataset, folder / path)
-        written.append(folder / path)
-    for pattern in ("*_parametric_map.dcm", "*_mr/[0-9]*.dcm", "labels_segmentation.dcm", "measurements.dcm"):
-        for path in set(folder.glob(pattern)) - set(written):
-            path.unlink()
-    for emptied in folder.glob("*_mr"):
-        if emptied.is_dir() and not any(emptied.iterdir()):
-            emptied.rmdir()
-    return written
+    """All of them or none, in the place of what an earlier call wrote."""
+    with moved_together(folder, files_below(folder)) as aside:
+        for path, dataset in files.items():
+            (aside / path).parent.mkdir(exist_ok=True)
+            save(dataset, aside / path)
+    return [folder / path for path in files]

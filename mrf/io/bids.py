@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -165,6 +165,14 @@ class _Image(NamedTuple):
     known: Suffix
     desc: str
     extra: dict[str, Any]
+
+
+def without_map(folder: Path, files: Collection[Path]) -> list[Path]:
+    """Images below `folder` that are named as maps are and are none of `files`; all relative to it."""
+    names = "|".join({suffix.suffix for suffix in SUFFIXES.values()} | {OTHER})
+    ours = re.compile(rf"sub-[^_]+_.*({names})\.nii\.gz")
+    found = (path.relative_to(folder) for path in folder.glob("sub-*/**/*.nii.gz") if ours.fullmatch(path.name))
+    return sorted(path for path in found if path not in files)
 
 
 def _images(maps: Maps) -> Iterator[_Image]:

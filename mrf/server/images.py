@@ -213,6 +213,14 @@ def _head(place: Place, series: int, number: int, code: int, image_type: int) ->
     return head
 
 
+def images_beside(maps: Maps) -> list[Image]:
+    """What is written of maps that no scan sends: every quantity that has an image, without times and numbers."""
+    shape = (1, *maps.shape)[-3:]
+    nothing = np.zeros((), ismrmrd.hdf5.acquisition_header_dtype)
+    place = Place(nothing, maps.affine, (shape[0], shape[1], shape[2]))
+    return Series(tuple(QUANTITIES), "uint16").of_maps(maps, place, "MRF")
+
+
 def scaled(image: Image) -> Array:
     """(channels, z, y, x) values of an image in the unit that its attributes tell; NaN where it has none."""
     attributes = ismrmrd.Meta.deserialize(image.attributes)

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import children
 from .outcome import Outcome, correct, failed
-from .works import WORKS, Work, orphans, settled_maps
+from .works import WORKS, Work, orphans
 from .world import World
 
 _KINDS = (
@@ -48,12 +48,12 @@ def _judged(what: str, status: int, work: Work, world: World, folder: Path) -> O
     if status == children.UNTYPED:
         return failed(what, f"an error that is not typed: {children.why[0]}")
     try:
+        begun = work.settle is not None and (folder / ".moving").is_dir()
+        if work.settle is not None and begun:
+            work.settle(folder)
         there = work.state(world, folder)
-        if work.moves and len(there) > 1 and (folder / ".moving").is_dir():
-            settled_maps(folder)
-            there = work.state(world, folder)
-            if there != {1}:
-                return failed(what, f"a move that was begun ended in results {sorted(there)}")
+        if begun and there != {1}:
+            return failed(what, f"a move that was begun ended in results {sorted(there)}")
     except Exception as error:
         return failed(what, f"earlier result lost: {type(error).__name__}: {error}")
     if len(there) != 1:
@@ -152,7 +152,7 @@ def _stale(rng: Any, name: str, work: Work, world: World, folder: Path) -> tuple
     if name == "server's scan":
         (folder / "20200101-000000-0.h5.partial").write_bytes(b"half")
     status = children.in_child(lambda: work.write(world, folder, 1))
-    if not work.moves:  # nothing else looks after folders of results
+    if work.settle is None:  # nothing else looks after folders of results
         (aside / "maps.h5").unlink(missing_ok=True)
         (aside / "lock").unlink(missing_ok=True)
         if aside.exists():

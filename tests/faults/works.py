@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import h5py
@@ -18,6 +17,8 @@ from mrf import report
 from mrf.cli.output import into_results, write_outputs
 from mrf.core.maps import Maps
 from mrf.core.storage import atomic_path
+from mrf.dicom.outgoing import files_in
+from mrf.dicom.write import write_dicom
 from mrf.dictionaries import stream
 from mrf.io.sequences import load_sequence, save_sequence
 from mrf.pipeline import cached_dictionary
@@ -48,15 +49,15 @@ class Work:
         ``write(world, folder, which)``.
     state : callable
         ``state(world, folder)``: {0}, {1}, or {0, 1} if both are mixed; empty if neither is there.
-    moves : bool
-        Several files, of which a half moved set has a mark that readers of the engine heed.
+    settle : callable, optional
+        Reads a folder as the engine does: of results of several files, whose half moved set has a mark that it heeds.
     does_without : bool
         Where nothing can be written it goes on with a warning.
     """
 
     write: Callable[[World, Path, int], object]
     state: Callable[[World, Path], set[int]]
-    moves: bool = False
+    settle: Callable[[Path], object] | None = None
     does_without: bool = False
 
 
@@ -108,11 +109,15 @@ def _reference(name: str, world: World, write: Callable[[World, Path], object]) 
     return kept
 
 
-def _outputs_state(world: World, folder: Path) -> set[int]:
+def _dicom_files(world: World, folder: Path, which: int) -> None:
+    """The earlier result has a series of T2, which goes with the new one."""
+    maps = _maps(world, which)
+    write_dicom(maps if which == 0 else replace(maps, parameters={"t1": maps.t1}), folder, kinds=["mr"])
+
+
+def _files_state(world: World, folder: Path, *, name: str, write: Callable[..., None]) -> set[int]:
     """Of which results files are; those that both have alike tell nothing."""
-    both = []
-    for which in (0, 1):
-        both.append(_hashes(_reference(f"outputs{which}", world, partial(_all_outputs, which=which))))
+    both = [_hashes(_reference(f"{name}{which}", world, partial(write, which=which))) for which in (0, 1)]
     here, found = _hashes(folder), set()
     for name, told in here.items():
         owners = {which for which in (0, 1) if both[which].get(name) == told}
@@ -207,15 +212,13 @@ def _scans_state(world: World, folder: Path) -> set[int]:
 
 WORKS: dict[str, Work] = {
     "maps.h5": Work(_save_maps, lambda world, folder: _which(Maps.load(folder), world)),
-    "all outputs": Work(_all_outputs, _outputs_state, moves=True),
+    "all outputs": Work(_all_outputs, partial(_files_state, name="outputs", write=_all_outputs), Maps.load),
+    "DICOM files": Work(
+        _dicom_files, partial(_files_state, name="dicom", write=_dicom_files), lambda folder: files_in([folder])
+    ),
     "dictionary": Work(_save_dictionary, _dictionary_state),
     "build in parts": Work(_build, _built_state),
     "cache": Work(_cache, _cache_state, does_without=True),
     "sequence": Work(_sequence, _sequence_state),
     "server's scan": Work(_save_scan, _scans_state),
 }
-
-
-def settled_maps(folder: Path) -> Any:
-    """Read as the engine does, which finishes a move that was begun."""
-    return Maps.load(folder)
