@@ -9,6 +9,7 @@ import scipy.ndimage
 import sigpy
 import sigpy.mri
 from scipy.interpolate import CubicSpline
+from threadpoolctl import threadpool_limits
 
 from ..core.arrays import Array, beside, on_host, whole
 from ..core.errors import InputError
@@ -100,11 +101,12 @@ def estimate_coils(
     if len(samples) == 1:
         return beside(kspace, np.ones((1, *trajectory.matrix), np.complex64))  # type: ignore[no-any-return]
     width = _width(trajectory, method, calibration_width)
-    grid = _calibration(samples, trajectory, _courses(samples, trajectory, weights), width, whiten)
-    images = _images(grid, trajectory.matrix)
-    kernel = _kernel(trajectory, kernel_width)
-    found = _walsh(images) if method == "walsh" else _espirit(grid[0], images.shape[2:], kernel, threshold, crop)
-    return beside(kspace, _finished(found, images, whiten, trajectory.matrix))  # type: ignore[no-any-return]
+    with threadpool_limits(1, "blas"):  # the same bits whatever the number of threads, and hardly slower
+        grid = _calibration(samples, trajectory, _courses(samples, trajectory, weights), width, whiten)
+        images = _images(grid, trajectory.matrix)
+        kernel = _kernel(trajectory, kernel_width)
+        found = _walsh(images) if method == "walsh" else _espirit(grid[0], images.shape[2:], kernel, threshold, crop)
+        return beside(kspace, _finished(found, images, whiten, trajectory.matrix))  # type: ignore[no-any-return]
 
 
 def _checked(kspace: Array, trajectory: Trajectory, method: str, covariance: Array | None) -> tuple[Array, Array]:

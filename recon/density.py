@@ -9,6 +9,8 @@ from ..core.arrays import Array, freeze
 from .nufft import Transform
 from .trajectory import Trajectory
 
+_PRECISION = 1e-6
+
 
 @lru_cache(maxsize=2)
 def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
@@ -44,8 +46,8 @@ def density_weights(trajectory: Trajectory, iterations: int = 20) -> Array:
     transform = Transform(radians, doubled, trajectory.on_grid)
     weights = np.full(len(radians), 1 / len(radians))
     for _ in range(iterations):
-        image = transform.spread(weights[None].astype(np.complex64)) * window
-        weights = weights / np.abs(transform.sample(image)[0])
+        image = transform.spread(weights[None].astype(np.complex128), _PRECISION, shared=True) * window
+        weights = weights / np.abs(transform.sample(image, _PRECISION, shared=True)[0])
     per_arm = weights.reshape(len(first), -1)
     plays = np.bincount(played)
     return freeze(per_arm[played] * (trajectory.n_frames / plays[played])[:, None])

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Literal, overload
 
+from threadpoolctl import threadpool_limits
+
 from ..core.arrays import Array, beside, there_or_here
 from .methods import Choices
 from .stream import Stream
@@ -100,6 +102,7 @@ def reconstruct(
     """
     choices = Choices(method, iterations, regularization, refit, noise_std, memory)
     of = partial(Stream.of, trajectory=trajectory, basis=basis, choices=choices, coils=coils, field_map=field_map)
-    solved = there_or_here("reconstruct", lambda x: of(x).finish(noise=noise, progress=progress), kspace)
+    with threadpool_limits(1, "blas"):  # the same bits whatever the number of threads; little of the work is BLAS's
+        solved = there_or_here("reconstruct", lambda x: of(x).finish(noise=noise, progress=progress), kspace)
     made, deviation = (beside(kspace, array) for array in solved)
     return (made, deviation) if noise else made

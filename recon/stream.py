@@ -255,7 +255,7 @@ class Stream:
     def _projected(self) -> Iterator[tuple[int, Array]]:
         """What every coil tells of the images without sensitivity, as :meth:`.SubspaceModel.projected` gives it."""
         if self._gathered is not None:
-            return ((coil, self._model.spread(one)) for coil, one in enumerate(self._gathered))
+            return enumerate(self._model.spread(self._gathered))
         return self._model.projected(self._kspace, self._scale)
 
     def displacements(self, coefficients: Array) -> tuple[Array, Array]:
@@ -275,8 +275,9 @@ class Stream:
         """Transform the shots that wait."""
         frames = np.array(self._pending)
         part = self._model.of_frames(frames)
-        for image, samples in zip(images, self._kspace, strict=True):
-            image += part.spread(part.gather(samples[frames], self._scale))
+        gathered = (part.gather(samples[frames], self._scale) for samples in self._kspace)
+        for image, more in zip(images, part.spread(gathered), strict=True):
+            image += more
         self._pending = []
 
 

@@ -1,12 +1,14 @@
 """The signal model on subspace coefficients: forward, adjoint, and the normal operator."""
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from ..core.arrays import Array, beside, library, on_host
+from ..core.arrays import Array, beside, is_device_array, library, on_host, usable_cores
 from .fieldmap import Segments
 from .nufft import Transform
 from .toeplitz import Toeplitz
@@ -15,6 +17,7 @@ from .trajectory import Trajectory
 _SHARED = ("toeplitz", "_readouts", "_played", "_courses", "_kept")
 _ROUGH = 1e-3  # precision of transforms of noise
 MOST = 2**24  # gathered samples that are transformed together
+_TOGETHER = 1 << 28  # bytes of images that are made at once, and of what they are made of
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +137,7 @@ class SubspaceModel:
         Each is (segments, rank, *matrix); a coil's parts, which are to be added, may come one by one.
         """
         for frames, part in self.parts():
-            for coil, samples in enumerate(kspace):
-                yield coil, part.spread(part.gather(samples[frames], scale))
+            yield from enumerate(part.spread(part.gather(samples[frames], scale) for samples in kspace))
 
     def combined(self, images: Iterable[tuple[int, Array]], weighting: Array) -> Array:
         """(rank, *matrix): sum of what :meth:`projected` tells times the conjugate of (coils, segments, *matrix)."""
@@ -145,16 +147,24 @@ class SubspaceModel:
                 out += weighting[coil, segment].conj() * image
         return out
 
-    def spread(self, gathered: Array, precision: float | None = None) -> Array:
-        """(rank, distinct readouts, samples) of one coil to (segments, rank, *matrix) images without sensitivities."""
-        self.check()
+    def spread(self, gathered: Iterable[Array], precision: float | None = None) -> Iterator[Array]:
+        """(rank, distinct readouts, samples), coil by coil, to (segments, rank, *matrix) images without sensitivities.
+
+        As many coils at once as there are threads.
+        """
         transform, _ = self._readouts
-        shape = (len(self.basis), *self.trajectory.matrix)
-        out: Array = library(gathered).empty((len(self._courses), *shape), self.coils.dtype)
-        for image, course in zip(out, self._courses, strict=True):
-            turned = gathered if self.segments is None else course.conj() * gathered
-            image[:] = transform.spread(turned.reshape(shape[0], -1), precision)
-        return out
+        shape, rest = (len(self.basis), *self.trajectory.matrix), iter(gathered)
+        each = shape[0] * max(math.prod(shape[1:]), len(transform.radians)) * self.coils.dtype.itemsize
+        together = 1 if is_device_array(self.coils) else max(1, min(usable_cores(), _TOGETHER // each))
+        while coils := list(itertools.islice(rest, together)):
+            self.check()
+            samples = library(self.coils).stack(coils)
+            out: Array = library(samples).empty((len(coils), len(self._courses), *shape), self.coils.dtype)
+            for segment, course in enumerate(self._courses):
+                turned = samples if self.segments is None else course.conj() * samples
+                images = transform.spread(turned.reshape(len(coils) * shape[0], -1), precision)
+                out[:, segment] = images.reshape(len(coils), *shape)
+            yield from out
 
     def noise(self, number: int) -> Iterator[tuple[int, Array]]:
         """What :meth:`projected` would tell of white noise with SD 1 of its parts: the draw of this number."""
@@ -163,10 +173,14 @@ class SubspaceModel:
             return
         generator, dtype = np.random.default_rng([1, number]), self.coils.dtype
         for _, part in self.parts():
-            for coil in range(len(self.coils)):
-                noise = np.empty((part.trajectory.n_frames, part.trajectory.n_samples), dtype)
-                noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in "ri")
-                yield coil, part.spread(part.gather(beside(self.coils, noise)), _ROUGH)
+            noise = np.empty((part.trajectory.n_frames, part.trajectory.n_samples), dtype)
+
+            def drawn(part: "SubspaceModel" = part, noise: Array = noise) -> Iterator[Array]:
+                for _ in self.coils:
+                    noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in "ri")
+                    yield part.gather(beside(self.coils, noise))
+
+            yield from enumerate(part.spread(drawn(), _ROUGH))
 
     @cached_property
     def _kept(self) -> dict[int, list[Array]]:

@@ -1,7 +1,9 @@
 """The normal operator of a subspace model as a multiplication on a doubled Fourier grid."""
 
 import itertools
+import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,9 +20,10 @@ from .nufft import Transform
 
 _BLOCK = 256  # points that are mixed at once, in cache
 _PRECISION = 1e-8  # of point spreads
+_ROOM = 1 << 30  # bytes for those that are made at once
+_TRANSFORM = 64  # bytes a point of one: itself, the oversampled grid, a copy
 _NEGLIGIBLE = 1e-9  # of a product of courses, against the strongest
 _PARTS = 16  # into which the sum over coils and lattices is split
-_IN_PARTS = 1 << 28  # bytes that these sums may take together
 _NONE = np.empty((0, 0), np.float32)
 
 
@@ -141,44 +144,71 @@ class Toeplitz:
         flat = np.ascontiguousarray(images).reshape(ranks, -1, last)
         weighting = np.ascontiguousarray(weights).reshape(*weights.shape[:2], -1, last)
         work = [(coil, lattice) for coil in range(len(weights)) for lattice in range(len(self.kernels))]
-        n_threads = min(threads or usable_cores(), len(work))
-        # Sums of fixed parts, in a fixed order: the same bits whatever the number of threads, where memory allows it.
-        fixed = _PARTS * images.nbytes <= _IN_PARTS
-        n_parts = min(_PARTS, len(work)) if fixed else n_threads
-        n_threads = min(n_threads, n_parts)
+        parts = [work[first::_PARTS] for first in range(min(_PARTS, len(work)))]
+        n_threads = min(threads or usable_cores(), len(parts))
         complex_kernels = self.kernels.dtype.kind == "c"
+        total = _InOrder(np.empty_like(flat))
 
-        def some(number: int) -> Array:
-            total = np.zeros_like(flat)
-            channels = np.empty((self.channels, *flat.shape[1:]), flat.dtype)
-            for coil, lattice in work[number::n_parts]:
-                kernel = self.kernels[lattice].reshape(self.kernels.shape[1], -1)
-                outer, inner = self._ramps[lattice]
-                _enter(flat, weighting[coil], outer, inner, channels)
-                grid = channels.reshape(self.channels, *self.matrix)
-                axes = tuple(range(1, grid.ndim))
-                spectrum = scipy.fft.fftn(grid, axes=axes, overwrite_x=True, workers=1)
-                _mix(kernel.real, kernel.imag if complex_kernels else _NONE, spectrum.reshape(self.channels, -1))
-                back = scipy.fft.ifftn(spectrum, axes=axes, overwrite_x=True, workers=1)
-                _leave(back.reshape(channels.shape), weighting[coil], outer, inner, total)
-            return total
+        def of_thread() -> None:
+            part, channels = np.empty_like(flat), np.empty((self.channels, *flat.shape[1:]), flat.dtype)
 
-        if n_threads == 1:
-            total = some(0)
-            for number in range(1, n_parts):
-                total += some(number)
-            return total.reshape(images.shape)
-        helpers = _helpers(n_threads - 1)
+            def part_of(number: int) -> Array:
+                part[:] = 0
+                for coil, lattice in parts[number]:
+                    kernel = self.kernels[lattice].reshape(self.kernels.shape[1], -1)
+                    outer, inner = self._ramps[lattice]
+                    _enter(flat, weighting[coil], outer, inner, channels)
+                    grid = channels.reshape(self.channels, *self.matrix)
+                    axes = tuple(range(1, grid.ndim))
+                    spectrum = scipy.fft.fftn(grid, axes=axes, overwrite_x=True, workers=1)
+                    _mix(kernel.real, kernel.imag if complex_kernels else _NONE, spectrum.reshape(self.channels, -1))
+                    back = scipy.fft.ifftn(spectrum, axes=axes, overwrite_x=True, workers=1)
+                    _leave(back.reshape(channels.shape), weighting[coil], outer, inner, part)
+                return part
 
-        def of_thread(thread: int) -> list[Array]:
-            return [some(number) for number in range(thread, n_parts, n_threads)]
+            total.of_thread(len(parts), part_of)
 
-        waiting = [helpers.submit(of_thread, thread) for thread in range(1, n_threads)]
-        made = [of_thread(0), *(one.result() for one in waiting)]
-        total = made[0][0]
-        for number in range(1, n_parts):
-            total += made[number % n_threads][number // n_threads]
-        return total.reshape(images.shape)
+        helping = [_helpers(n_threads - 1).submit(of_thread) for _ in range(1, n_threads)]
+        of_thread()
+        for one in helping:
+            if not one.cancel():  # one that did not begin has nothing left to do
+                one.result()
+        return total.array.reshape(images.shape)
+
+
+class _InOrder:
+    """A sum whose parts are added by their number, so that it has the same bits whatever the number of threads.
+
+    A thread takes the lowest number that is left. So the next one to be added is always with a thread that works, and
+    those that wait for it cannot wait for each other.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self._left, self._next, self._turn, self._failed = itertools.count(), 0, threading.Condition(), False
+
+    def of_thread(self, count: int, part_of: Callable[[int], Array]) -> None:
+        """Add parts until all of the `count` parts are taken; where one cannot be made, all threads end."""
+        try:
+            while not self._failed and (number := next(self._left)) < count:
+                self._add(number, part_of(number))
+        except BaseException:
+            with self._turn:
+                self._failed = True
+                self._turn.notify_all()
+            raise
+
+    def _add(self, number: int, part: Array) -> None:
+        with self._turn:
+            self._turn.wait_for(lambda: self._next == number or self._failed)
+            if self._failed:
+                return
+            if number:
+                self.array += part
+            else:
+                self.array[:] = part
+            self._next += 1
+            self._turn.notify_all()
 
 
 @lru_cache(maxsize=1)
@@ -225,28 +255,40 @@ def _spectra(
         cuts: Array = np.stack([spectrum[part] for part in parts]).astype(dtype)
         return cuts
 
-    for row in rows:
-        if dtype.kind == "c":
-            yield cut(_transfer(row, transform, doubled))
-            continue
-        other = next(rows, None)
-        spectrum = _transfer(row if other is None else row + 1j * other, transform, doubled)
-        yield cut(spectrum.real)
-        if other is not None:
-            yield cut(spectrum.imag)
+    each = 1 if dtype.kind == "c" else 2
+    for together in _groups(rows, transform, each):
+        paired = [together[first : first + each] for first in range(0, len(together), each)]
+        spectra = _transfer(
+            [pair[0] if len(pair) == 1 else pair[0] + 1j * pair[1] for pair in paired], transform, doubled
+        )
+        for pair, spectrum in zip(paired, spectra, strict=True):
+            if each == 1:
+                yield cut(spectrum)
+                continue
+            yield cut(spectrum.real)
+            if len(pair) == 2:
+                yield cut(spectrum.imag)
 
 
-def _transfer(row: Array, transform: Transform, doubled: tuple[bool, ...]) -> Array:
-    """Spectrum of the point spread of sample weights `row`, divided by what inverse lattice transforms leave out."""
+def _groups(rows: Iterator[Array], transform: Transform, each: int) -> Iterator[list[Array]]:
+    """As many rows at once, `each` to a transform, as there are threads and room; on a GPU one transform at a time."""
+    while first := list(itertools.islice(rows, each)):
+        room = 1 if is_device_array(first[0]) else _ROOM // (_TRANSFORM * math.prod(transform.matrix))
+        yield first + list(itertools.islice(rows, each * (max(1, min(room, usable_cores())) - 1)))
+
+
+def _transfer(rows: list[Array], transform: Transform, doubled: tuple[bool, ...]) -> Array:
+    """Spectra of the point spreads of rows of sample weights, divided by what inverse lattice transforms leave out."""
     # In double precision: locations rounded to single would be the largest error of all.
-    spread_out = transform.spread(row[None].astype(np.complex128), _PRECISION)[0]
-    for axis, two in enumerate(doubled):
+    spread_out = transform.spread(library(rows[0]).stack(rows).astype(np.complex128), _PRECISION)
+    axes = tuple(range(1, 1 + len(doubled)))
+    for axis, two in zip(axes, doubled, strict=True):
         if two:
             spread_out[(slice(None),) * axis + (0,)] = 0  # the farthest offset joins no two pixels
-    transforms, more = fourier(row), {} if is_device_array(row) else {"workers": usable_cores()}
-    spectrum: Array = transforms.fftn(transforms.ifftshift(spread_out), overwrite_x=True, **more)
-    spectrum *= 0.5 ** sum(doubled)
-    return spectrum
+    transforms, more = fourier(rows[0]), {} if is_device_array(rows[0]) else {"workers": usable_cores()}
+    spectra: Array = transforms.fftn(transforms.ifftshift(spread_out, axes), axes=axes, overwrite_x=True, **more)
+    spectra *= 0.5 ** sum(doubled)
+    return spectra
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})

@@ -1,5 +1,9 @@
 """The normal operator against the exact sum: off and on the grid, weighted, off resonance."""
 
+import functools
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -128,16 +132,41 @@ def test_segments_add_up(span: float) -> None:
     assert counts[0] == 1 if span == 0 else counts[0] > 1
 
 
-def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_threads_changes_no_bit() -> None:
     model, rng = model_on(on_axes(np.random.default_rng(7), (24, 20), (False, False)), "complex64")
     weights = np.concatenate([model.weighting * phase for phase in np.exp(1j * np.arange(5))]).astype(np.complex64)
     images = (rng.standard_normal((3, 24, 20)) + 1j * rng.standard_normal((3, 24, 20))).astype(np.complex64)
     alone = model.toeplitz.apply(images, weights, threads=1)
     for threads in (2, 3, 7, 16, 99):
         assert np.array_equal(model.toeplitz.apply(images, weights, threads=threads), alone)
-    monkeypatch.setattr(toeplitz, "_IN_PARTS", 0)  # as for volumes, where sums of all parts would not fit
-    for threads in (1, 2, 16):
-        assert relative(model.toeplitz.apply(images, weights, threads=threads), alone) < 1e-6
+
+
+def test_sums_of_many_callers_wait_for_their_turns_only() -> None:
+    """Several at once on few helping threads; and one that fails keeps nobody waiting."""
+
+    def summed(helpers: ThreadPoolExecutor, failing: int | None = None) -> Array:
+        total = toeplitz._InOrder(np.empty(1))
+
+        def part_of(number: int) -> Array:
+            time.sleep(0.001 * (number % 3))
+            if number == failing:
+                raise MemoryError("no room")
+            return np.full(1, 0.1**number)
+
+        helping = [helpers.submit(total.of_thread, 9, part_of) for _ in range(3)]
+        total.of_thread(9, part_of)
+        for one in helping:
+            if not one.cancel():
+                one.result(timeout=20)
+        return total.array
+
+    expected = functools.reduce(lambda total, number: total + 0.1**number, range(1, 9), np.ones(1))
+    with ThreadPoolExecutor(2) as helpers, ThreadPoolExecutor(4) as callers:
+        many = [callers.submit(summed, helpers) for _ in range(24)]
+        assert all(np.array_equal(one.result(timeout=20), expected) for one in many)
+        for failing in range(9):
+            with pytest.raises(MemoryError, match="no room"):
+                callers.submit(summed, helpers, failing).result(timeout=20)
 
 
 def test_balanced_weights_flatten_the_middle_only() -> None:

@@ -6,6 +6,7 @@ import pytest
 import mrf
 from mrf.core.arrays import Array
 from mrf.phantom import spiral
+from mrf.recon import nufft
 from mrf.recon.density import density_weights
 from mrf.recon.nufft import sample, sample_exact, spread
 from mrf.recon.subspace import SubspaceModel
@@ -43,6 +44,35 @@ def test_nufft_against_the_exact_sum(matrix: tuple[int, ...], dtype: str, tolera
     assert forward.dtype == adjoint.dtype == dtype
     assert relative(forward, sample_exact(images, radians)) < tolerance
     assert np.vdot(forward, samples) == pytest.approx(np.vdot(images, adjoint), rel=10 * tolerance, abs=1e-2)
+
+
+@pytest.mark.parametrize("matrix", [(48, 41), (20, 15, 24)])
+@pytest.mark.parametrize("n", [1, 3, 5])
+@pytest.mark.parametrize(("dtype", "precision"), [("complex64", None), ("complex128", None), ("complex128", 1e-6)])
+def test_the_number_of_threads_changes_no_bit(
+    matrix: tuple[int, ...], n: int, dtype: str, precision: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(n)
+    radians = rng.uniform(-np.pi, np.pi, (60000, len(matrix)))
+    samples, images = (
+        (rng.standard_normal((n, *shape)) + 1j * rng.standard_normal((n, *shape))).astype(dtype)
+        for shape in ((60000,), matrix)
+    )
+
+    def made(shared: bool) -> tuple[Array, Array]:
+        return (
+            spread(samples, radians, matrix, precision, shared=shared),
+            sample(images, radians, precision, shared=shared),
+        )
+
+    monkeypatch.setattr(nufft, "usable_cores", lambda: 1)
+    alone, split = made(shared=False), made(shared=True)
+    for one, other in zip(alone, split, strict=True):
+        assert relative(one, other) < 1e-5
+    for threads in (2, 3, 7):
+        monkeypatch.setattr(nufft, "usable_cores", lambda threads=threads: threads)
+        for shared, expected in ((False, alone), (True, split)):
+            assert all(np.array_equal(*pair) for pair in zip(made(shared), expected, strict=True)), (threads, shared)
 
 
 @pytest.mark.parametrize("complex_basis", [False, True])

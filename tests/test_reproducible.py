@@ -1,4 +1,4 @@
-"""The same input and options give the same bits from run to run; dictionaries and matches whatever the threads."""
+"""The same input and options give the same bits from run to run, whatever the number of threads."""
 
 import json
 import os
@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from mrf.core.arrays import Array
-
-from .mrd_server import write_scan
+import mrf
+from mrf.io.mrd_write import write_mrd
+from mrf.phantom import acquire, add_noise, brain, signals, spiral
 
 # One process: a dictionary, a reconstruction, a match and a fit, of the scan that is given.
 WORK = """
@@ -37,7 +37,6 @@ best = mrf.match(np.load(folder / "given.npy"), dictionary, refine=False)
 command = ["-q", "fit", "--model", "inversion_recovery", str(folder / "series.h5"), "-o", str(out / "fit")]
 assert main([*command, "--protocol", "inversion_times_ms=50,200,500,1000,2000,4000"]) == 0
 fitted = mrf.Maps.load(out / "fit")
-np.save(out / "coefficients.npy", coefficients)
 
 
 def of(maps):
@@ -66,21 +65,28 @@ def started(folder: Path, name: str, cores: list[int]) -> Started:
     )
 
 
-def ended(run: Started) -> tuple[dict[str, str], Array]:
-    """Digests of what it made, and its coefficients."""
+def ended(run: Started) -> dict[str, str]:
+    """Digests of what it made."""
     out, process = run
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     told: dict[str, str] = json.loads((out / "told.json").read_text())
-    coefficients: Array = np.load(out / "coefficients.npy")
-    return told, coefficients
+    return told
+
+
+def _write_scan(path: Path) -> None:
+    """64 x 64, 60 frames with an arm each, 3 coils: large enough for threads to share its transforms."""
+    phantom, sequence = brain(64, 3), mrf.preset("jiang2015_fisp", n_frames=60)
+    trajectory = spiral(60, 64, phantom.field_of_view[0], n_arms=60, inner=16, n_samples=400)
+    kspace, noise = add_noise(acquire(phantom, trajectory, signals(phantom, sequence)), 0.02)
+    write_mrd(path, kspace, trajectory, sequence=sequence, noise=noise)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scan, coefficients with noise, and images after inversions."""
     folder = tmp_path_factory.mktemp("reproducible")
-    write_scan(folder / "scan.h5")
+    _write_scan(folder / "scan.h5")
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((2, 5, 20, 20))
     np.save(folder / "given.npy", np.array([1, 0.3, -0.2, 0.1, 0])[:, None, None] + 0.1 * (noise[0] + 1j * noise[1]))
@@ -94,13 +100,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_runs_and_threads(folder: Path) -> None:
     cores = sorted(os.sched_getaffinity(0))
     first, second = started(folder, "first", cores[:1]), started(folder, "second", cores[-1:])
-    (told, coefficients), (again, _) = ended(first), ended(second)
-    assert told == again, "two runs with one thread"
+    told = ended(first)
+    assert ended(second) == told, "two runs with one thread"
     assert set(told) == {"dictionary", "coefficients", "maps", "given", "best", "fit"}
     if len(cores) == 1:
         pytest.skip("one core: there is nothing to compare several threads on")
-    many, others = ended(started(folder, "many", cores))
-    for what in ("dictionary", "given", "best", "fit"):
-        assert many[what] == told[what], f"{what} with one thread and with {len(cores)}"
-    apart = np.linalg.norm(others - coefficients) / np.linalg.norm(coefficients)
-    assert apart < 1e-6
+    assert ended(started(folder, "many", cores)) == told, f"one thread and {len(cores)}"
