@@ -269,13 +269,13 @@ def test_scans_that_a_killed_server_left(world: World, tmp_path: Path, caplog: p
 
 
 def test_receivers_that_were_saturated_and_readouts_that_were_lost(world: World, tmp_path: Path) -> None:
-    """Frames that are equal, as without noise, are neither."""
+    """Frames that are equal, as without noise, are neither; nor are numbers of few digits."""
 
     def scan(name: str, table: Array) -> Scan:
         found: Scan = mrf.read_mrd(write_table(tmp_path / name, world.table[0], table))
         return found
 
-    clipped, silent, equal = (copied(world.table[1]) for _ in range(3))
+    clipped, silent, equal, coarse = (copied(world.table[1]) for _ in range(4))
     most = 0.5 * max(float(np.abs(row["data"]).max()) for row in clipped[1:])
     for row in clipped[1:]:
         np.clip(row["data"], -most, most, out=row["data"])
@@ -287,6 +287,10 @@ def test_receivers_that_were_saturated_and_readouts_that_were_lost(world: World,
     for row in equal[1:]:
         row["data"] = equal[1]["data"]
     assert scan("c.h5", equal).n_frames == len(equal) - 1
+    rng = np.random.default_rng(0)
+    for row in coarse[1:]:
+        row["data"] = np.clip(rng.normal(0, 4, len(row["data"])).round(), -9, 9).astype(np.float32)
+    assert scan("d.h5", coarse).n_frames == len(coarse) - 1
 
 
 def test_pixels_without_a_size_are_refused(tmp_path: Path) -> None:

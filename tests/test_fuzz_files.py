@@ -22,10 +22,12 @@ from mrf.io.inputs import read_input
 from mrf.io.sequences import load_sequence
 from mrf.io.series import Series
 from mrf.io.template import Template, read_template
+from mrf.io.twix import read_twix
 from mrf.recipe import Recipe
 from mrf.recon.corrections import Measured
 from mrf.recon.girf import Girf
 
+from . import twix_examples
 from .fuzzing import CUTS, DAMAGE, JSON, WORDS, damaged, fuzz, given, only_our_errors, st
 from .hostile_files import PULSEQ
 
@@ -312,3 +314,23 @@ def test_template_files(tmp_path: Path, rows: list[list[str]], edits: list[tuple
         (tmp_path / "t.csv").write_text("\n".join(",".join(row) for row in table), "utf-8")
         with only_our_errors():
             assert isinstance(read_template(tmp_path / "t.csv"), Template)
+
+
+@fuzz
+@given(damage=DAMAGE, cut=CUTS, modern=st.booleans(), protocol_only=st.booleans())
+def test_bytes_of_siemens_raw_data(
+    tmp_path: Path, damage: list[tuple[float, int]], cut: float | None, modern: bool, protocol_only: bool
+) -> None:
+    pytest.importorskip("twixtools", reason="Siemens raw data are read by twixtools")
+    kspace, trajectory = twix_examples.content()
+    blocks = twix_examples.readouts(kspace, modern=modern)
+    held = twix_examples.measurement(blocks, twix_examples.protocol(), modern)
+    path = twix_examples.stored(tmp_path / "a.dat", held, modern=modern)
+    whole = path.read_bytes()
+    start = (
+        whole.index(b"lBaseResolution") if protocol_only else 0
+    )  # the text that tells matrix, field of view and times
+    stop = start + 2000 if protocol_only else len(whole)
+    path.write_bytes(whole[:start] + damaged(whole[start:stop], damage, cut) + whole[stop:])
+    with only_our_errors():
+        assert np.isfinite(read_twix(path, trajectory=trajectory).kspace).all()

@@ -12,6 +12,7 @@ from .mrd_header import Header
 COUNTERS = ("contrast", "repetition", "kspace_encode_step_1", "phase", "set", "segment")
 _CLIPPED = 8  # samples on the largest value, from which it is no chance
 _NEARLY = 0.95  # of the largest value
+_COARSE = 32  # magnitudes above half the largest value, up to which steps of the stored numbers heap them up
 _BESIDE = 1.02  # of the largest part: magnitude of a sample one part of which was cut off
 
 
@@ -113,7 +114,7 @@ def _refuse_saturated(name: str, frames: tuple[Array, ...]) -> None:
 
     Signals seldom come near their largest value; where they are cut off, more lie on it than just below. Frames that
     are equal, as without noise, are no reason: different samples must lie on it, with one of their two parts, and
-    have another; a single point's k-space has the same magnitude everywhere.
+    have another; a single point's k-space has the same magnitude everywhere. Nor is it one that few digits are stored.
     """
     most = max(float(np.abs(part).max()) for one in frames for part in (one.real, one.imag))
     samples, at, below = set[complex](), 0, 0
@@ -123,11 +124,17 @@ def _refuse_saturated(name: str, frames: tuple[Array, ...]) -> None:
             samples.update(one[on & (np.abs(one) > _BESIDE * most)].tolist())
             at += int(on.sum())
             below += int((np.abs(part) > _NEARLY * most).sum()) - int(on.sum())
-    if len(samples) >= _CLIPPED and at > below:
+    if len(samples) >= _CLIPPED and at > below and _levels(frames, most / 2) > _COARSE:
         raise FileError(
             f"{name}: {at} values of field data are {most:.6g}, and none is larger: the receiver was saturated; scan "
             "again with less gain"
         )
+
+
+def _levels(frames: tuple[Array, ...], least: float) -> int:
+    """How many different magnitudes of real and imaginary parts there are above `least`."""
+    parts = (np.abs(part) for one in frames for part in (one.real, one.imag))
+    return len(np.unique(np.concatenate([part[part > least] for part in parts])))
 
 
 def _refuse_other_counters(name: str, idx: Array, counter: str, *, chosen: bool) -> None:
