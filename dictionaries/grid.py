@@ -14,6 +14,8 @@ from ..core.storage import digest
 
 POSITIVE = frozenset({"t1", "t2", "b1", "inversion_efficiency"})
 KNOWN = ("t1", "t2", "b1", "off_resonance", "inversion_efficiency")  # the order of the axes
+_SECONDS, _RELATIVE = "give seconds, not milliseconds", "1 is nominal, not 100 %"
+_UNLIKELY = {"t1": (60.0, _SECONDS), "t2": (60.0, _SECONDS), "b1": (5.0, _RELATIVE)}
 
 
 def log_axis(start: float, stop: float, n: int) -> Array:
@@ -61,8 +63,8 @@ class Grid:
     Raises
     ------
     InputError
-        An axis is empty, not ascending, not finite or not positive where it must be; an unknown name;
-        no atom within `t2_over_t1`.
+        An axis is empty, not ascending, not finite or not positive where it must be, or in another unit (times
+        above 60 s, b1 above 5); an unknown name; no atom within `t2_over_t1`.
 
     Examples
     --------
@@ -175,4 +177,6 @@ def _axis(name: str, values: npt.ArrayLike) -> Array:
             f"grid: {name} goes from {axis[i]:g} to {axis[i + 1]:g} at index {i}, expected ascending values "
             "without duplicates"
         )
+    if (limit := _UNLIKELY.get(name)) is not None and axis[-1] > limit[0]:
+        raise InputError(f"grid: {name} goes to {axis[-1]:g}, expected at most {limit[0]:g}; {limit[1]}")
     return freeze(axis)

@@ -43,13 +43,16 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         found |= {f"{name} bias": float(fine.mean() / value - 1), f"{name} bar": float(np.median(bar) / fine.std()),
                   f"{name} bound": float(fine.std() / bound[name]), f"{name} known": float(inside["known"].mean()),
                   f"{name} estimated": float(inside["estimated"].mean())}  # fmt: skip
-        error = 1e3 * np.sqrt(np.mean((coarse - value) ** 2))
-        print(
-            f"{name.upper()} = {1e3 * value:g} ms: best atom off by {error:.2f} (RMS), refined {1e3 * fine.std():.2f}"
-        )
+        off, refined = (1e3 * float(np.sqrt(np.mean((values - value) ** 2))) for values in (coarse, fine))
+        found |= {f"{name} best atom": off, f"{name} refined": refined}
+        print(f"{name.upper()} = {1e3 * value:g} ms: best atom off by {off:.2f} ms (RMS), refined by {refined:.2f} ms")
         print(f"    error bar {1e3 * np.median(bar):.2f}, Cramer-Rao bound {1e3 * float(bound[name]):.2f} ms")
         print(f"    95 % interval holds the truth: {100 * found[f'{name} known']:.1f} % with known noise, "
               f"{100 * found[f'{name} estimated']:.1f} % with estimated noise")  # fmt: skip
+
+    outside = float(np.mean(known.flags & 2 > 0))  # flag 2: an end of the grid
+    if outside:
+        print(f"{100 * outside:.1f} % of the draws lie on an end of the grid: the truth may be outside the grid")
 
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()

@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     # The scan: what a scanner would hand over, and here is simulated by other code than what reconstructs it.
     phantom, sequence = brain(size, 4), mrf.preset("jiang2015_fisp", n_frames=frames)
     trajectory = spiral(frames, size, phantom.field_of_view[0], n_arms=arms, inner=arms / 2, n_samples=5 * size)
-    kspace, _ = add_noise(acquire(phantom, trajectory, signals(phantom, sequence)), 0.02)
+    clean = acquire(phantom, trajectory, signals(phantom, sequence))
+    kspace, _ = add_noise(clean, 0.02)  # SD of the complex noise over the root mean square of k-space
     print(f"k-space {kspace.shape}: coils, frames, samples; each frame has 1 of the {arms} arms of a full image")
 
     # The dictionary: signals of all tissues, compressed from `frames` numbers to a few.
@@ -41,12 +42,17 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     maps = mrf.match(coefficients, dictionary, mask=phantom.labels > 0)
 
     found = {}
+    print("medians of each tissue: error against the truth, and error bar of a voxel (one standard deviation)")
     for label, tissue in TISSUES.items():
         inside = phantom.labels == label
         for name in ("t1", "t2"):
+            bar = maps.std[name][inside] / getattr(maps, name)[inside]
+            found[f"{name} bar of {tissue}"] = 100 * float(np.nanmedian(bar))
             error = getattr(maps, name)[inside] / getattr(phantom, name)[inside] - 1
             found[f"{name} of {tissue}"] = 100 * float(np.nanmedian(error))
-        print(f"{tissue:20s} T1 {found[f't1 of {tissue}']:+5.1f} %   T2 {found[f't2 of {tissue}']:+5.1f} % (median)")
+        row = [f"{name.upper()} {found[f'{name} of {tissue}']:+5.1f} %, bar {found[f'{name} bar of {tissue}']:4.1f} %"
+               for name in ("t1", "t2")]  # fmt: skip
+        print(f"{tissue:20s} {'   '.join(row)}")
     print(write_report(maps, told.output / "first_maps.png", title="First maps"))
     return found
 

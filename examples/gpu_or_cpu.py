@@ -3,7 +3,7 @@
 One learns that cupy arrays are worked on by their GPU and numpy arrays by the CPU, without a switch, how both are
 timed, and that both agree to rounding. Where there is no GPU it says so, and why, and goes on with the CPU.
 
-    python examples/gpu_or_cpu.py [-o FOLDER] [--small]              # GPU: pip install ".[cuda12]" or ".[cuda13]"
+    python examples/gpu_or_cpu.py [-o FOLDER] [--small]              # GPU: pip install -e ".[cuda12]" or ".[cuda13]"
 """
 
 import argparse

@@ -5,10 +5,11 @@ scheduler of dask, and that where a part is made changes nothing: neither bits n
 
     python examples/local_cluster.py [--scheduler tcp://HOST:8786] [-o FOLDER] [--small]
 
-Needs pip install ".[distributed]".
+Needs dask: pip install -e ".[distributed]", in the checkout.
 """
 
 import argparse
+import importlib.util
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import mrf
+from mrf.core.extras import installing
 from mrf.distributed import executor
 
 
@@ -26,6 +28,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("-o", "--output", type=Path, default=Path("gallery"), help="folder of the dictionary")
     parser.add_argument("--small", action="store_true", help="fewer atoms")
     told = parser.parse_args(arguments)
+    if importlib.util.find_spec("distributed") is None:  # before the work, which would be for nothing
+        raise SystemExit(f"local_cluster: dask is not installed; install it with {installing('distributed')}")
     told.output.mkdir(parents=True, exist_ok=True)
     steps = 60 if told.small else 800
 

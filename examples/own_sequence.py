@@ -48,10 +48,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         "T2 preparation": mrf.t2_preparation(0.05) + mrf.fisp(np.deg2rad(degrees), 0.010, 0.002),
     }
     found: dict[str, float] = {"same": float(read.digest == made.digest)}
-    print("standard deviation of T1 and T2 in grey matter (1.4 s, 95 ms), noise 1 % of M0:")
+    print("standard deviation of T1 and T2 in grey matter (1.3 s, 85 ms), noise 1 % of M0:")
     for name, train in trains.items():
-        bound = mrf.cramer_rao_bound(train, t1=1.4, t2=0.095, noise_std=0.01)
-        found[f"t1, {name}"], found[f"t2, {name}"] = float(bound["t1"]) / 1.4, float(bound["t2"]) / 0.095
+        bound = mrf.cramer_rao_bound(train, t1=1.3, t2=0.085, noise_std=0.01)
+        found[f"t1, {name}"], found[f"t2, {name}"] = float(bound["t1"]) / 1.3, float(bound["t2"]) / 0.085
         print(f"  {name:20s} T1 {100 * found[f't1, {name}']:6.2f} %   T2 {100 * found[f't2, {name}']:6.2f} %")
     print(draw_sequence(made, told.output / "own_sequence.png"))
     return found

@@ -3,7 +3,8 @@
 One learns `mrf.fit` on magnitude images, a template as CSV (positions and references of the spheres), and how it is
 found in the maps however the phantom lies. Without a folder the phantom is simulated.
 
-    python examples/phantom_relaxometry.py [DICOM_FOLDER TEMPLATE.csv] [--plate N] [--field-strength T] [-o FOLDER]
+    python examples/phantom_relaxometry.py [DICOM_FOLDER TEMPLATE.csv] [--plate N] [--field-strength T]
+        [-o FOLDER] [--small]
 """
 
 import argparse
@@ -19,10 +20,10 @@ from mrf.phantom_check import table
 from mrf.phantom_picture import write_picture
 
 INVERSION_TIMES = np.array([0.05, 0.15, 0.4, 0.8, 1.6, 3.2])  # s
-PIXEL, SIDE = 1.5, 128  # mm, pixels
+FIELD_OF_VIEW = 192.0  # mm
 
 
-def simulated(folder: Path) -> tuple[mrf.Series, Path]:
+def simulated(folder: Path, side: int = 128) -> tuple[mrf.Series, Path]:
     """Fourteen spheres in water, turned by 25 degrees, as magnitudes with noise; and their template."""
     ring, inner = np.arange(10) * np.pi / 5, (np.arange(4) + 0.5) * np.pi / 2
     x = np.concatenate([50 * np.cos(ring), 24 * np.cos(inner)])
@@ -32,8 +33,9 @@ def simulated(folder: Path) -> tuple[mrf.Series, Path]:
     template = folder / "template.csv"
     template.write_text("\n".join(["sphere,x_mm,y_mm,t1_ms", *rows]) + "\n")
 
-    rows_mm, columns_mm = (np.indices((SIDE, SIDE)) - SIDE / 2) * PIXEL
-    t1, pd = np.full((SIDE, SIDE), 2.8), (np.hypot(rows_mm, columns_mm) < 85).astype(float)
+    pixel = FIELD_OF_VIEW / side
+    rows_mm, columns_mm = (np.indices((side, side)) - side / 2) * pixel
+    t1, pd = np.full((side, side), 2.8), (np.hypot(rows_mm, columns_mm) < 85).astype(float)
     turn = np.exp(1j * np.deg2rad(25)) * (x + 1j * y)
     for centre, value in zip(turn, reference, strict=True):
         distance = np.hypot(columns_mm - centre.real, rows_mm - centre.imag)
@@ -42,7 +44,7 @@ def simulated(folder: Path) -> tuple[mrf.Series, Path]:
     rng = np.random.default_rng(0)
     noisy = np.abs(signal + 0.01 * (rng.standard_normal(signal.shape) + 1j * rng.standard_normal(signal.shape)))
     parameters = {"inversion_times": INVERSION_TIMES}
-    affine = np.diag([PIXEL, PIXEL, 5.0, 1.0])
+    affine = np.diag([pixel, pixel, 5.0, 1.0])
     return mrf.Series(noisy[:, None], affine, parameters, ("inversion_times",), "magnitude"), template
 
 
@@ -64,12 +66,15 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--plate", type=int, help="of the template, where it has several")
     parser.add_argument("--field-strength", type=float, metavar="T", help="of the references, where there are several")
     parser.add_argument("-o", "--output", type=Path, default=Path("gallery"), help="folder of the results")
-    parser.add_argument("--small", action="store_true", help="has no effect here: it takes seconds")
+    parser.add_argument("--small", action="store_true", help="fewer pixels, where the phantom is simulated")
     told = parser.parse_args(arguments)
     told.output.mkdir(parents=True, exist_ok=True)
     if told.folder and not told.template:
         parser.error("a folder needs its template, a CSV of the spheres")
-    series, file = (mrf.read_dicom_series(told.folder), told.template) if told.folder else simulated(told.output)
+    if told.folder:
+        series, file = mrf.read_dicom_series(told.folder), told.template
+    else:
+        series, file = simulated(told.output, 96 if told.small else 128)
     template = mrf.read_template(file, plate=told.plate, field_strength=told.field_strength)
 
     maps = fitted(series)

@@ -3,10 +3,13 @@
 One learns how to write a small spiral train with pypulseq, what the engine reads out of such a file (flip angles,
 times, dephasing, k-space positions), and that the signals are those of the train that was meant.
 
-    python examples/pulseq_sequence.py [FILE.seq] [-o FOLDER] [--small]       # needs pip install ".[pulseq]"
+    python examples/pulseq_sequence.py [FILE.seq] [-o FOLDER] [--small]
+
+Needs pypulseq: pip install -e ".[pulseq]", in the checkout.
 """
 
 import argparse
+import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,12 @@ from typing import Any
 import numpy as np
 
 import mrf
+from mrf.core.extras import installing
 from mrf.report import draw_sequence
 from mrf.simulation.timing import pulse_table
 
 SIZE, FIELD_OF_VIEW, SLICE = 64, 0.256, 5e-3  # pixels, m, m
-REPETITION_TIME = 0.014
+REPETITION_TIME = 0.014  # s; pulse, spiral and rewinders take 0.01014
 
 
 def write(path: Path, flips: np.ndarray) -> None:
@@ -27,8 +31,9 @@ def write(path: Path, flips: np.ndarray) -> None:
 
     system = pp.Opts(max_grad=40, grad_unit="mT/m", max_slew=150, slew_unit="T/m/s")
     time = np.arange(401) * system.grad_raster_time
-    k = 0.4 * SIZE / FIELD_OF_VIEW * (time / time[-1]) ** 1.5 * np.exp(8j * np.pi * time / time[-1])
+    k = (time / time[-1]) ** 1.5 * np.exp(8j * np.pi * time / time[-1])
     k *= 0.5 * (1 + np.cos(np.pi * np.clip(time / time[-1] * 5 - 4, 0, 1)))  # and back to the centre
+    k *= SIZE / FIELD_OF_VIEW / 2 / np.abs(k).max()  # as far as the pixels ask for
     g = np.diff(k) / system.grad_raster_time
     loose: dict[str, Any] = {"system": system, "first": 0.0, "last": 0.0, "max_slew": 1e12, "max_grad": 1e12}
     spiral = [pp.make_arbitrary_grad(axis, wave, **loose) for axis, wave in (("x", g.real), ("y", g.imag))]
@@ -57,6 +62,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("-o", "--output", type=Path, default=Path("gallery"), help="folder of the files")
     parser.add_argument("--small", action="store_true", help="fewer frames")
     told = parser.parse_args(arguments)
+    if importlib.util.find_spec("pypulseq") is None:
+        raise SystemExit(f"pulseq_sequence: pypulseq is not installed; install it with {installing('pulseq')}")
     told.output.mkdir(parents=True, exist_ok=True)
     flips = np.deg2rad(10 + 40 * np.abs(np.sin(np.arange(30 if told.small else 200) / 20)))
     file = told.file or told.output / "spiral.seq"

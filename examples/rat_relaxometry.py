@@ -3,7 +3,8 @@
     python examples/rat_relaxometry.py FOLDER OUT    # writes OUT/t1 and OUT/t2star: maps.h5 and report.png
 
 FOLDER holds Fid_rat_4month_rarevtr.mat (spin echoes at 10 repetition times) and Fid_rat_4month_mge.mat (15 gradient
-echoes of one slice). The files tell no more than their numbers. What was found by looking at them:
+echoes of one slice), both of https://github.com/Fumire/BME331_project. The files tell no more than their numbers.
+What was found by looking at them:
 
 - 256 samples are one readout, both scans have 256 lines; nothing is oversampled and no readout is reversed (the images
   of the first and second gradient echo correlate by 0.99, mirrored by 0.89).
@@ -19,7 +20,7 @@ over the whole repetition time 1.3 %, and T1 is then 5 % longer (median of the b
 Field of view and position are told nowhere, so maps have voxels of 1 mm and are not written as NIfTI.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from mrf.matching.mask import signal_mask
 from mrf.recon.cartesian import images_of_kspace
 from mrf.report import write_report
 
+SOURCE = "https://github.com/Fumire/BME331_project"
 SIDE = 256
 REPETITION_TIMES = np.array([50, 100, 200, 300, 500, 700, 1000, 2000, 3000, 5000]) * MILLISECOND
 ECHO_TIMES = (2.7 + 3.4 * np.arange(15)) * MILLISECOND
@@ -42,6 +44,8 @@ SMOOTHEST = 3  # voxels: bridges narrower than twice this do not join the brain 
 def samples(folder: Path, scan: str) -> np.ndarray:
     """The complex numbers of one file, readout by readout: (lines, 256)."""
     name = f"Fid_rat_4month_{scan}"
+    if not (folder / f"{name}.mat").is_file():
+        raise SystemExit(f"rat_relaxometry: {name}.mat is not in {folder}; get it from {SOURCE}")
     numbers = scipy.io.loadmat(folder / f"{name}.mat")[name].reshape(-1, SIDE, 2)
     return numbers[..., 0] + 1j * numbers[..., 1]
 
@@ -105,11 +109,20 @@ def fit_both(folder: Path) -> tuple[mrf.Maps, mrf.Maps, np.ndarray]:
     return t1, t2star, brain_of(t1)
 
 
-if __name__ == "__main__":
-    source, out = Path(sys.argv[1]), Path(sys.argv[2])
-    *both, brain = fit_both(source)
+def main(arguments: list[str] | None = None) -> None:
+    """Fit, draw, and say what the brain has."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"both files of {SOURCE}")
+    parser.add_argument("output", type=Path, metavar="OUT", help="folder of the maps")
+    told = parser.parse_args(arguments)
+    *both, brain = fit_both(told.folder)
     for (name, title), maps in zip({"t1": "T1", "t2star": "T2*"}.items(), both, strict=True):
-        maps.save(out / name)
-        write_report(maps, out / name / "report.png", title=f"Rat, 4 months: {title}")
+        maps.save(told.output / name)
+        write_report(maps, told.output / name / "report.png", title=f"Rat, 4 months: {title}")
         values = maps.parameters[name][brain] / MILLISECOND
         print(f"{title:4s} of the brain ({brain.sum()} voxels): median {np.nanmedian(values):.4g} ms")
+        print(told.output / name / "report.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 One learns how to start the server in a process of one's own (`mrf serve` is the same), how to send a scan and a
 choice with it, and what comes back: series, units and scales.
 
-    python examples/scanner_server.py [SCAN.h5] [-o FOLDER] [--small]
+    python examples/scanner_server.py [SCAN.h5] [--maps t1,t2] [-o FOLDER] [--small]
 """
 
 import argparse
@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument(
         "scan", type=Path, nargs="?", metavar="SCAN.h5", help="an MRD file (default: a numerical brain)"
     )
+    parser.add_argument("--maps", default="t1,t2", help="what is asked for, e.g. t1 or t1,t2,pd (default: t1,t2)")
     parser.add_argument("-o", "--output", type=Path, default=Path("gallery"), help="folder of the images")
     parser.add_argument("--small", action="store_true", help="a small scan")
     told = parser.parse_args(arguments)
@@ -52,22 +53,25 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     thread.start()
     try:
         xml, table = read_table(scan)
-        messages = scan_messages(xml, table, "mrf", {"maps": "t1,t2", "slice_profile": "none"})
+        messages = scan_messages(xml, table, "mrf", {"maps": told.maps, "slice_profile": "none"})
         received = exchange(("127.0.0.1", server.port), messages)
     finally:
         server.close(5.0)
         thread.join()
     print("\n".join(f"the server: {text}" for text in received.texts))
+    if not received.images:
+        raise SystemExit("scanner_server: no image came back; what the server said is above")
     write_images(told.output / "images.h5", received.images, xml)
 
     found, figure = {"images": float(len(received.images))}, Figure(figsize=(8, 3.6), layout="constrained")
-    for axes, image in zip(figure.subplots(1, len(received.images)), received.images, strict=True):
+    panels = figure.subplots(1, len(received.images), squeeze=False)[0]
+    for axes, image in zip(panels, received.images, strict=True):
         words, values = ismrmrd.Meta.deserialize(image.attributes), scaled(image)[0, 0]
-        name, unit = words["SeriesDescription"], words["Units"]
+        name, unit = words["SeriesDescription"], "" if words["Units"] == "1" else words["Units"]
         found[name] = float(np.nanmedian(values))
-        print(f"{name}: {image.data.shape[-1]} x {image.data.shape[-2]}, median {found[name]:.0f} {unit}")
+        print(f"{name}: {image.data.shape[-1]} x {image.data.shape[-2]}, median {found[name]:.4g} {unit}".rstrip())
         figure.colorbar(axes.imshow(values, vmax=2 * found[name]), ax=axes)
-        axes.set(title=f"{name} ({unit})", xticks=[], yticks=[])
+        axes.set(title=f"{name} ({unit})" if unit else name, xticks=[], yticks=[])
     figure.savefig(told.output / "scanner_server.png")
     print(told.output / "scanner_server.png")
     return found

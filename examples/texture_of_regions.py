@@ -28,10 +28,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     size, draws = (32, 5) if told.small else (96, 50)
 
     rng = np.random.default_rng(0)
-    patches = scipy.ndimage.gaussian_filter(rng.standard_normal((size, size)), 1.5)
     t1, noise = np.full((size, size), 1.2), 0.03  # s
     right = np.arange(size) >= size // 2
-    t1[:, right] += 0.12 * patches[:, right] / patches.std()
+    patches = scipy.ndimage.gaussian_filter(rng.standard_normal((size, size)), 1.5)[:, right]
+    t1[:, right] += 0.12 * (patches - patches.mean()) / patches.std()  # the same mean, but for noise
     t1 += noise * rng.standard_normal(t1.shape)
     regions = {"smooth": np.broadcast_to(~right, t1.shape), "patchy": np.broadcast_to(right, t1.shape)}
 
@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         if feature in SHOWN:
             row = [measured[name][feature] for name in regions]
             found |= {f"{feature} {name}": one.value for name, one in zip(regions, row, strict=True)}
-            print(f"{feature:24s}" + "".join(f"{one.value:14.4g} +- {one.std:.1g}".rjust(22) for one in row))
+            found |= {f"{feature} std {name}": one.std for name, one in zip(regions, row, strict=True)}
+            print(f"{feature:24s}" + "".join(f"{one.value:14.5g} +- {one.std:.1g}".rjust(22) for one in row))
 
     everywhere = np.ones(t1.shape, bool)
     texture = mrf.texture_map(t1, everywhere, ["glcm_joint_entropy"], radius=3, **bins)["glcm_joint_entropy"]

@@ -218,7 +218,17 @@ def acquire(phantom: Phantom, trajectory: Trajectory, series: Array, *, field: A
     Returns
     -------
     (coils, frames, samples) complex64, where the series lies
+
+    Raises
+    ------
+    InputError
+        Signals and trajectory differ in frames; a field without sample times.
     """
+    if series.shape[1] != trajectory.n_frames:
+        raise InputError(
+            f"acquire: the trajectory has {trajectory.n_frames} frames, the signals {series.shape[1]}, expected as "
+            "many; make both for the same number"
+        )
     inside = phantom.labels > 0
     rows, columns = (index - size // 2 for index, size in zip(np.nonzero(inside), phantom.shape, strict=True))
     coils = beside(series, phantom.coils[:, inside].astype(np.complex64))

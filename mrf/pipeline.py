@@ -215,12 +215,18 @@ def _work(
                 "%s: no sample times: the field map is used in matching, but blurring during readouts stays", scan.name
             )
         else:
-            fields = [field] if scan.n_slices == 1 else list(field)
+            fields = [_filled(one) for one in ([field] if scan.n_slices == 1 else field)]
     jobs: list[Callable[[], _Slice]] = [
         partial(_one, *one, basis, field, recipe, choices, corrections, rotation, progress and executor is None)
         for one, field in zip(scan.slices, fields, strict=True)
     ]
     return jobs if executor is None else [executor.submit(job).result for job in jobs]
+
+
+def _filled(field: Array) -> Array | None:
+    """A field map with the median where it has no value; these voxels are flagged in matching."""
+    known = np.isfinite(field)
+    return np.where(known, field, np.median(field[known])) if known.any() else None
 
 
 def scan_rotation(scan: Scan) -> Array:

@@ -23,6 +23,10 @@ from .simulation.sequence import Sequence
 
 log = logging.getLogger(__name__)
 _B1 = (0.5, 1.5, 21)
+_SMALL = {
+    "delays": ("s", 1e-3, "seconds, e.g. 2e-6"),
+    "shift": ("m", 1.0, "metres, e.g. 0.01"),
+}  # units, largest values
 _MOST_STEPS = 500  # of an off-resonance axis
 
 
@@ -152,6 +156,9 @@ class Recipe:
             numbers = isinstance(told, tuple) and all(isinstance(x, int | float) and math.isfinite(x) for x in told)
             if not numbers and not (name == "delays" and told == "auto"):
                 raise InputError(f"recipe: {name} is {told!r}, expected a number for each of the image's axes")
+            unit, most, such = _SMALL[name]
+            if numbers and (largest := max(map(abs, told), default=0)) > most:
+                raise InputError(f"recipe: {name} reaches {largest:g} {unit}; give {such}")
         if self.memory != "":
             memory_budget(self.memory)
 
@@ -253,7 +260,7 @@ def _off_resonance_axis(field: Array, sequence: Sequence) -> tuple[float, float,
     steps = math.ceil((high - low) * 24 * sequence.duration / max(sequence.n_frames, 1))
     if steps > _MOST_STEPS:
         raise InputError(
-            f"known: off_resonance of {low:g} to {high:g} Hz would need {steps} values on the dictionary's axis; check "
-            "its unit (Hz), or name an axis in the recipe"
+            f"known: off_resonance of {low:g} to {high:g} Hz would need {steps} values on the dictionary's axis; set "
+            "what is no object in it to 0, check its unit (Hz), or name an axis in the recipe"
         )
     return low, high, max(steps, 4)

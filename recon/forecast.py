@@ -14,7 +14,8 @@ from ..core.errors import InputError
 from ..core.usage import Usage
 from .fieldmap import Segments
 from .methods import Choices
-from .subspace import MOST
+from .subspace import MOST, coils_together
+from .toeplitz import transforms_together
 from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
@@ -154,13 +155,16 @@ class _Size:
             held += self.coils * samples * self.item
             held += self.coils * self.rank * min(self.distinct, samples // 2) * self.item
         gathered = min(self.rank * self.distinct, MOST) * self.item
-        grids = min(self.rank, usable_cores()) * image << len(self.trajectory.matrix)
-        reading = 2 * gathered + grids + 2 * self.rank * self.courses * image
+        each = gathered // (self.rank * self.item)
+        together = min(self.coils, coils_together((self.rank, self.pixels), each, self.item))
+        grids = min(together * self.rank, usable_cores()) * image << len(self.trajectory.matrix)
+        reading = together * 2 * (gathered + self.rank * self.courses * image) + grids
         if not iterative:
             return held + kept * self.images + reading
         kernel = self.pixels * self.item // (1 if self.complex_basis else 2)
         held += self.lattices * channels * (channels + 1) // 2 * kernel
         building = (3 * self.lattices + 2) * self.pixels * 16 + 6 * self.distinct * 16
+        building *= transforms_together(self.lattices * self.pixels)
         building += 2 * self.courses * self.lattices * kernel  # of the products of two courses
         solving = (_VECTORS * self.rank + usable_cores() * (channels + self.rank)) * image
         return held + max(kept * self.images + max(reading + 3 * self.rank * image, building), solving)

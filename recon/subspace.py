@@ -20,6 +20,11 @@ MOST = 2**24  # gathered samples that are transformed together
 _TOGETHER = 1 << 28  # bytes of images that are made at once, and of what they are made of
 
 
+def coils_together(shape: tuple[int, ...], samples: int, item: int) -> int:
+    """How many coils are transformed at once; `shape`: (rank, *matrix), `item`: bytes of a number."""
+    return max(1, min(usable_cores(), _TOGETHER // (shape[0] * max(math.prod(shape[1:]), samples) * item)))
+
+
 @dataclass(frozen=True, eq=False)
 class SubspaceModel:
     """kspace[c, f, s] = sum_r coils[c, r] sum_j basis[j, f] coefficients[j, r] exp(-2 pi i k[f, s] . r).
@@ -154,8 +159,8 @@ class SubspaceModel:
         """
         transform, _ = self._readouts
         shape, rest = (len(self.basis), *self.trajectory.matrix), iter(gathered)
-        each = shape[0] * max(math.prod(shape[1:]), len(transform.radians)) * self.coils.dtype.itemsize
-        together = 1 if is_device_array(self.coils) else max(1, min(usable_cores(), _TOGETHER // each))
+        together = coils_together(shape, len(transform.radians), self.coils.dtype.itemsize)
+        together = 1 if is_device_array(self.coils) else together
         while coils := list(itertools.islice(rest, together)):
             self.check()
             samples = library(self.coils).stack(coils)

@@ -273,8 +273,13 @@ def _spectra(
 def _groups(rows: Iterator[Array], transform: Transform, each: int) -> Iterator[list[Array]]:
     """As many rows at once, `each` to a transform, as there are threads and room; on a GPU one transform at a time."""
     while first := list(itertools.islice(rows, each)):
-        room = 1 if is_device_array(first[0]) else _ROOM // (_TRANSFORM * math.prod(transform.matrix))
-        yield first + list(itertools.islice(rows, each * (max(1, min(room, usable_cores())) - 1)))
+        together = 1 if is_device_array(first[0]) else transforms_together(math.prod(transform.matrix))
+        yield first + list(itertools.islice(rows, each * (together - 1)))
+
+
+def transforms_together(points: int) -> int:
+    """How many point spreads of this size are made at once."""
+    return max(1, min(usable_cores(), _ROOM // (_TRANSFORM * points)))
 
 
 def _transfer(rows: list[Array], transform: Transform, doubled: tuple[bool, ...]) -> Array:

@@ -1,6 +1,7 @@
 """A sequence is a flat table of events; everything the scanner plays is written with the eight events below."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ import numpy.typing as npt
 from ..core.arrays import Array, freeze, real, whole
 from ..core.errors import InputError
 
+log = logging.getLogger(__name__)
+
 Values: TypeAlias = float | npt.ArrayLike
 _MOST_ECHOES = 10**5
+_LARGEST_ANGLE = 4 * math.pi  # of a train's pulses: larger ones were meant in degrees
+_LONG = 3.0  # s: a train's repetition time from which milliseconds may have been meant
 _MOST_CYCLES = 10**6  # of a whole sequence: each is a step of the simulation
 
 
@@ -253,6 +258,12 @@ def _echo_train(
             f"echo_time: frame {i} has echo time {echo_time[i]:g} s and repetition time "
             f"{repetition_time[i]:g} s; expected 0 <= echo time <= repetition time, both in seconds"
         )
+    if (largest := float(np.abs(flip_angle).max())) > _LARGEST_ANGLE:
+        raise InputError(
+            f"flip_angle: reaches {largest:g} rad, expected at most 4 pi; np.deg2rad makes radians of degrees"
+        )
+    if (usual := float(np.median(repetition_time))) > _LONG:
+        log.warning("%s: the repetition time is %g s in the median; were milliseconds meant?", kind, usual)
     events: list[Event] = []
     if inversion_time is not None:
         events += [invert(inversion_efficiency), delay(_number("inversion_time", inversion_time, 0))]
@@ -286,7 +297,7 @@ def fisp(
     Raises
     ------
     InputError
-        Lengths that differ, times that are negative or not finite, TE > TR.
+        Lengths that differ, times that are negative or not finite, TE > TR, flip angles above 4 pi.
 
     References
     ----------
@@ -324,7 +335,7 @@ def bssfp(
     Raises
     ------
     InputError
-        Lengths that differ, times that are negative or not finite, TE > TR.
+        Lengths that differ, times that are negative or not finite, TE > TR, flip angles above 4 pi.
 
     References
     ----------

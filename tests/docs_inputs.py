@@ -89,6 +89,14 @@ def _scan(path: Path) -> None:
     write_scan(path)
 
 
+@makes("images.h5")
+def _images_of_a_server(path: Path) -> None:
+    from mrf.server.images import images_beside
+    from mrf.server.send import write_images
+
+    write_images(path, images_beside(mrf.Maps.load(_beside(path, "OUT"))), b"<ismrmrdHeader/>")
+
+
 @makes("my_sequence.toml")
 def _sequence_file(path: Path) -> None:
     """The scan's own sequence: a file for it has its number of frames."""

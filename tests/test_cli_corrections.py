@@ -12,6 +12,7 @@ import pytest
 import mrf
 from mrf.cli.main import main
 from mrf.core.arrays import Array
+from mrf.core.maps import Flag
 from mrf.io.mrd import Scan, read_mrd
 from mrf.io.mrd_write import write_mrd
 from mrf.phantom import Phantom, acquire, add_noise, brain, signals, spiral
@@ -145,6 +146,11 @@ def test_a_field_map_takes_blurring_out(
     sharp = reconstruct_scan(scan, dictionary, RECIPE, known=known)
     blurred = made(scan, (phantom, sequence, told, told), RECIPE)
     assert error(sharp, phantom) < 0.7 * error(blurred, phantom)
+    masked = np.where(sharp.mask & (np.abs(x) < 0.4), field, np.nan)  # as field maps are outside of the head
+    flagged = reconstruct_scan(scan, dictionary, RECIPE, known={"off_resonance": masked})
+    assert (flagged.flags[sharp.mask & np.isnan(masked)] & Flag.INVALID).all()
+    inside = sharp.mask & (np.abs(x) < 0.3)
+    assert np.median(np.abs(flagged.t2[inside] / sharp.t2[inside] - 1)) < 0.03
 
 
 def test_options_of_the_command_line(
@@ -174,6 +180,10 @@ def test_contradictions_and_wrong_files(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text('trajectory = "t.h5"\n')
     assert Recipe.load(path).trajectory == str(tmp_path / "t.h5")
+    with pytest.raises(mrf.InputError, match=r"delays reaches 2 s; give seconds, e\.g\. 2e-6"):
+        Recipe(delays=(2.0, -1.0))
+    with pytest.raises(mrf.InputError, match=r"shift reaches 10 m; give metres, e\.g\. 0\.01"):
+        Recipe(shift=(0.0, 10.0))
     with pytest.raises(mrf.FileError, match=r"t\.h5: no such file; give an HDF5 file with datasets k"):
         Recipe.load(path).corrections()
     written(tmp_path / "t.h5", k=np.full((2, 3, 2), np.nan))

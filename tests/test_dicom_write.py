@@ -371,6 +371,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "--identified: nothing tells who it is" in refused(capsys, "write", tmp_path, "--identified")
     both: list[str | Path] = ["--identified", "--subject", "x", "--header", tmp_path / "scan.h5"]
     assert "--subject: got it and --identified" in refused(capsys, "write", tmp_path, *both)
+    with h5py.File(tmp_path / "nobody.h5", "w") as file:
+        file.create_dataset("dataset/xml", data=[HEADER.replace("<patientID>4711</patientID>", "").encode()])
+    nobody = refused(capsys, "write", tmp_path, "--identified", "--header", tmp_path / "nobody.h5")
+    assert "nobody.h5 has no patient's ID (subjectInformation/patientID), so nothing tells who it is" in nobody
+    assert "not a maps file written by mrf (an MRD file)" in refused(capsys, "write", tmp_path / "scan.h5")
     assert "kinds: got ['nifti']" in refused(capsys, "write", tmp_path, "--as", "nifti")
     assert "expected such as '1=white matter" in refused(capsys, "write", tmp_path, *given[:2], "--names", "wm")
     assert "no such file; give an MRD file" in refused(capsys, "write", tmp_path, "--header", tmp_path / "none.h5")

@@ -34,6 +34,9 @@ def test_atoms_are_in_c_order_without_impossible_ones() -> None:
         ({"t1": [1.0], "t2": [0.2], "t2_over_t1": (0.3, 1.0)}, "0.3 to 1 times a t1"),
         ({"t1": [1.0], "t2": [0.1], "b2": [1.0]}, "unknown axis 'b2'"),
         ({"t1": [[1.0]], "t2": [0.1]}, "1-D axis"),
+        ({"t1": [200.0, 4000.0], "t2": [0.1]}, "t1 goes to 4000, expected at most 60; give seconds, not milli"),
+        ({"t1": [1.0], "t2": [20.0, 90.0]}, "t2 goes to 90, expected at most 60; give seconds"),
+        ({"t1": [1.0], "t2": [0.1], "b1": [80.0, 120.0]}, "b1 goes to 120, expected at most 5; 1 is nominal"),
     ],
 )
 def test_bad_grids_are_refused(axes: dict[str, object], message: str) -> None:

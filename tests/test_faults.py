@@ -54,6 +54,7 @@ def test_faults(fault_class: str, world: World, monkeypatch: pytest.MonkeyPatch)
 @linux
 def test_processes_that_are_killed(tmp_path: Path) -> None:
     """In a process of its own, which has no threads and so can fork."""
+    pytest.importorskip("pypulseq", reason="a Pulseq file is among what faults are done to")
     command = [sys.executable, "-m", "tests.faults", "--seed", "8", "--count", "10", "--classes", "process"]
     ended = subprocess.run(
         [*command, "--jobs", "1", "-o", str(tmp_path / "found.json")], capture_output=True, text=True, check=False,

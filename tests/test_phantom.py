@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import mrf
+from mrf.core.errors import InputError
 from mrf.phantom import TISSUES, acquire, add_noise, brain, signals, spiral
 
 from .conftest import relative
@@ -70,3 +71,13 @@ def test_spiral_covers_the_disc() -> None:
     steps = np.linalg.norm(np.diff(t.k[0], axis=0), axis=-1) * 0.24
     assert steps.max() < 1
     assert np.ptp(steps) < 0.05
+
+
+def test_signals_of_another_number_of_frames_are_refused() -> None:
+    phantom = brain(16, 2)
+    series = np.ones((int((phantom.labels > 0).sum()), 140), np.complex64)
+    for frames in (150, 130):
+        trajectory = spiral(frames, 16, phantom.field_of_view[0], n_arms=4, inner=2, n_samples=20)
+        said = f"the trajectory has {frames} frames, the signals 140, expected as many; make both for the same number"
+        with pytest.raises(InputError, match=said):
+            acquire(phantom, trajectory, series)

@@ -267,5 +267,5 @@ def test_pypulseq_missing_or_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ):
         mrf.read_pulseq(path)
     monkeypatch.setitem(sys.modules, "pypulseq", None)
-    with pytest.raises(mrf.UnsupportedError, match=r'pip install "mrf-engine\[pulseq\]"'):
+    with pytest.raises(mrf.UnsupportedError, match=r'not installed; pip install "pypulseq>=[0-9.]+"'):
         mrf.read_pulseq(path)

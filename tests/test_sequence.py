@@ -76,6 +76,8 @@ def test_multi_spin_echo_and_t2_preparation() -> None:
         (lambda: mrf.fisp(0.1, 0.01, 0.02), "frame 0 has echo time 0.02 s and repetition time 0.01 s"),
         (lambda: mrf.fisp([0.1, np.nan], 0.01, 0.002), "flip_angle: got nan at index"),
         (lambda: mrf.fisp([], 0.01, 0.002), "at least one frame"),
+        (lambda: mrf.fisp([10.0, 30.0], 0.01, 0.002), "flip_angle: reaches 30 rad, .* np.deg2rad makes radians"),
+        (lambda: mrf.bssfp([-20.0], 0.01), "flip_angle: reaches 20 rad"),
         (lambda: mrf.multi_spin_echo(0, 0.01), "n_echoes"),
         (lambda: mrf.preset("nonsense"), "expected one of jiang2015_fisp"),
         (lambda: mrf.preset("jiang2015_fisp", rr_intervals=1), "rr_intervals, expected arguments among"),
@@ -84,3 +86,10 @@ def test_multi_spin_echo_and_t2_preparation() -> None:
 def test_bad_sequences_are_refused(make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(mrf.InputError, match=message):
         make()
+
+
+def test_trains_that_may_be_in_milliseconds_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    mrf.fisp([0.1] * 3, [0.01, 0.01, 9.0], 0.002)  # one pause
+    assert not caplog.text
+    mrf.bssfp([0.1] * 3, 10.0)
+    assert "bssfp: the repetition time is 10 s in the median; were milliseconds meant?" in caplog.text

@@ -205,6 +205,13 @@ def test_images_that_are_late_are_gridded_or_marked(scan: Path) -> None:
     with served(Asked(recipe=RECIPE, deadline=60), desk=desk) as server:
         told = answered(server.port, *scan_objects(scan))
     assert any("gridded, noisier: no time was left" in text for text in told.texts)
+    hurried = Desk()
+    hurried.gridding_rate = 1.0
+    with served(
+        Asked(recipe=replace(RECIPE, method="gridding", iterations="auto"), deadline=60), desk=hurried
+    ) as server:
+        asked_for = answered(server.port, *scan_objects(scan))
+    assert not any("no time was left" in text for text in asked_for.texts), "gridding is what was asked for"
     gridded = offline(scan, replace(RECIPE, method="gridding", iterations="auto"))
     assert np.nanmax(np.abs(told.values(1)[0] - gridded.t1 * 1e3)) <= 0.051
     assert 0 < desk.gridding_rate < 1e-3

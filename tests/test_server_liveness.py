@@ -157,7 +157,7 @@ def test_the_interrupted_server_ends_while_it_works(scan: Path, tmp_path: Path) 
             client.send(*scan_objects(scan))
             assert process.stdout.readline() == "working\n"
             process.send_signal(signal.SIGTERM)
-            assert process.wait(8) == 130  # docker kills after 10 s
+            assert process.wait(8) == 0  # docker kills after 10 s
     finally:
         process.kill()
         process.wait()

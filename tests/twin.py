@@ -137,6 +137,9 @@ class Twin:
     def concatenate(self, values: list[DeviceArray]) -> DeviceArray:
         return np.concatenate([_host(_only_device(one)) for one in values]).view(DeviceArray)
 
+    def stack(self, values: list[DeviceArray]) -> DeviceArray:
+        return np.stack([_host(_only_device(one)) for one in values]).view(DeviceArray)
+
     def flatnonzero(self, values: DeviceArray) -> DeviceArray:
         return np.flatnonzero(_host(_only_device(values))).view(DeviceArray)
 
@@ -237,7 +240,7 @@ def fourier() -> dict[str, Any]:
         ifftn=lambda x, axes=None, norm=None, overwrite_x=False: _device(
             scipy.fft.ifftn(_host(_only_device(x)), axes=axes, norm=norm)
         ),
-        ifftshift=lambda x: _device(scipy.fft.ifftshift(_host(_only_device(x)))),
+        ifftshift=lambda x, axes=None: _device(scipy.fft.ifftshift(_host(_only_device(x)), axes)),
     )
     inner = SimpleNamespace(fft=transforms)
     return {"cupyx": SimpleNamespace(scipy=inner), "cupyx.scipy": inner, "cupyx.scipy.fft": transforms}

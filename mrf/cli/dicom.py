@@ -92,10 +92,16 @@ def _origin(told: argparse.Namespace) -> "Origin":
             "--subject: got it and --identified; an identified patient has an ID of its own: leave one out"
         )
     if told.header is not None:
-        return Origin.of_header(
+        found = Origin.of_header(
             scan_header(told.header), identified=told.identified, subject=told.subject, body_part=told.body_part,
             laterality=told.laterality,
         )  # fmt: skip
+        if told.identified and not found.patient_id:
+            raise InputError(
+                f"--identified: the header of {told.header} has no patient's ID (subjectInformation/patientID), so "
+                "nothing tells who it is; leave --identified out"
+            )
+        return found
     if told.identified:
         raise InputError("--identified: nothing tells who it is; give the scan with --header SCAN.h5")
     return Origin.anonymous(told.subject, body_part=told.body_part or "BRAIN", laterality=told.laterality)

@@ -150,8 +150,10 @@ def _read(told: argparse.Namespace, recipe: "Recipe") -> "tuple[Scan, Recipe, st
             raise InputError("--readout-counter: MRD files have a trajectory in every acquisition; leave it out")
         scan = read_mrd(told.scan, frame_counter=told.frame_counter, trajectory_units=told.trajectory_units)
         return scan, recipe, measured
-    if not measured or told.trajectory_units:
+    if not measured:
         raise InputError(f"{told.scan}: Siemens raw data hold no trajectory; give one, in 1/m, with --trajectory T.h5")
+    if told.trajectory_units:
+        raise InputError(f"--trajectory-units: the trajectory of raw data ({measured}) is in 1/m; leave it out")
     scan = read_twix(
         told.scan, trajectory=Measured.load(measured), frame_counter=told.frame_counter,
         readout_counter=told.readout_counter,

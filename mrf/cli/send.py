@@ -25,11 +25,13 @@ def add(verbs: Any) -> None:
 
 def run(told: argparse.Namespace) -> None:
     """Send, receive, write."""
-    from ..core.errors import MrfError
+    from ..core.errors import InputError, MrfError
     from ..io.mrd import read_table
     from ..server.send import exchange, scan_messages, write_images
 
     address, parameters = _address(told.server), _parameters(told.parameter)
+    if told.scan.suffix.lower() == ".dat":
+        raise InputError(f"{told.scan}: servers take MRD files; give Siemens raw data to mrf reconstruct")
     xml, table = read_table(told.scan)
     messages = scan_messages(xml, table, told.config, parameters, progress=not told.quiet)
     received = exchange(address, messages, patience=told.timeout)

@@ -54,7 +54,7 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--timeout", type=float, default=300.0, metavar="S", help="of a silent client (default 300)")
     verb.add_argument("-s", "--savedata", action="store_true", help="keep what is received, without the patient's data")
-    verb.add_argument("-S", "--savedata-folder", type=Path, default=Path("received"), metavar="DIR", help="where")
+    verb.add_argument("-S", "--savedata-folder", type=Path, metavar="DIR", help="where (default received); implies -s")
     verb.add_argument("-d", "--default-config", default="mrf", metavar="NAME", help="configuration if none is known")
     verb.add_argument("-v", "--verbose", action="store_true", help="log more")
     verb.add_argument("-l", "--logfile", type=Path, metavar="FILE", help="log there as well")
@@ -96,11 +96,13 @@ def run(told: argparse.Namespace) -> None:
         while thread.is_alive():
             thread.join(1.0)  # so that signals are seen
         ended = True
+    except KeyboardInterrupt:  # this is how a server is stopped: no failure
+        log.info("stopped")
     finally:
         if not server.close(_GRACE):
             log.warning("what is being built is given up")
             sys.stdout.flush()
-            os._exit(130)
+            os._exit(0)
     if ended:
         raise MrfError("the listener has ended; see the log")
 
@@ -135,7 +137,7 @@ def _checked(told: argparse.Namespace) -> "tuple[Asked, Menu, Reading]":
     if asked.sequence:
         load_sequence(asked.sequence)
     asked.recipe.corrections()
-    save = told.savedata_folder if told.savedata else None
+    save = told.savedata_folder or (Path("received") if told.savedata else None)
     if save is not None:
         settle(save)
     return asked, menu, Reading(told.frame_counter, told.trajectory_units, told.at_close, save)

@@ -281,9 +281,8 @@ def read_hdf5(
         with h5py.File(path, "r") as file:
             marks = {name: file.attrs.get(name) for name in ("format", "kind", "schema", "complete")}
             if marks["format"] != "mrf" or marks["kind"] != kind:
-                raise FileError(
-                    f"{path}: not a {kind} file written by mrf (format {marks['format']}, kind {marks['kind']})"
-                )
+                found = "an MRD file" if "dataset" in file else f"format {marks['format']}, kind {marks['kind']}"
+                raise FileError(f"{path}: not a {kind} file written by mrf ({found})")
             if marks["schema"] != schema:
                 raise _other_schema(path, marks["schema"], schema)
             if not marks["complete"]:

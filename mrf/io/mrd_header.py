@@ -260,7 +260,8 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
     partition : (...) int array
         kspace_encode_step_2: kz of a 3-D encoding with two columns.
     units : str, optional
-        None = values within +-0.51 are normalized to the matrix (+-0.5), larger ones cycles per field of view.
+        None = values within +-0.51 are normalized to the matrix (+-0.5), larger ones cycles per field of view;
+        "given" = these, made of a trajectory in 1/m, as messages then say.
 
     Returns
     -------
@@ -271,10 +272,13 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
     """
     axes = header.axes
     largest = float(np.abs(k).max())
-    reason = "as asked" if units else f"its largest value is {largest:.4g}"
-    units = units or ("normalized" if largest <= 0.51 else "cycles_per_fov")
+    asked, given = units is not None, units == "given"
+    units = "cycles_per_fov" if given else units or ("normalized" if largest <= 0.51 else "cycles_per_fov")
     if not np.ptp(k):
-        raise InputError("every location is the same: the trajectory was never filled in; store it with the data")
+        raise FileError(
+            f"{path}: trajectory: every location is the same: the trajectory was never filled in; store it with the "
+            "data"
+        )
     stored = k.shape[-1]
     factor = np.ones(stored)
     if units != "1/m":
@@ -283,11 +287,13 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
         factor *= np.array(header.matrix)[-stored:]
     converted = k[..., ::-1].astype(np.float64) * factor
     reach = np.abs(converted * np.array(header.field_of_view)[-stored:] / np.array(header.matrix)[-stored:]).max()
-    if reason != "as asked" and reach < _NOWHERE[units]:
+    if not asked and reach < _NOWHERE[units]:
         raise InputError(f"it reaches only {reach:.3g} of 0.5 cycles per pixel if it is {units}; expected more")
-    note = f"trajectory read as {units} ({reason})"
+    reason = "as asked" if asked else f"its largest value is {largest:.4g}"
+    note = "trajectory as given, in 1/m" if given else f"trajectory read as {units} ({reason})"
     if reach < 0.25:
-        note += f"; it reaches only {reach:.3g} of 0.5 cycles per pixel: check --trajectory-units and the matrix"
+        cure = "its unit (1/m)" if given else "--trajectory-units"
+        note += f"; it reaches only {reach:.3g} of 0.5 cycles per pixel: check {cure} and the matrix"
         log.warning("%s: %s", path, note)
     if stored < axes:
         kz = (partition - header.partition_centre) / header.field_of_view[0]

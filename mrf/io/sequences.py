@@ -100,6 +100,10 @@ def _table(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text("utf-8-sig")
         told = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except FileNotFoundError as error:
+        raise FileError(
+            f"{path}: no such file; give a sequence file, or a preset's name ({', '.join(presets())})"
+        ) from error
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

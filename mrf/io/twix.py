@@ -167,7 +167,7 @@ def _assembled(
     header = _header(name, scan, blocks[int(image[0])].mdh, encoding)
     for note in (how, *notes):
         log.info("%s: %s", name, note)
-    found = assemble(name, header, table, frame_counter, "cycles_per_fov")
+    found = assemble(name, header, table, frame_counter, "given")
     if times is not None:
         slices = tuple(_with_times(one, times) for _, one in found.slices)
         found = replace(found, trajectory=slices[0] if isinstance(found.trajectory, Trajectory) else slices)

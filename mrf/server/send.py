@@ -52,7 +52,8 @@ class Received:
                     self.images.append(message)
                 elif isinstance(message, Text):
                     self.texts.append(message.text)
-                    log.info("%s", message.text)
+                    if not message.text.startswith("ERROR"):  # which ends in an error of ours
+                        log.info("%s", message.text)
                 self.closed = isinstance(message, Close)
         except MrfError as error:
             self.broken = error

@@ -147,7 +147,7 @@ def solve_slice(scan: Scan, dictionary: Dictionary, recipe: Recipe, desk: Desk, 
     maps = match(coefficients, dictionary, refine=recipe.refine, noise_std=noise_std, mask=mask)
     if late or recipe.method == "gridding":
         desk.gridding_rate = (time.monotonic() - started) / kspace.size
-    how = "gridded, noisier: no time was left" if late else recipe.method
+    how = "gridded, noisier: no time was left" if late and recipe.method != "gridding" else recipe.method
     how += f", {np.count_nonzero(maps.flags)} voxels flagged"
     maps = replace(maps, affine=scan_affine(scan, recipe))
     return Solved(maps, how, late, stream, coefficients, trajectory, recipe.method)

@@ -1,6 +1,7 @@
 """``python -m tests.faults --seed N --count M [--classes a,b] [-o FILE]``, or ``--only CLASS:SEED`` for one again."""
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -12,6 +13,8 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from mrf.core.extras import installing
 
 from .runner import CLASSES, Done, campaign, one
 from .world import World
@@ -54,7 +57,7 @@ def summary(seed: int, done: list[Done], seconds: float) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """The counts as text."""
-    lines = [f"{'class':12s} {'faults':>7s} {'correct':>8s} {'refused':>8s} {'flagged':>8s} {'failed':>7s}"]
+    lines = [f"{'class':12s} {'faults':>7s} {'right':>8s} {'refused':>8s} {'flagged':>8s} {'failed':>7s}"]
     for name, counts in found["classes"].items():
         lines.append(
             f"{name:12s} {counts['faults']:7d} {counts['correct']:8d} {counts['refused']:8d} {counts['flagged']:8d} "
@@ -62,7 +65,7 @@ def table(found: dict[str, Any]) -> str:
         )
     by_hash = sum(counts["of_correct_told_by_hash"] for counts in found["classes"].values())
     lines.append(f"{found['faults']} faults, {found['kill_points']} of them kills; {len(found['failed'])} failed")
-    lines.append(f"{by_hash} of the correct ones are other valid files, told from the right ones by their hash alone")
+    lines.append(f"{by_hash} of the right ones are of other valid files, told from the original by their hash alone")
     return "\n".join(lines)
 
 
@@ -71,23 +74,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--classes", default=",".join(CLASSES), help="with commas between them")
-    parser.add_argument("--only", metavar="CLASS:SEED", help="one fault, here, with its outcome in full")
+    parser.add_argument("--classes", type=_classes, default=CLASSES, help=f"some of {','.join(CLASSES)} (default all)")
+    parser.add_argument("--only", type=_fault, metavar="CLASS:SEED", help="one fault, here, with its outcome in full")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, help="JSON")
     told = parser.parse_args(arguments)
+    if importlib.util.find_spec("pypulseq") is None:
+        raise SystemExit(f"python -m tests.faults: pypulseq is not installed; {installing('pulseq')}")
     logging.disable(logging.CRITICAL)
     start = time.monotonic()
     memory = Path("/dev/shm")  # where syncing costs nothing
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
         world = made_apart(Path(name))
         if told.only:
-            fault_class, _, seed = told.only.partition(":")
-            found = one(fault_class, int(seed), world)
+            fault_class, seed = told.only
+            found = one(fault_class, seed, world)
             print(found)
             return int(found.outcome.kind == "failed")
         done = []
-        for each in campaign(planned(told.seed, told.count, tuple(told.classes.split(","))), world, told.jobs):
+        for each in campaign(planned(told.seed, told.count, told.classes), world, told.jobs):
             done.append(each)
             if each.outcome.kind == "failed":
                 print(f"{each.reproduction}\n    {each.outcome.what}: {each.outcome.detail[-700:]}", flush=True)
@@ -96,6 +101,20 @@ def main(arguments: list[str] | None = None) -> int:
     if told.output:
         told.output.write_text(json.dumps(found_all, indent=1) + "\n")
     return int(bool(found_all["failed"]))
+
+
+def _classes(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not set(names) <= set(CLASSES):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected some of {','.join(CLASSES)}")
+    return names
+
+
+def _fault(text: str) -> tuple[str, int]:
+    name, _, seed = text.partition(":")
+    if name not in CLASSES or not seed.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected CLASS:SEED, CLASS one of {', '.join(CLASSES)}")
+    return name, int(seed)
 
 
 def made_apart(folder: Path) -> World:
