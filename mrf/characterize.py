@@ -14,9 +14,10 @@ from .core.errors import InputError
 from .core.maps import Flag, Maps
 from .core.units import MILLISECOND
 from .dictionaries.dictionary import Dictionary
-from .texture.bins import choose
-from .texture.features import FAMILIES, Feature, texture_features
-from .texture.map import texture_map
+from .texture.bins import Bins, choose
+from .texture.features import Feature, across_slices, aggregation_of, checked_draws, families_of, features_of
+from .texture.map import checked_radius, maps_of, names_of
+from .texture.matrices import Aggregation
 from .texture.roi import Region, region_record
 from .tissue.bands import Comparison, compare_bands, tissues
 from .tissue.fractions import Fractions, tissue_fractions
@@ -27,6 +28,7 @@ TEXTURES = (
     "glcm_joint_entropy", "glcm_contrast", "glcm_correlation", "glcm_inverse_difference_moment",
 )  # fmt: skip
 _FEW = 64  # voxels of a region below which texture says little
+_TOLD = 3  # regions in a message
 _LONGEST = {"t1": 20.0, "t2": 10.0}  # s, of a median: more was given in milliseconds
 
 
@@ -49,6 +51,12 @@ class Scale:
     bin_width: float | str | None = None
     value_range: tuple[float, float] | None = None
     n_bins: int | None = None
+
+    def shown(self, value: float) -> str:
+        """A value in messages: with its unit, times in ms."""
+        if self.unit == "s":
+            return f"{value / MILLISECOND:.4g} ms"
+        return f"{value:g} Hz" if self.unit == "Hz" else f"{value:g}"
 
 
 # Defaults, no norm: some 65 to 80 bins over what tissue has.
@@ -179,15 +187,17 @@ def characterize(
     ------
     InputError
         Labels that don't fit, no region, maps in milliseconds, unknown parameters, options of the functions named
-        above, or no region that has voxels that count.
+        above, or a parameter of which no region has voxels that count, or bins.
     """
     regions, names = _regions(maps, labels), names or {}
     chosen = {name: _values(maps, name) for name in parameters or _usual(maps)}
     _check_units(maps, labels)
+    _check_fractions(coefficients, dictionary, components)
     told = _Texture.of(maps, dictionary, texture or Texturing())
     records = {label: _record(maps, labels == label, names.get(label, "")) for label in regions}
-    features = told.measured(chosen, labels, records)
-    mapped = {name: told.textures(name, values, labels, records) for name, values in chosen.items() if told.how.mapped}
+    taken = told.taken(chosen, labels, records)
+    features = told.measured(taken, records)
+    mapped = {name: told.textures(name, labels, taken) for name in chosen if told.how.mapped}
     return Characterization(
         features, mapped, _segmented(maps, classes, told.how.seed),
         _habitats(maps, labels, records, classes, told.how.seed),
@@ -249,10 +259,24 @@ def _record(maps: Maps, inside: Array, name: str) -> dict[str, Any]:
     return record
 
 
+def _called(label: int, record: Mapping[str, Any]) -> str:
+    """A region in messages."""
+    return str(record["name"]) or f"region {label}"
+
+
 def voxel_size(maps: Maps) -> tuple[float, ...]:
     """(z, y, x) in mm."""
     x, y, z = np.linalg.norm(maps.affine[:3, :3], axis=0)
     return float(z), float(y), float(x)
+
+
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """What counts of a region of a map, its bins, and the error bars of its voxels (n,), if all have one."""
+
+    region: Region
+    bins: Bins
+    std: Array | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,62 +286,96 @@ class _Texture:
     maps: Maps
     dictionary: Dictionary | None
     how: Texturing  # with all scales, and an aggregation
+    aggregation: Aggregation
+    families: tuple[str, ...]
 
     @classmethod
     def of(cls, maps: Maps, dictionary: Dictionary | None, how: Texturing) -> "_Texture":
-        """What is left open is filled in."""
+        """What is left open is filled in, what cannot be is refused before the work begins."""
         usual = "3d_average" if maps.shape[:-2] > (1,) else "2d_average"
-        filled = replace(how, scales=SCALES | dict(how.scales), aggregation=how.aggregation or usual)
-        return cls(maps, dictionary, filled)
+        mapped = names_of(how.mapped) if how.mapped else ()
+        filled = replace(
+            how, scales=SCALES | dict(how.scales), aggregation=how.aggregation or usual, mapped=mapped,
+            radius=checked_radius(how.radius), draws=checked_draws(how.draws),
+        )  # fmt: skip
+        return cls(maps, dictionary, filled, aggregation_of(filled.aggregation or usual), families_of(how.families))
 
-    def measured(
+    def taken(
         self, chosen: Mapping[str, Array], labels: Array, records: Mapping[int, dict[str, Any]]
-    ) -> tuple[Measured, ...]:
-        """Of all regions and maps.
+    ) -> dict[tuple[int, str], _Taken]:
+        """{(label, parameter): what counts} of all regions and maps, with what is questionable in the log.
 
         Raises
         ------
         InputError
-            All are refused.
+            All regions of a map are refused.
         """
-        found = tuple(
-            Measured(label, name, feature)
-            for label, record in records.items()
-            for name, values in chosen.items()
-            for feature in self.features(name, values, labels == label, record)
-        )
-        if not found:
-            reasons = "; ".join(
-                f"{label}, {name}: {reason}"
-                for label, record in records.items()
-                for name, reason in record["refused"].items()
-            )
-            raise InputError(f"labels: no region can be characterized; {reasons}")
+        found, told = {}, []
+        for label, record in records.items():
+            for name, values in chosen.items():
+                called = f"{_called(label, record)}, {name}"
+                try:
+                    one = self._taken(name, values, labels == label, record)
+                except InputError as error:
+                    record["refused"][name] = str(error)
+                    cure = f"; --range {name}=LOW:HIGH says which count" if "value_range" in str(error) else ""
+                    told.append(f"{called}: left out: {error}{cure}")
+                    continue
+                found[label, name] = one
+                if warnings := (*one.region.warnings, *one.bins.warnings):
+                    told.append(f"{called}: {'; '.join(warnings)}{self._wider(name, one)}")
+        for name in chosen:
+            reasons = [f"{_called(n, record)}: {record['refused'].get(name, '')}" for n, record in records.items()]
+            if all(name in record["refused"] for record in records.values()):
+                more = [f"{len(reasons) - _TOLD} more"] if len(reasons) > _TOLD else []
+                raise InputError(
+                    f"{name}: no region of this map can be used ({'; '.join(reasons[:_TOLD] + more)}); leave the map "
+                    "out with --parameters, or change its --range or --bin-width"
+                )
+        for line in told:
+            log.warning("%s", line)
         return found
 
-    def features(self, name: str, values: Array, inside: Array, record: dict[str, Any]) -> list[Feature]:
+    def _taken(self, name: str, values: Array, inside: Array, record: dict[str, Any]) -> _Taken:
         """Of one map in one region, and its record."""
-        how, scale, spacing = self.how, self.how.scales[name], voxel_size(self.maps)
-        try:
-            region = Region.of(
-                values, inside, spacing=spacing, value_range=scale.value_range, max_excluded=how.max_excluded
+        how, scale = self.how, self.how.scales[name]
+        region = Region.of(
+            values, inside, spacing=voxel_size(self.maps), value_range=scale.value_range,
+            max_excluded=how.max_excluded, shown=scale.shown,
+        )  # fmt: skip
+        std = region.of_voxels("std", self._deviation(name, region, record))
+        bins = choose(
+            region.values, bin_width=scale.bin_width, n_bins=scale.n_bins, value_range=scale.value_range, std=std,
+            step=region.of_voxels("step", self._step(name, values)), shown=scale.shown,
+        )  # fmt: skip
+        record["parameters"][name] = region_record(region, bins) | {"draws": how.draws if std is not None else 0}
+        return _Taken(region, bins, std)
+
+    def _wider(self, name: str, one: _Taken) -> str:
+        """What an automatic width would be, where it is wider than the one that was chosen."""
+        scale, step = self.how.scales[name], self._step(name, one.region.values)
+        if scale.bin_width in (None, "auto"):
+            return ""
+        needed = [0.0 if some is None else float(np.median(some)) for some in (one.std, step)]
+        width = max(2 * needed[0], needed[1])
+        return f"; --bin-width {name}=auto takes {scale.shown(width)}" if width > one.bins.width else ""
+
+    def measured(
+        self, taken: Mapping[tuple[int, str], _Taken], records: Mapping[int, dict[str, Any]]
+    ) -> tuple[Measured, ...]:
+        """Features of all regions and maps."""
+        for label, record in records.items():
+            regions = [one.region for (of, _), one in taken.items() if of == label]
+            for warning in across_slices(regions[0], self.aggregation, self.families) if regions else ():
+                log.warning("%s: %s", _called(label, record), warning)
+        return tuple(
+            Measured(label, name, feature)
+            for (label, name), one in taken.items()
+            for feature in features_of(
+                one.region, one.bins, calibrated=self.how.scales[name].bin_width is not None, how=self.aggregation,
+                families=self.families, std=one.std, draws=self.how.draws, seed=self.how.seed,
             )
-            std, step = self._deviation(name, region, record), self._step(name, values)
-            bins = choose(
-                region.values, bin_width=scale.bin_width, n_bins=scale.n_bins, value_range=scale.value_range,
-                std=region.of_voxels("std", std), step=region.of_voxels("step", step),
-            )  # fmt: skip
-            draws = how.draws if std is not None else 0
-            record["parameters"][name] = region_record(region, bins) | {"draws": draws}
-            return texture_features(
-                values, inside, spacing=spacing, bin_width=None if scale.bin_width is None else bins.width,
-                n_bins=scale.n_bins, value_range=scale.value_range, aggregation=how.aggregation or "", std=std,
-                step=step, draws=draws, seed=how.seed, max_excluded=how.max_excluded, families=how.families,
-            )  # fmt: skip
-        except InputError as error:
-            record["refused"][name] = str(error)
-            log.warning("characterize: %s of %s: %s", name, record["name"] or "a region", error)
-            return []
+        )  # fmt: skip
 
     def _deviation(self, name: str, region: Region, record: dict[str, Any]) -> Array | None:
         """Error bars of the map, if all voxels that count have one."""
@@ -350,21 +408,15 @@ class _Texture:
         return np.geomspace(told[0], told[1], int(told[2]))
 
     def textures(
-        self, name: str, values: Array, labels: Array, records: Mapping[int, dict[str, Any]]
-    ) -> dict[str, Array]:
+        self, name: str, labels: Array, taken: Mapping[tuple[int, str], _Taken]
+    ) -> dict[str, Array]:  # fmt: skip
         """Maps of texture, each region by itself, with the bins of its features."""
-        how, scale = self.how, self.how.scales[name]
-        made = {feature: np.full(labels.shape, math.nan) for feature in how.mapped}
-        for label, record in records.items():
-            if name in record["refused"]:
-                continue
-            inside, width = labels == label, record["parameters"][name]["width"]
-            found = texture_map(
-                values, inside, how.mapped, radius=how.radius, bin_width=width if scale.bin_width else None,
-                n_bins=scale.n_bins, value_range=scale.value_range, max_excluded=how.max_excluded,
-            )  # fmt: skip
-            for feature, array in found.items():
-                made[feature][inside] = array[inside]
+        made = {feature: np.full(labels.shape, math.nan) for feature in self.how.mapped}
+        for (label, parameter), one in taken.items():
+            if parameter == name:
+                inside = labels == label
+                for feature, array in maps_of(one.region, one.bins, self.how.mapped, self.how.radius).items():
+                    made[feature][inside] = array[inside]
         return made
 
 
@@ -388,16 +440,21 @@ def _habitats(
     return found
 
 
+def _check_fractions(
+    coefficients: Array | None, dictionary: Dictionary | None, components: Sequence[tuple[float, float]] | None
+) -> None:  # fmt: skip
+    if coefficients is None and components is not None:
+        raise InputError("components: fractions need coefficients and their dictionary; give them too")
+    if coefficients is not None and dictionary is None:
+        raise InputError("coefficients: fractions need the dictionary they were compressed with; give it too")
+
+
 def _fractions(
     coefficients: Array | None, dictionary: Dictionary | None, maps: Maps,
     components: Sequence[tuple[float, float]] | None,
 ) -> Fractions | None:  # fmt: skip
-    if coefficients is None:
-        if components is not None:
-            raise InputError("components: fractions need coefficients and their dictionary; give them too")
+    if coefficients is None or dictionary is None:
         return None
-    if dictionary is None:
-        raise InputError("coefficients: fractions need the dictionary they were compressed with; give it too")
     known = {
         name: maps.parameters[name]
         for name, values in dictionary.parameters.items()
@@ -428,7 +485,7 @@ def _provenance(maps: Maps, told: _Texture, chosen: Collection[str], classes: in
         "version": __version__,
         "voxel_mm": list(voxel_size(maps)),
         "aggregation": how.aggregation,
-        "families": list(how.families or FAMILIES),
+        "families": list(told.families),
         "draws": how.draws,
         "seed": how.seed,
         "max_excluded": how.max_excluded,

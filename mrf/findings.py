@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from .core.maps import Maps
 from .core.storage import atomic_path, output_folder
 from .io.bids import OTHER, SUFFIXES
 from .io.nifti import check_subject, write_image, write_json
+from .texture.map import NAMES
 
 COLUMNS = (
     "label", "region", "voxels", "parameter", "unit", "family", "name", "ibsi_tag", "aggregation", "value", "std",
@@ -59,6 +61,18 @@ def write_characterization(
     written.append(top / "provenance.json")
     write_json(written[-1], _plain(provenance(found, maps)))
     return written
+
+
+def earlier_files(folder: str | Path, subject: str = "01") -> list[Path]:
+    """Images that an earlier run wrote into `folder` for this subject, relative to it: no maps, nothing of others."""
+    top, start = Path(folder), f"sub-{subject}"
+    own = re.compile(rf"{start}_(desc-classes_dseg|label-C\d+_probseg|desc-({_mapped_labels()})_[A-Za-z0-9]+)\..+")
+    return [file.relative_to(top) for file in (top / start / "anat").glob(f"{start}_*") if own.fullmatch(file.name)]
+
+
+def _mapped_labels() -> str:
+    """Of texture maps, as a regular expression."""
+    return "|".join(_camel(name) + "(Of[A-Za-z0-9]+)?" for name in NAMES)
 
 
 def _features(found: Characterization, maps: Maps, path: Path) -> Path:

@@ -23,6 +23,7 @@ ADDED = (
     "reference", "bias_percent", "slice", "row", "column", "seen", "offset_mm", "temperature_c", "phantom_version",
 )  # fmt: skip
 INSIDE = 0.5  # of a disc's radius, which is its wall's outside: well within the sphere, even one voxel off
+_WIDEST = 1.2  # of a disc that was found, whose radius is one of several tried so far apart
 _SCALES = 0.9, 1.1  # of a template whose spacing is known
 _SPACINGS = 0.2, 5.0  # mm, of one that is not
 _POSITIVE = ("s", "1/s", "m^2/s")  # units of parameters whose logarithm shows the spheres
@@ -149,7 +150,7 @@ def check_phantom(
         _refuse(made, other, template, len(slices), spacing, mirrored)
     (where, placement), agreement, rivals = _chosen(maps, template, common, found, spacing)
     radius_mm = radius_mm or INSIDE * placement.radius
-    _check_size(placement, template, square * max(spacing) if square else 2 * radius_mm)
+    _check_size(placement, template, square * max(spacing) if square else 2 * radius_mm, disc=not square)
     labels = np.zeros((_slices(maps), *maps.shape[-2:]), np.int32)
     for label, centre in zip(template.numbers, placement.centres, strict=True):
         plane = labels[where]
@@ -180,18 +181,27 @@ def _check(maps: Maps, at: int | None, radius_mm: float | None, square: int | No
         raise InputError(f"slice: got {at}, the maps have 0 to {_slices(maps) - 1}")
     if radius_mm is not None and not 0 < radius_mm < math.inf:
         raise InputError(f"radius: got {radius_mm:g} mm, expected a positive number")
+    if radius_mm is not None and radius_mm < min(_spacing(maps)) / 2:
+        raise InputError(
+            f"radius: got {radius_mm:g} mm, less than half a voxel of {min(_spacing(maps)):.3g} mm; give it in mm"
+        )
     if square is not None and (square < 1 or square % 2 == 0):
         raise InputError(f"square: got {square} pixels, expected an odd number such as 5")
     if square is not None and radius_mm is not None:
         raise InputError("square, radius: got both, expected one of them")
 
 
-def _check_size(placement: Placement, template: Template, across: float) -> None:
+def _check_size(placement: Placement, template: Template, across: float, *, disc: bool) -> None:
     apart = neighbour_distance(template.positions) * placement.scale
     if across > apart:
         raise InputError(f"region: {across:.3g} mm across, but spheres are {apart:.3g} mm apart; make it smaller")
-    if across > 2 * placement.radius:
-        wide = 2 * placement.radius
+    wide = 2 * placement.radius
+    if disc and across > _WIDEST * wide:
+        raise InputError(
+            f"radius: got {across / 2:.3g} mm, wider than the round areas that were found ({wide / 2:.3g} mm); make it "
+            "smaller, or leave it out"
+        )
+    if across > wide:
         log.warning("regions are %.3g mm across, wider than the round areas that were found (%.3g mm)", across, wide)
 
 

@@ -75,6 +75,8 @@ def validate_output(
         A folder of `sources` that is not there.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise FileError(f"{folder}: is a file; give the folder it lies in")
     if not (folder / "maps.h5").is_file():
         raise FileError(f"{folder}: holds no maps.h5; give a folder that mrf reconstruct, match or fit wrote")
     for place in map(Path, sources):
@@ -254,10 +256,10 @@ class _Search:
 def _source(name: str, told: str, search: _Search) -> Check:
     copy = _COPY.fullmatch(name)
     places = search.named(name) or (search.named(copy[1]) if copy else [])
-    return _matched(f"source {name}", places, told, file_digest)
+    return _matched(f"source {name}", places, told, file_digest, "name its folder with --sources DIR")
 
 
-def _matched(what: str, places: list[Path], told: str, digest_of: Callable[[Path], str]) -> Check:
+def _matched(what: str, places: list[Path], told: str, digest_of: Callable[[Path], str], cure: str) -> Check:
     """The first place whose digest is the one that is told."""
     faults = []
     for place in places:
@@ -269,7 +271,7 @@ def _matched(what: str, places: list[Path], told: str, digest_of: Callable[[Path
         if found == told:
             return Check(what, OK, str(place), outside=True)
         faults.append(f"{place} has the digest {found[:12]}, expected {told[:12]}")
-    return Check(what, CHANGED if faults else MISSING, "; ".join(faults[:3]), outside=True)
+    return Check(what, CHANGED if faults else MISSING, "; ".join(faults[:3]) or cure, outside=True)
 
 
 def _dictionary(told: str, given: str | Path | None, search: _Search) -> Check:
@@ -280,7 +282,8 @@ def _dictionary(told: str, given: str | Path | None, search: _Search) -> Check:
     places = (
         [Path(given)] if given is not None else [path for path in [cache_folder() / f"{told}.h5"] if path.is_file()]
     )
-    return _matched(what, places, told, lambda path: Dictionary.load(path).digest)
+    cure = "name its file with --dictionary D.h5"
+    return _matched(what, places, told, lambda path: Dictionary.load(path).digest, cure)
 
 
 def verdict(checks: Sequence[Check], *, strict: bool = False) -> str:

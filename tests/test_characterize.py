@@ -122,8 +122,8 @@ def test_steps_of_a_grid_are_compared_with_bins() -> None:
     found = characterize(maps, halves(maps), parameters=["t1"], texture=FIRST)
     step = float(np.interp(0.9, np.geomspace(0.1, 4, 20), np.gradient(np.geomspace(0.1, 4, 20))))
     warning = found.records[1]["parameters"]["t1"]["warnings"][0]
-    assert warning.startswith("bin width 0.06 is below the dictionary's step, 0.1")
-    assert float(warning.split("step, ")[1].split(":")[0]) == pytest.approx(step, rel=0.1)
+    assert warning.startswith("bin width 60 ms is below the dictionary's step, 1")
+    assert float(warning.split("step, ")[1].split(" ms:")[0]) == pytest.approx(1000 * step, rel=0.1)
     auto = {"t1": replace(SCALES["t1"], bin_width="auto")}
     found = characterize(maps, halves(maps), parameters=["t1"], texture=replace(FIRST, scales=auto))
     assert found.records[1]["parameters"]["t1"]["width"] == pytest.approx(step, rel=0.1)
@@ -135,9 +135,54 @@ def test_a_region_that_is_refused_does_not_stop_the_others(caplog: pytest.LogCap
     maps.t2[halves(maps) == 2] = 1.5
     with caplog.at_level(logging.WARNING, logger="mrf"):
         found = characterize(maps, halves(maps), parameters=["t1", "t2"], texture=CONTRAST)
-    assert "outside value_range (0, 0.4)" in found.records[2]["refused"]["t2"]
+    assert "outside value_range (0 ms, 400 ms)" in found.records[2]["refused"]["t2"]
     assert {(one.label, one.parameter) for one in found.features} == {(1, "t1"), (1, "t2"), (2, "t1")}
     assert np.isnan(found.textures["t2"]["glcm_contrast"][halves(maps) == 2]).all()
+    assert caplog.messages == [
+        "region 2, t2: left out: mask: none of its 294 voxels is left, 0 are not finite and 294 outside value_range "
+        "(0 ms, 400 ms); check the unit of the image; --range t2=LOW:HIGH says which count"
+    ]
+
+
+def test_warnings_name_region_map_and_unit_once(caplog: pytest.LogCaptureFixture) -> None:
+    maps = made()
+    maps.std["t2"][halves(maps) == 1] = 0.004
+    with caplog.at_level(logging.WARNING, logger="mrf"):
+        characterize(maps, halves(maps), names={1: "white matter"}, parameters=["t1", "t2"], texture=CONTRAST)
+    assert caplog.messages == [
+        "white matter, t2: bin width 5 ms is below twice the median standard deviation, 4 ms: bins resolve noise; "
+        "--bin-width t2=auto takes 8 ms"
+    ]
+
+
+def test_a_region_of_one_slice_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    maps = made()
+    labels = halves(maps)
+    labels[(labels == 2) & (np.arange(3)[:, None, None] > 0)] = 0
+    told = Texturing(mapped=(), families=["glrlm"])
+    with caplog.at_level(logging.WARNING, logger="mrf"):
+        characterize(maps, labels, parameters=["t1", "t2"], texture=told)
+    assert caplog.messages == ["region 2: one slice has no runs across slices; take a 2d aggregation"]
+
+
+def test_what_cannot_be_is_refused_before_features_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: Any, **__: Any) -> None:
+        raise AssertionError("features were taken first")
+
+    monkeypatch.setattr("mrf.characterize.features_of", late)
+    maps = made()
+    for change, message in (
+        ({"texture": Texturing(mapped=["glcm_entropy"])}, "features: glcm_entropy cannot be mapped"),
+        ({"texture": Texturing(radius=0)}, "radius: got 0"),
+        ({"texture": Texturing(draws=1)}, "draws: got 1"),
+        ({"texture": Texturing(aggregation="4d")}, "aggregation: got '4d'"),
+        ({"texture": Texturing(families=["shape"])}, "families: got"),
+        ({"components": [(1.0, 0.1)]}, "components: fractions need"),
+        ({"texture": Texturing({"t1": Scale("s", 6e-5, (0.0, 4.0))})},
+         r"t1: no region of this map can be used \(region 1: bin_width: 0.06 ms from 0 ms to 4000 ms makes 66667 bins"),
+    ):  # fmt: skip
+        with pytest.raises(mrf.InputError, match=message):
+            characterize(maps, halves(maps), **change)
 
 
 def test_records_tell_what_to_be_careful_of() -> None:
@@ -185,7 +230,7 @@ def test_fractions_and_bands(short_fisp: mrf.Sequence) -> None:
         ({"components": [(1.0, 0.1)]}, "components: fractions need coefficients and their dictionary"),
         ({"coefficients": np.ones((5, 3, 14, 16))}, "coefficients: fractions need the dictionary"),
         ({"parameters": ["t2"], "texture": Texturing({"t2": Scale("s", 0.01, (5.0, 6.0))})},
-         "labels: no region can be characterized; 1, t2: mask: none of its"),
+         r"t2: no region of this map can be used \(region 1: mask: none of its .*; region 2: .*--parameters"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
@@ -273,6 +318,37 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (out / "characterization.png").stat().st_size > 20_000
 
 
+def test_an_earlier_run_leaves_no_images(tmp_path: Path) -> None:
+    """Those of another subject, maps, and files of others stay."""
+    maps = made()
+    where, rois = _saved(maps, halves(maps), tmp_path)
+    out, told = tmp_path / "out", ["-q", "characterize", where, "--rois", rois, "--parameters", "t1"]
+    images = out / "sub-01" / "anat"
+    kept = [
+        images / "sub-01_T1map.nii.gz",
+        images / "sub-01_desc-std_T1map.nii.gz",
+        images / "sub-01_desc-mine_T1map.json",
+    ]
+    kept.append(out / "sub-02" / "anat" / "sub-02_desc-glcmContrast_T1map.nii.gz")
+    for file in kept:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert main([*told, "--textures", "glcm_contrast,first_order_mean", "-o", str(out)]) == 0
+    made_of = {"sub-01_desc-glcmContrast_T1map.nii.gz", "sub-01_desc-firstOrderMean_T1map.json"}
+    assert made_of <= {file.name for file in images.iterdir()}
+    assert main([*told, "--textures", "none", "-o", str(out)]) == 0
+    left = {file.name for file in images.iterdir() if "classes_dseg" not in file.name}
+    assert left == {file.name for file in kept[:3]}
+    assert kept[3].exists()
+
+
+def test_options_without_effect_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--to", "--session"):
+        with pytest.raises(SystemExit):
+            main(["characterize", "OUT", "--rois", "LABELS", option, "bids", "-o", "TISSUE"])
+        assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+
+
 def test_fractions_of_the_command(small_dictionary: mrf.Dictionary, tmp_path: Path) -> None:
     d = small_dictionary
     at = [int(np.argmin(abs(d.parameters["t1"] - t1) + 10 * abs(d.parameters["t2"] - t2)))
@@ -305,11 +381,18 @@ def test_fractions_of_the_command(small_dictionary: mrf.Dictionary, tmp_path: Pa
         ),
         (["--range", "t2=5"], "--range: got 't2=5', expected one of"),
         (["--names", "white"], "--names: got 'white', expected such as"),
-        (["--components", "900"], "--components: got '900', expected T1:T2"),
-        (["--series", "x.h5"], "--series: fractions need the dictionary too"),
+        (["--series", "s", "--dictionary", "d", "--components", "9"], "--components: got '9', expected T1:T2"),
+        (["--series", "x.h5"], "give --series SERIES --dictionary D.h5"),
+        (["--components", "900:80"], "--components: fractions need an image series and its dictionary; give --series"),
+        (["--textures", "entropy"], "--textures: got 'entropy', expected none or some of glcm_joint_maximum, "),
+        (["--bin-width", "t1=0.06"], "--bin-width: got 't1=0.06', 0.06 ms, expected more than 1 ms; for seconds "
+         "write t1=60"),
+        (["--bin-width", "t2=0.005"], "for seconds write t2=5\n"),
+        (["--range", "t1=0:4"], "got 't1=0:4', 0 to 4 ms, expected more than 20 ms; for seconds write t1=0:4000"),
+        (["--names", "1=a,2=b,1=c"], "--names: got label 1 twice"),
         (["--radius", "0"], "radius: got 0"),
     ],
-)
+)  # fmt: skip
 def test_refusals_of_the_command(
     change: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

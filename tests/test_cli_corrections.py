@@ -176,6 +176,18 @@ def test_options_of_the_command_line(
     assert mrf.Maps.load(tmp_path / "out").provenance["recipe"]["delays"] == [2e-5, -1e-5]
 
 
+@pytest.mark.parametrize("option", ["--b1-map", "--field-map", "--girf", "--trajectory", "--sequence"])
+def test_missing_files_are_told_before_the_scan_is_read(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scan.h5").write_bytes(b"no scan")
+    command = ["-q", "reconstruct", str(tmp_path / "scan.h5"), "-o", str(tmp_path / "out")]
+    assert main([*command, option, str(tmp_path / "nothing.toml")]) == 1
+    assert "nothing.toml: no such file" in capsys.readouterr().err
+    assert main(command) == 1
+    assert "give an MRD file (.h5) or Siemens raw data (.dat)" in capsys.readouterr().err
+
+
 def test_contradictions_and_wrong_files(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text('trajectory = "t.h5"\n')

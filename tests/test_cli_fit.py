@@ -201,6 +201,9 @@ def test_models_are_listed_with_the_units_that_are_typed(capsys: pytest.CaptureF
         "phase_at_nominal_deg;",
         "small_angles",
         "common_phase, spa",
+        "needs echo_times_ms, field_strength_T; takes",
+        "needs one of saturation_times_ms, repetition_times_ms; takes saturation_efficiency\n",
+        "needs one of rr_intervals_ms, acquisition_times_ms; takes scheme,",
     ):
         assert words in out
     assert not any(f"{name}_deg" in out for name in ("small_angles", "common_phase"))
@@ -208,3 +211,35 @@ def test_models_are_listed_with_the_units_that_are_typed(capsys: pytest.CaptureF
     out = capsys.readouterr().out
     assert "needs b_values_s_mm2" in out
     assert "mp2rage" not in out
+
+
+def test_refusals_say_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan = tmp_path / "series.h5"
+    with h5py.File(scan, "w") as file:
+        file["series"] = np.exp(-np.arange(1, 5) / 4)[:, None, None, None] * np.ones((1, 4, 4))
+    out, typed_wrong = tmp_path / "out", "1,20,40,60"
+    for model, given, message in (
+        ("t1rho", "spin_lock_times_s", "for milliseconds write -p spin_lock_times_ms=1,20,40,60"),
+        ("t1rho", "spin_lock_time_s", "for milliseconds write -p spin_lock_time_ms=1,20,40,60"),
+        (
+            "saturation_recovery",
+            "",
+            "neither saturation_times nor repetition_times; give -p saturation_times_ms=V1,V2,",
+        ),
+        ("molli", "", "give -p rr_intervals_ms=V1,V2,... or -p acquisition_times_ms=V1,V2,..."),
+        ("fat_fraction", "echo_times_ms", "give -p field_strength_T=V"),
+    ):
+        told = ["-p", f"{given}={typed_wrong}"] if given else []
+        assert fit(model, scan, out, *told) == 1
+        assert message in capsys.readouterr().err
+    assert typed(["field_strength=3"], "fat_fraction", MODELS["fat_fraction"]) == {"field_strength": 3.0}
+    assert typed(["field_strength_T=1.5"], "fat_fraction", MODELS["fat_fraction"]) == {"field_strength": 1.5}
+
+
+def test_results_are_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, out = tmp_path / "series.h5", tmp_path / "out"
+    with h5py.File(scan, "w") as file:
+        file["series"] = np.exp(-np.arange(1, 5) / 4)[:, None, None, None] * np.ones((1, 4, 4))
+    assert fit("t1rho", scan, out, "-p", "spin_lock_times_ms=1,20,40,60") == 0
+    assert fit("t1rho", out, tmp_path / "again", "-p", "spin_lock_times_ms=1,20,40,60") == 1
+    assert f"{out}: is a folder of results of mrf, with maps.h5; give the images" in capsys.readouterr().err

@@ -53,6 +53,7 @@ def test_profile_of_a_hann_sinc() -> None:
         ("inversion_recovery", {**TI, "repetition_times": 1.0}, r"TI \+ TE is longer than TR"),
         ("inversion_recovery", {**TI, "inversion_efficiency": 1.2}, r"got 1.2, expected one number in \[0, 1\]"),
         ("inversion_recovery", {**TI, "t1": 1.0}, "t1: inversion_recovery does not use it, only b1"),
+        ("t1rho", {"spin_lock_times": TIMES[:4], "b1": 1.0}, "b1: t1rho uses no maps; leave it out"),
         ("saturation_recovery", {}, "give these or repetition_times, one of both"),
         ("variable_flip_angle", {**FLIPS, "flip_angles": [3, 5, 10, 20]}, "expected radians .* 20 deg|10 deg are"),
         ("variable_flip_angle", {**FLIPS, "flip_angles": 0.1}, "all images have the same; T1 needs at least two"),

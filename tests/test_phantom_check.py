@@ -227,6 +227,8 @@ def test_regions_and_options() -> None:
         ({"square": 4}, "square: got 4 pixels, expected an odd number"),
         ({"square": 5, "radius_mm": 3.0}, "square, radius: got both"),
         ({"radius_mm": -1.0}, "radius: got -1 mm, expected a positive"),
+        ({"radius_mm": 0.003}, "radius: got 0.003 mm, less than half a voxel of 1.6 mm; give it in mm"),
+        ({"radius_mm": 12.0}, r"radius: got 12 mm, wider than the round areas that were found \(7\.\d+ mm\)"),
         ({"radius_mm": 20.0}, r"region: 40 mm across, but spheres are 2\d\.\d+ mm apart"),
         ({"at": 1}, "slice: got 1, the maps have 0 to 0"),
     ):

@@ -224,6 +224,8 @@ def test_side_cars_of_another_version_need_their_fields(out: Path) -> None:
 def test_what_is_no_result_is_refused(tmp_path: Path, out: Path) -> None:
     with pytest.raises(mrf.FileError, match=r"holds no maps.h5; give a folder that mrf reconstruct"):
         validate_output(tmp_path / "case")
+    with pytest.raises(mrf.FileError, match=r"maps.h5: is a file; give the folder it lies in"):
+        validate_output(out / "maps.h5")
     with pytest.raises(mrf.InputError, match=r"sources: .*nowhere is not there"):
         validate_output(out, sources=[tmp_path / "nowhere"])
     with pytest.raises(mrf.InputError, match=r"dictionary: .*nowhere is not there"):

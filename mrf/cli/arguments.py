@@ -84,15 +84,18 @@ def told_mask(told: argparse.Namespace, images: Array, affine: Array) -> Array:
     return mask
 
 
-def add_output(verb: Any, *, required: bool = True) -> None:
-    """Where maps go."""
+def add_output(verb: Any, *, required: bool = True, maps: bool = True) -> None:
+    """Where maps go; what is no `maps` has one format, and no session in its names."""
     verb.add_argument("--subject", default=SUBJECT, help=f"BIDS label in the file names (default {SUBJECT})")
+    verb.add_argument("-o", "--output", required=required, type=Path, metavar="OUT", help="folder")
+    if not maps:
+        verb.set_defaults(to=FORMATS[:1], session=None)
+        return
     verb.add_argument("--session", help="another BIDS label in the file names")
     verb.add_argument(
         "--to", type=formats, default=("bids",), metavar="FORMAT,...",
         help="bids (NIfTI with side-cars, the default), dicom, mrd; maps.h5 and report.png are always written",
     )  # fmt: skip
-    verb.add_argument("-o", "--output", required=required, type=Path, metavar="OUT", help="folder")
 
 
 def add_regions(verb: Any, *, required: bool) -> None:
@@ -108,7 +111,10 @@ def region_names(text: str) -> dict[int, str]:
     pairs = [pair.partition("=") for pair in text.split(",") if pair]
     if not all(label.strip().isdecimal() and name for label, _, name in pairs):
         raise InputError(f"--names: got {text!r}, expected such as '1=white matter,2=grey matter'")
-    return {int(label): name.strip() for label, _, name in pairs}
+    labels = [int(label) for label, _, _ in pairs]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise InputError(f"--names: got label {twice[0]} twice, expected one name each; leave one out")
+    return {label: name.strip() for label, (_, _, name) in zip(labels, pairs, strict=True)}
 
 
 def add_known_maps(verb: Any) -> None:

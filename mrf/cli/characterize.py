@@ -7,6 +7,8 @@ from typing import Any
 
 from .arguments import add_output, add_regions, region_names
 
+_SECONDS = {"t1": (1.0, 20.0), "t2": (0.1, 4.0)}  # ms: a bin width and the end of a range below these were in s
+
 
 def add(verbs: Any) -> None:
     """Add the verb to the command line."""
@@ -16,8 +18,8 @@ def add(verbs: Any) -> None:
     verb.add_argument("--parameters", metavar="NAME,...", help="t1, t2, pd, b1, off_resonance (default: t1,t2,pd)")
     verb.add_argument(
         "--bin-width", action="append", default=[], metavar="NAME=WIDTH",
-        help="in ms (b1: relative, off_resonance: Hz), or auto: from error bars and the dictionary's step "
-        "(default: t1=60, t2=5)",
+        help="of one map, may be repeated; in ms (b1: relative, off_resonance: Hz), or auto: from error bars and the "
+        "dictionary's step (default: t1=60, t2=5)",
     )  # fmt: skip
     verb.add_argument(
         "--range", action="append", default=[], metavar="NAME=LOW:HIGH",
@@ -33,17 +35,25 @@ def add(verbs: Any) -> None:
     verb.add_argument("--radius", type=int, default=2, help="of the window of a map (default 2: 5 voxels a side)")
     verb.add_argument("--classes", type=int, help="tissue classes (default: by the Bayesian information criterion)")
     verb.add_argument("--field-strength", type=float, metavar="T", help="compare named tissues with published bands")
-    verb.add_argument("--series", type=Path, metavar="SERIES", help="image series of the maps, for fractions")
+    verb.add_argument(
+        "--series", type=Path, metavar="SERIES", help="image series that mrf match made the maps of, for fractions"
+    )  # fmt: skip
     verb.add_argument("--dictionary", type=Path, metavar="D.h5", help="of the series or of the maps")
     verb.add_argument("--components", metavar="T1:T2,...", help="tissues of the fractions in ms (default: found)")
-    add_output(verb)
+    add_output(verb, maps=False)
     verb.set_defaults(run=run)
 
 
 def run(told: argparse.Namespace) -> None:
     """Check everything that can be wrong first, then work, then write."""
+    from ..core.errors import InputError
     from .output import into_results
 
+    for option, given in (("--series", told.series), ("--components", told.components)):
+        if given is not None and (told.series is None or told.dictionary is None):
+            raise InputError(
+                f"{option}: fractions need an image series and its dictionary; give --series SERIES --dictionary D.h5"
+            )
     into_results(told, _characterize)
 
 
@@ -51,35 +61,49 @@ def _characterize(told: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from ..atlas import write_atlas
-    from ..characterize import TEXTURES, Texturing, characterize
+    from ..characterize import Texturing, characterize
     from ..core.maps import Maps
     from ..core.storage import file_digest
     from ..dictionaries.dictionary import Dictionary
-    from ..findings import write_characterization
+    from ..findings import earlier_files, write_characterization
     from ..io.images import read_labels
     from .output import moved_into
 
+    names, components = region_names(told.names), _components(told.components)
+    texture = Texturing(_scales(told), told.aggregation, None, told.draws, told.seed, _mapped(told), told.radius)
     maps = Maps.load(told.maps)
     labels = read_labels(told.rois, maps.affine, maps.shape)
     dictionary = Dictionary.load(told.dictionary) if told.dictionary else None
-    mapped = TEXTURES if told.textures is None else () if told.textures == "none" else tuple(told.textures.split(","))
-    texture = Texturing(_scales(told), told.aggregation, None, told.draws, told.seed, mapped, told.radius)
     found = characterize(
-        maps, labels, names=region_names(told.names),
+        maps, labels, names=names,
         parameters=told.parameters.split(",") if told.parameters else None, texture=texture, classes=told.classes,
         coefficients=_coefficients(told, maps, dictionary), dictionary=dictionary,
-        components=_components(told.components), field_strength=told.field_strength,
+        components=components, field_strength=told.field_strength,
     )  # fmt: skip
     origin = {"labels": {"file": told.rois.name, "sha256": file_digest(told.rois)}}
     found = replace(found, provenance=dict(found.provenance) | origin)
-    for record in found.records.values():
+    for label, record in found.records.items():
         for warning in record["warnings"]:
-            print(f"{record['name'] or 'region'}: {warning}")
+            print(f"{record['name'] or f'region {label}'}: {warning}")
     for band in found.bands:
         print(band)
-    with moved_into(told.output) as aside:
+    with moved_into(told.output, earlier_files(told.output, told.subject)) as aside:
         write_characterization(found, maps, aside, subject=told.subject)
         write_atlas(found, maps, labels, aside / "characterization.png", title=told.maps.name)
+
+
+def _mapped(told: argparse.Namespace) -> tuple[str, ...]:
+    """Features that are mapped."""
+    from ..characterize import TEXTURES
+    from ..core.errors import InputError
+    from ..texture.map import NAMES
+
+    if told.textures is None or told.textures == "none":
+        return TEXTURES if told.textures is None else ()
+    names = tuple(name.strip() for name in told.textures.split(","))
+    if unknown := [name for name in names if name not in NAMES]:
+        raise InputError(f"--textures: got {unknown[0]!r}, expected none or some of {', '.join(NAMES)}")
+    return names
 
 
 def _scales(told: argparse.Namespace) -> dict[str, Any]:
@@ -106,6 +130,7 @@ def _scales(told: argparse.Namespace) -> dict[str, Any]:
                 numbers = tuple(float(part) * unit for part in value.split(":")) if value != "auto" else ()
             except ValueError as error:
                 raise InputError(f"{option}: got {text!r}, expected numbers") from error
+            _check_milliseconds(option, text, name, numbers)
             scale = changed.get(name, SCALES[name])
             changed[name] = (
                 replace(scale, value_range=numbers)
@@ -113,6 +138,23 @@ def _scales(told: argparse.Namespace) -> dict[str, Any]:
                 else replace(scale, bin_width=numbers[0] if numbers else "auto")
             )
     return changed
+
+
+def _check_milliseconds(option: str, text: str, name: str, numbers: tuple[float, ...]) -> None:
+    """Refuse what would be sensible in seconds, and in ms is finer than noise or below all tissue."""
+    from ..core.errors import InputError
+    from ..core.units import MILLISECOND
+
+    if name not in _SECONDS or not numbers:
+        return
+    least = _SECONDS[name][option == "--range"] * MILLISECOND
+    if 0 < numbers[-1] < least:
+        got = " to ".join(f"{number / MILLISECOND:g}" for number in numbers)
+        seconds = ":".join(f"{number / MILLISECOND**2:g}" for number in numbers)
+        raise InputError(
+            f"{option}: got {text!r}, {got} ms, expected more than {least / MILLISECOND:g} ms; for seconds write "
+            f"{name}={seconds}"
+        )
 
 
 def _components(text: str | None) -> list[tuple[float, float]] | None:
@@ -136,8 +178,6 @@ def _coefficients(told: argparse.Namespace, maps: Any, dictionary: Any) -> Any:
 
     if told.series is None:
         return None
-    if dictionary is None:
-        raise InputError("--series: fractions need the dictionary too; give it with --dictionary D.h5")
     coefficients = dictionary.compress(read_series(told.series).data)
     if coefficients.shape[1:] != (1, *maps.shape)[-3:]:
         raise InputError(f"{told.series}: has {coefficients.shape[1:]} voxels (z, y, x), the maps {maps.shape}")

@@ -125,7 +125,9 @@ def _show(told: argparse.Namespace) -> None:
         nodes = " x ".join(map(str, known["interpolation_nodes"]))
         print(f"tissues   {nodes} simulated, the others interpolated to {known['interpolation_error']:.2g}")
     if "worst_lost" in known:
-        atom = ", ".join(f"{name} {value:.4g}" for name, value in known["worst_atom"].items())
+        seconds = dict.fromkeys(("t1", "t2"), (1 / MILLISECOND, " ms"))
+        scaled = {name: (value, *seconds.get(name, (1.0, ""))) for name, value in known["worst_atom"].items()}
+        atom = ", ".join(f"{name} {value * scale:.4g}{unit}" for name, (value, scale, unit) in scaled.items())
         print(f"worst     {1 - known['worst_lost']:.8f} kept of {atom}")
 
 

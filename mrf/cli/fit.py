@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arguments import add_known_maps, add_mask, add_output, known_maps, told_mask
-from .protocol import hint, protocol_of, typed, typed_names
+from .protocol import alternatives, hint, protocol_of, typed, typed_names
 
 if TYPE_CHECKING:
     from ..core.arrays import Array
@@ -76,7 +76,9 @@ def _print_models(names: list[str]) -> None:
         print(f"{name}: {model.purpose}")
         argument = dict(zip(model.protocol, typed_names(model), strict=False))
         needed = [argument[key] for key, one in model.protocol.items() if one.default is one.empty]
-        others = [shown for shown in argument.values() if shown not in needed]
+        pairs = [[argument[key] for key in pair] for pair in alternatives(model)]
+        others = [shown for shown in argument.values() if shown not in needed and not any(shown in p for p in pairs)]
+        needed += [f"one of {', '.join(pair)}" for pair in pairs]
         print(f"    needs {', '.join(needed) or 'nothing else'}" + (f"; takes {', '.join(others)}" if others else ""))
         if model.known:
             print(f"    maps that it can hold fixed: {', '.join(model.known)}")
@@ -105,7 +107,9 @@ def _fit(told: argparse.Namespace) -> None:
     try:
         maps = fit(told.model, series.data, mask=mask, magnitude=magnitude, noise_std=noise, **known, **protocol)
     except MrfError as error:
-        raise InputError(f"{told.input}: {error}{hint(error, model, series, protocol, given)}") from error
+        raise InputError(
+            f"{told.input}: {error}{hint(error, model, series, protocol, given, told.protocol)}"
+        ) from error
     origin = provenance(list(series.files) or [told.input], notes=series.notes) | dict(maps.provenance)
     origin["acquisition"] = _acquisition(series, protocol)
     write_outputs(

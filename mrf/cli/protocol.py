@@ -3,7 +3,7 @@
 import inspect
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +21,15 @@ _TIME = {"_ms": MILLISECOND, "_s": 1.0}
 _ANGLE = {"_deg": DEGREE, "_rad": 1.0}
 _B_VALUE = {"_s_mm2": 1e6, "_s_m2": 1.0}
 _FREQUENCY = {"_hz": 1.0, "": 1.0}
-_ENDINGS = ("_s_mm2", "_s_m2", "_deg", "_rad", "_ms", "_hz", "_s")
+_FIELD = {"_T": 1.0, "": 1.0}
+_ENDINGS = ("_s_mm2", "_s_m2", "_deg", "_rad", "_ms", "_hz", "_s", "_T")
 _OF_TIMES = ("time", "interval", "spacing", "duration", "increment")
-# Of these a model takes the first where it was typed, else the second where it is there.
+# Of these a model takes one: the first where it was typed, else the second where it is there.
 _ONE_OF = (("repetition_times", "saturation_times"), ("acquisition_times", "rr_intervals"))
 _ALSO = {"excitation_spacing": "excitation_repetition_time"}
 _MAPS = {"b1": "--b1-map", "off_resonance": "--field-map", "t1": "--t1-map"}
 _LEAST_SATURATING = 80 * DEGREE  # flip angles are told of; above 90 they are those of refocusing pulses
+_IN_SECONDS = "give them in seconds"  # how models end what they say of long times
 _SHOWN = 4  # values in messages
 
 
@@ -42,6 +44,8 @@ def units_of(name: str, value: Any = None) -> dict[str, float]:
         return _B_VALUE
     if name in ("off_resonance", "field_range"):
         return _FREQUENCY
+    if name == "field_strength":
+        return _FIELD
     if "angle" in name or "phase" in name:
         return _ANGLE
     return _TIME if name in ("t1", "t2") or any(word in name for word in _OF_TIMES) else {}
@@ -77,6 +81,11 @@ def typed_names(model: "Model") -> list[str]:
     """Everything that may be typed, with the first of its units."""
     names = [key + next(iter(units_of(key, one.default)), "") for key, one in model.protocol.items()]
     return names + [key + next(iter(units_of(key)), "") for key in model.known if key not in model.protocol]
+
+
+def alternatives(model: "Model") -> list[tuple[str, str]]:
+    """Pairs of arguments of which the model needs one."""
+    return [pair[::-1] for pair in _ONE_OF if set(pair) <= set(model.protocol)]
 
 
 def _argument(key: str, told: str, name: str, model: "Model") -> str:
@@ -130,9 +139,19 @@ def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str,
             )  # fmt: skip
     missing = [key for key, one in model.protocol.items() if one.default is one.empty and key not in made]
     if missing:
-        cure = " ".join(f"-p {key}{next(iter(units_of(key)), '')}={_wanted(key)}" for key in missing)
-        raise InputError(f"{name}: the files do not tell {', '.join(missing)}; give {cure}")
+        raise InputError(
+            f"{name}: the files do not tell {', '.join(missing)}; give {' '.join(map(_typed_as, missing))}"
+        )
+    for pair in alternatives(model):
+        if not set(pair) & set(made):
+            cure = " or ".join(map(_typed_as, pair))
+            raise InputError(f"{name}: the files tell neither {' nor '.join(pair)}; give {cure}")
     return made
+
+
+def _typed_as(key: str) -> str:
+    """As it is to be typed."""
+    return f"-p {key}{next(iter(units_of(key)), '')}={_wanted(key)}"
 
 
 def _told(key: str, series: "Series") -> Any:
@@ -180,15 +199,19 @@ def _in_words(key: str, value: Any) -> str:
 
 
 def hint(
-    error: Exception, model: "Model", series: "Series", protocol: Mapping[str, Any], given: Mapping[str, Any]
+    error: Exception, model: "Model", series: "Series", protocol: Mapping[str, Any], given: Mapping[str, Any],
+    texts: Sequence[str],
 ) -> str:  # fmt: skip
-    """What a failed fit may be cured with: what it took from the files, and how to overrule it."""
+    """What a failed fit may be cured with: what it took from the files, and how to overrule it; `texts` were typed."""
     found = re.match(r"\w*", str(error))
     about = "" if found is None else found[0]
     if about in _MAPS and about in model.known:
         return f" (here: {_MAPS[about]} F.nii.gz)"
     if about not in model.protocol:
         return ""
+    if about in given and _IN_SECONDS in str(error):
+        told = next((text for text in texts if text.startswith(about.removesuffix("s")) and "_s=" in text), None)
+        return "" if told is None else f"; for milliseconds write -p {told.replace('_s=', '_ms=')}"
     read = [_in_words(key, value) for key, value in protocol.items() if key not in given]
     told = f" (the files tell {', '.join(read)}; -p overrules them)" if read else ""
     alone = len(series.data) == 1 and "uniform_range" not in model.protocol  # a uniform image is one

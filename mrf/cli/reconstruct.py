@@ -99,6 +99,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     if told.no_refine:
         overrides["refine"] = False
     recipe = replace(recipe, **overrides)
+    _check_files(told)
     given = load_checked(told.dictionary) if told.dictionary else None
     scan, recipe, measured = _read(told, recipe)
     sequence = _sequence(told, scan, given)
@@ -132,6 +133,19 @@ def _reconstruct(told: argparse.Namespace) -> None:
     if given is not None:
         origin["recipe"] = {name: value for name, value in origin["recipe"].items() if name not in _OF_DICTIONARY}
     write_outputs(replace(maps, provenance=origin), told, title=told.scan.name, header=scan.header.xml)
+
+
+def _check_files(told: argparse.Namespace) -> None:
+    """What is missing is told before the scan, which may be large, is read."""
+    from ..core.errors import FileError
+    from ..io.sequences import load_sequence
+
+    for option, path in (("--b1-map", told.b1_map), ("--field-map", told.field_map), ("--girf", told.girf),
+                         ("--trajectory", told.trajectory)):  # fmt: skip
+        if path is not None and not Path(path).is_file():
+            raise FileError(f"{path}: no such file; check what {option} names")
+    if told.sequence and Path(told.sequence).suffix and not Path(told.sequence).exists():
+        load_sequence(told.sequence)  # which says so
 
 
 def _read(told: argparse.Namespace, recipe: "Recipe") -> "tuple[Scan, Recipe, str]":

@@ -135,10 +135,12 @@ def only_collection(folder: Path) -> list[Path]:
     Raises
     ------
     FileError
-        None or several.
+        None or several, or a folder of this program's results.
     """
     files = sorted(file for file in folder.rglob("*") if is_nifti(file) and file.is_file())
     raw = [file for file in files if parsed(stem(file)).suffix in SUFFIXES]
+    if not raw and (folder / "maps.h5").is_file():
+        raise FileError(f"{folder}: is a folder of results of mrf, with maps.h5; give the images they were made of")
     groups: dict[tuple[Path, ...], Path] = {}
     for file in raw or files:
         groups.setdefault(tuple(collection(file)), file)

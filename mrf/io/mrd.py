@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import ismrmrd
 import numpy as np
 
@@ -160,7 +161,8 @@ def read_table(path: str | Path) -> tuple[bytes, Array]:
             check_held(path, group.acquisitions.data)
             table = np.asarray(group.acquisitions.data[()])
     except UNREADABLE as error:
-        raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
+        cure = "" if h5py.is_hdf5(path) else "; give an MRD file (.h5) or Siemens raw data (.dat)"
+        raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error}){cure}") from error
     whole = table.ndim == 1 and {"head", "traj", "data"} <= set(table.dtype.names or ())
     if not whole or not set(table.dtype["head"].names or ()) >= _HEAD:
         raise FileError(f"{path}: field data holds no MRD acquisitions; is it another HDF5 file?")

@@ -145,8 +145,8 @@ def _check(name: str, maps: set[str], told: Mapping[str, object]) -> None:
         raise InputError(f"model: got {name!r}, expected one of {', '.join(MODELS)}")
     model = MODELS[name]
     for other in sorted(maps - set(model.known)):
-        usable = ", ".join(model.known) or "no map"
-        raise InputError(f"{other}: {name} does not use it, only {usable}; leave it out")
+        uses = f"does not use it, only {', '.join(model.known)}" if model.known else "uses no maps"
+        raise InputError(f"{other}: {name} {uses}; leave it out")
     known = model.protocol
     unknown = sorted(set(told) - set(known))
     if unknown:

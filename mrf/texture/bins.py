@@ -1,6 +1,7 @@
 """How intensities become grey levels 1..count."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,14 +76,10 @@ class Bins:
 
 
 def choose(
-    values: object,
-    *,
-    bin_width: float | str | None = None,
-    n_bins: int | None = None,
-    value_range: tuple[float, float] | None = None,
-    std: object = None,
-    step: object = None,
-) -> Bins:
+    values: object, *, bin_width: float | str | None = None, n_bins: int | None = None,
+    value_range: tuple[float, float] | None = None, std: object = None, step: object = None,
+    shown: Callable[[float], str] = "{:g}".format,
+) -> Bins:  # fmt: skip
     """The bins for the intensities of a region, by fixed width or by fixed number (IBSI).
 
     Parameters
@@ -98,6 +95,8 @@ def choose(
         Range of the re-segmentation; an end may be infinite.
     std, step : scalar or (n,) array or None
         Standard deviation of the intensities, step of their dictionary: a bin too narrow for them brings a warning.
+    shown : callable
+        How intensities are written in messages: with their unit, where it is known.
 
     Raises
     ------
@@ -127,13 +126,15 @@ def choose(
         origin, width, count = _by_number(x, whole("n_bins", _DEFAULT_BINS if n_bins is None else n_bins, least=1))
     else:
         width = _width(bin_width, *resolution)
-        origin, count = _by_width(x, width, low, high)
+        origin, count = _by_width(x, width, (low, high), shown)
         if math.isinf(low):
-            warnings.append(f"bins start at the minimum, {origin:g}, which differs between regions; give a value_range")
+            warnings.append(
+                f"bins start at the minimum, {shown(origin)}, which differs between regions; give a value_range"
+            )
     if bin_width is not None or x.min() < x.max():
-        warnings += _too_narrow(width, *resolution)
+        warnings += _too_narrow(width, *resolution, shown)
     bins = Bins(origin, width, count)
-    return replace(bins, warnings=(*warnings, *_one_for_all(bins, float(x.min()), float(x.max()))))
+    return replace(bins, warnings=(*warnings, *_one_for_all(bins, float(x.min()), float(x.max()), shown)))
 
 
 def checked_range(value_range: tuple[float, float] | None) -> tuple[float, float]:
@@ -186,8 +187,11 @@ def _width(bin_width: float | str, std: float | None, step: float | None) -> flo
     return float(bin_width)
 
 
-def _by_width(x: Array, width: float, low: float, high: float) -> tuple[float, int]:
+def _by_width(
+    x: Array, width: float, limits: tuple[float, float], shown: Callable[[float], str]
+) -> tuple[float, int]:  # fmt: skip
     """Origin and count. An upper bound ends the last bin; the maximum of the data lies in the last bin."""
+    low, high = limits
     origin = float(x.min()) if math.isinf(low) else low
     if math.isinf(high):
         top = float(x.max())
@@ -197,8 +201,8 @@ def _by_width(x: Array, width: float, low: float, high: float) -> tuple[float, i
         count = -float(_steps(np.array(-top), -origin, width))
     if count > MAX_BINS:
         raise InputError(
-            f"bin_width: {width:g} from {origin:g} to {top:g} makes {count:.0f} bins, more than {MAX_BINS}; "
-            "give a value_range that leaves outliers out, or a larger bin_width"
+            f"bin_width: {shown(width)} from {shown(origin)} to {shown(top)} makes {count:.0f} bins, more than "
+            f"{MAX_BINS}; give a value_range that leaves outliers out, or a larger bin_width"
         )
     return origin, max(1, int(count))
 
@@ -216,16 +220,18 @@ def _by_number(x: Array, count: int) -> tuple[float, float, int]:
     return low, width, count
 
 
-def _one_for_all(bins: Bins, low: float, high: float) -> list[str]:
+def _one_for_all(bins: Bins, low: float, high: float, shown: Callable[[float], str]) -> list[str]:
     if low == high or np.ptp(bins.levels([low, high])) > 0:
         return []
-    return [f"all values, {low:g} to {high:g}, are in one bin of {bins.width:g}: check the unit"]
+    return [f"all values, {shown(low)} to {shown(high)}, are in one bin of {shown(bins.width)}: check the unit"]
 
 
-def _too_narrow(width: float, std: float | None, step: float | None) -> list[str]:
-    found = []
+def _too_narrow(
+    width: float, std: float | None, step: float | None, shown: Callable[[float], str]
+) -> list[str]:  # fmt: skip
+    own, found = f"bin width {shown(width)}", []
     if step is not None and width < step:
-        found.append(f"bin width {width:g} is below the dictionary's step, {step:g}: bins may stay empty between atoms")
+        found.append(f"{own} is below the dictionary's step, {shown(step)}: bins may stay empty between atoms")
     if std is not None and width < 2 * std:
-        found.append(f"bin width {width:g} is below twice the median standard deviation, {std:g}: bins resolve noise")
+        found.append(f"{own} is below twice the median standard deviation, {shown(std)}: bins resolve noise")
     return found

@@ -82,21 +82,11 @@ class _Plan:
 
 
 def texture_features(
-    image: object,
-    mask: object,
-    *,
-    spacing: object,
-    bin_width: float | str | None = None,
-    n_bins: int | None = None,
-    value_range: tuple[float, float] | None = None,
-    aggregation: str = "3d_average",
-    std: object = None,
-    step: object = None,
-    draws: int = 0,
-    seed: int = 0,
-    max_excluded: float = 0.1,
+    image: object, mask: object, *, spacing: object, bin_width: float | str | None = None, n_bins: int | None = None,
+    value_range: tuple[float, float] | None = None, aggregation: str = "3d_average", std: object = None,
+    step: object = None, draws: int = 0, seed: int = 0, max_excluded: float = 0.1,
     families: Collection[str] | None = None,
-) -> list[Feature]:
+) -> list[Feature]:  # fmt: skip
     """Shape, intensity and texture of a region of an image or map (IBSI-1); NaN is what is undefined.
 
     Parameters
@@ -133,14 +123,47 @@ def texture_features(
     >>> next(feature.value for feature in found if feature.name == "glcm_contrast")
     0.5
     """
-    how, chosen, drawn = _aggregation(aggregation), _families(families), _draws(draws, std)
+    how, chosen, drawn = aggregation_of(aggregation), families_of(families), checked_draws(draws)
+    if drawn and std is None:
+        raise InputError(f"draws: got {draws} without std; give the standard deviation of the intensities")
     region = Region.of(image, mask, spacing=spacing, value_range=value_range, max_excluded=max_excluded)
     sd, steps = region.of_voxels("std", std), region.of_voxels("step", step)
     bins = choose(region.values, bin_width=bin_width, n_bins=n_bins, value_range=value_range, std=sd, step=steps)
-    for warning in (*region.warnings, *bins.warnings):
+    for warning in (*region.warnings, *bins.warnings, *across_slices(region, how, chosen)):
         log.warning("texture_features: %s", warning)
+    return features_of(
+        region, bins, calibrated=bin_width is not None, how=how, families=chosen, std=sd, draws=drawn, seed=seed
+    )  # fmt: skip
+
+
+def features_of(
+    region: Region, bins: Bins, *, calibrated: bool, how: Aggregation, families: tuple[str, ...], std: Array | None,
+    draws: int, seed: int,
+) -> list[Feature]:  # fmt: skip
+    """Features of a region with bins that were chosen; nothing is logged.
+
+    Parameters
+    ----------
+    region : Region
+    bins : Bins
+    calibrated : bool
+        The width was chosen, not the number.
+    how : Aggregation
+    families : tuple of str
+    std : (n,) array or None
+        Of the region's voxels that count.
+    draws, seed : int
+        As for :func:`texture_features`.
+    """
     with threadpool_limits(1, "blas"):  # whose sums depend on the number of threads
-        return _features(region, _planned(region, bins, bin_width is not None, how, chosen), sd, drawn, seed)
+        return _features(region, _planned(region, bins, calibrated, how, families), std, draws, seed)
+
+
+def across_slices(region: Region, how: Aggregation, families: Collection[str]) -> list[str]:
+    """What is questionable about this aggregation of a region, in words."""
+    if len(region.mask) > 1 or how.planar or "glrlm" not in families:
+        return []
+    return ["one slice has no runs across slices; take a 2d aggregation"]
 
 
 def write_features(path: str | Path, features: Iterable[Feature], record: Mapping[str, Any]) -> None:
@@ -189,14 +212,27 @@ def write_features(path: str | Path, features: Iterable[Feature], record: Mappin
         temporary.write_text(text + "\n")
 
 
-def _aggregation(name: str) -> Aggregation:
+def aggregation_of(name: str) -> Aggregation:
+    """By its name.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
     if name not in AGGREGATIONS:
         raise InputError(f"aggregation: got {name!r}, expected one of {', '.join(AGGREGATIONS)}")
     return AGGREGATIONS[name]
 
 
-def _families(names: Collection[str] | None) -> tuple[str, ...]:
-    """In the order of :data:`FAMILIES`."""
+def families_of(names: Collection[str] | None) -> tuple[str, ...]:
+    """In the order of :data:`FAMILIES`.
+
+    Raises
+    ------
+    InputError
+        One is unknown, or there is none.
+    """
     if names is None:
         return FAMILIES
     unknown = [names] if isinstance(names, str) else [name for name in names if name not in FAMILIES]
@@ -206,18 +242,21 @@ def _families(names: Collection[str] | None) -> tuple[str, ...]:
 
 
 def _planned(region: Region, bins: Bins, calibrated: bool, how: Aggregation, families: tuple[str, ...]) -> _Plan:
-    if len(region.mask) == 1 and not how.planar and "glrlm" in families:
-        log.warning("texture_features: one slice has no runs across slices; take a 2d aggregation")
     fractions = bins if calibrated else choose(region.values, n_bins=_FRACTION_BINS)
     shape = morphology.shape_features(region) if "morphology" in families else []
     return _Plan(bins, fractions, calibrated, how, families, shape)
 
 
-def _draws(draws: int, std: object) -> int:
+def checked_draws(draws: int) -> int:
+    """0, or 2 and more.
+
+    Raises
+    ------
+    InputError
+        Another number.
+    """
     if whole("draws", draws, least=0) == 1:
         raise InputError("draws: got 1, expected 0 or at least 2: one draw has no standard deviation")
-    if draws and std is None:
-        raise InputError(f"draws: got {draws} without std; give the standard deviation of the intensities")
     return int(draws)
 
 

@@ -73,7 +73,7 @@ def texture_map(
     >>> texture_map(image, image > 0, ["first_order_mean"], radius=1)["first_order_mean"][2, 2].round(2).tolist()
     [2.0, 1.67, 2.33, 1.67, 2.33, 2.0]
     """
-    names, radius = _names(features), _radius(radius)
+    names, radius = names_of(features), checked_radius(radius)
     there = image if is_device_array(image) else None
     given = on_host(image)
     size = (1.0,) * max(2, np.ndim(given)) if spacing is None else spacing
@@ -82,10 +82,32 @@ def texture_map(
                   std=region.of_voxels("std", std), step=region.of_voxels("step", step))  # fmt: skip
     for warning in (*region.warnings, *bins.warnings, *_unevenness(region.spacing)):
         log.warning("texture_map: %s", warning)
-    return {name: _placed(found, region) for name, found in _maps(region, bins, radius, names, there).items()}
+    return maps_of(region, bins, names, radius, there)
 
 
-def _names(features: Sequence[str]) -> list[str]:
+def maps_of(region: Region, bins: Bins, names: Sequence[str], radius: int, there: Any = None) -> dict[str, Array]:
+    """Maps of a region with bins that were chosen, as of :func:`texture_map`; nothing is logged.
+
+    Parameters
+    ----------
+    region : Region
+    bins : Bins
+    names : sequence of str
+    radius : int
+    there : cupy array, optional
+        Maps are made and left beside it.
+    """
+    return {name: _placed(found, region) for name, found in _maps(region, bins, radius, list(names), there).items()}
+
+
+def names_of(features: Sequence[str]) -> list[str]:
+    """Each once.
+
+    Raises
+    ------
+    InputError
+        One cannot be mapped, or there is none.
+    """
     if isinstance(features, str) or not len(features):
         raise InputError(f"features: got {features!r}, expected a list of names such as 'glcm_joint_entropy'")
     unknown = ", ".join(str(name) for name in features if name not in NAMES)
@@ -94,7 +116,14 @@ def _names(features: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(features))
 
 
-def _radius(given: int) -> int:
+def checked_radius(given: int) -> int:
+    """Of a window that can be counted.
+
+    Raises
+    ------
+    InputError
+        Below 1, or too large.
+    """
     radius = whole("radius", given, least=1)
     if (voxels := (2 * radius + 1) ** 3) > _LARGEST:
         raise InputError(f"radius: got {radius}, a window of {voxels} voxels, expected at most {_LARGEST}")

@@ -1,7 +1,7 @@
 """A region of interest: the voxels of an image that count, and why others don't."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,14 +54,9 @@ class Region:
 
     @classmethod
     def of(
-        cls,
-        image: object,
-        mask: object,
-        *,
-        spacing: object,
-        value_range: tuple[float, float] | None = None,
-        max_excluded: float = 0.1,
-    ) -> "Region":
+        cls, image: object, mask: object, *, spacing: object, value_range: tuple[float, float] | None = None,
+        max_excluded: float = 0.1, shown: Callable[[float], str] = "{:g}".format,
+    ) -> "Region":  # fmt: skip
         """The region of a mask.
 
         Parameters
@@ -76,6 +71,8 @@ class Region:
             Voxels outside are left out of the intensity mask (re-segmentation).
         max_excluded : float
             Share of the mask that may have no finite intensity.
+        shown : callable
+            How intensities are written in messages.
 
         Raises
         ------
@@ -108,7 +105,7 @@ class Region:
             "not finite": int((inside & ~finite).sum()),
             "outside value_range": int((inside & finite & ~within).sum()),
         }
-        _check_excluded(excluded, int(inside.sum()), limits, max_excluded)
+        _check_excluded(excluded, int(inside.sum()), limits, max_excluded, shown)
         counted = inside & finite & within
         _settle_ends(around[inner], counted, limits)
         return cls(around, box, inner, inside, counted, size, limits, shape, excluded)
@@ -277,7 +274,10 @@ def _settle_ends(voxels: Array, counted: Array, limits: tuple[float, float]) -> 
         voxels[counted] = np.clip(values, *limits)
 
 
-def _check_excluded(excluded: Mapping[str, int], voxels: int, limits: tuple[float, float], max_excluded: float) -> None:
+def _check_excluded(
+    excluded: Mapping[str, int], voxels: int, limits: tuple[float, float], max_excluded: float,
+    shown: Callable[[float], str],
+) -> None:  # fmt: skip
     lost = excluded["not finite"]
     if lost > max_excluded * voxels:
         raise InputError(
@@ -287,5 +287,5 @@ def _check_excluded(excluded: Mapping[str, int], voxels: int, limits: tuple[floa
     if lost + excluded["outside value_range"] == voxels:
         raise InputError(
             f"mask: none of its {voxels} voxels is left, {lost} are not finite and {excluded['outside value_range']} "
-            f"outside value_range ({limits[0]:g}, {limits[1]:g}); check the unit of the image"
+            f"outside value_range ({shown(limits[0])}, {shown(limits[1])}); check the unit of the image"
         )
