@@ -100,11 +100,10 @@ def estimate_coils(
     samples, whiten = _checked(on_host(kspace), trajectory, method, covariance)
     if len(samples) == 1:
         return beside(kspace, np.ones((1, *trajectory.matrix), np.complex64))  # type: ignore[no-any-return]
-    width = _width(trajectory, method, calibration_width)
     with threadpool_limits(1, "blas"):  # the same bits whatever the number of threads, and hardly slower
+        width, kernel = _width(trajectory, method, calibration_width), _kernel(trajectory, kernel_width)
         grid = _calibration(samples, trajectory, _courses(samples, trajectory, weights), width, whiten)
         images = _images(grid, trajectory.matrix)
-        kernel = _kernel(trajectory, kernel_width)
         found = _walsh(images) if method == "walsh" else _espirit(grid[0], images.shape[2:], kernel, threshold, crop)
         return beside(kspace, _finished(found, images, whiten, trajectory.matrix))  # type: ignore[no-any-return]
 

@@ -104,5 +104,4 @@ def reconstruct(
     of = partial(Stream.of, trajectory=trajectory, basis=basis, choices=choices, coils=coils, field_map=field_map)
     with threadpool_limits(1, "blas"):  # the same bits whatever the number of threads; little of the work is BLAS's
         solved = there_or_here("reconstruct", lambda x: of(x).finish(noise=noise, progress=progress), kspace)
-    made = tuple(beside(kspace, array) for array in solved)
-    return made if noise else made[0]
+    return (beside(kspace, solved[0]), beside(kspace, solved[1])) if noise else beside(kspace, solved[0])
