@@ -187,7 +187,7 @@ def characterize(
     ------
     InputError
         Labels that don't fit, no region, maps in milliseconds, unknown parameters, options of the functions named
-        above, or a parameter of which no region has voxels that count, or bins.
+        above; a parameter that was asked for, or whose scale is given, that no region can use; or none that any can.
     """
     regions, names = _regions(maps, labels), names or {}
     chosen = {name: _values(maps, name) for name in parameters or _usual(maps)}
@@ -195,7 +195,7 @@ def characterize(
     _check_fractions(coefficients, dictionary, components)
     told = _Texture.of(maps, dictionary, texture or Texturing())
     records = {label: _record(maps, labels == label, names.get(label, "")) for label in regions}
-    taken = told.taken(chosen, labels, records)
+    taken = told.taken(chosen, labels, records, {*(parameters or ()), *(texture.scales if texture else ())})
     features = told.measured(taken, records)
     mapped = {name: told.textures(name, labels, taken) for name in chosen if told.how.mapped}
     return Characterization(
@@ -301,14 +301,14 @@ class _Texture:
         return cls(maps, dictionary, filled, aggregation_of(filled.aggregation or usual), families_of(how.families))
 
     def taken(
-        self, chosen: Mapping[str, Array], labels: Array, records: Mapping[int, dict[str, Any]]
+        self, chosen: Mapping[str, Array], labels: Array, records: Mapping[int, dict[str, Any]], asked: Collection[str]
     ) -> dict[tuple[int, str], _Taken]:
         """{(label, parameter): what counts} of all regions and maps, with what is questionable in the log.
 
         Raises
         ------
         InputError
-            All regions of a map are refused.
+            All regions of a map that was `asked` for are refused, or all of all maps.
         """
         found, told = {}, []
         for label, record in records.items():
@@ -326,7 +326,7 @@ class _Texture:
                     told.append(f"{called}: {'; '.join(warnings)}{self._wider(name, one)}")
         for name in chosen:
             reasons = [f"{_called(n, record)}: {record['refused'].get(name, '')}" for n, record in records.items()]
-            if all(name in record["refused"] for record in records.values()):
+            if (name in asked or not found) and all(name in record["refused"] for record in records.values()):
                 more = [f"{len(reasons) - _TOLD} more"] if len(reasons) > _TOLD else []
                 raise InputError(
                     f"{name}: no region of this map can be used ({'; '.join(reasons[:_TOLD] + more)}); leave the map "

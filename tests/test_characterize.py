@@ -219,6 +219,17 @@ def test_fractions_and_bands(short_fisp: mrf.Sequence) -> None:
     ]  # fmt: skip
 
 
+def test_a_map_that_nobody_asked_for_may_be_of_no_use() -> None:
+    """Fluid, whose T2 is longer than texture takes: its T1 is wanted all the same."""
+    fluid = made()
+    fluid = replace(fluid, parameters=dict(fluid.parameters) | {"t2": 20 * fluid.t2})
+    found = characterize(fluid, halves(fluid))
+    assert {feature.parameter for feature in found.features} == {"t1", "pd"}
+    assert all("t2" in record["refused"] for record in found.records.values())
+    with pytest.raises(mrf.InputError, match="t2: no region of this map can be used"):
+        characterize(fluid, halves(fluid), parameters=["t1", "t2"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

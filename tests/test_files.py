@@ -81,7 +81,7 @@ def test_bad_sequence_files_are_refused(tmp_path: Path, text: str, message: str)
 def test_unknown_sequences_are_refused(tmp_path: Path) -> None:
     with pytest.raises(mrf.InputError, match=r"got 'nonsense', expected a preset \(jiang2015_fisp, .*mp2rage\)"):
         load_sequence("nonsense")
-    with pytest.raises(mrf.FileError, match="cannot be read"):
+    with pytest.raises(mrf.FileError, match=r"none\.toml: no such file; give a sequence file, or a preset"):
         load_sequence(tmp_path / "none.toml")
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(mrf.FileError, match="got a list"):

@@ -131,7 +131,9 @@ def test_pulses_longer_than_t2_warn_and_stay_finite() -> None:
 
 def test_flip_angles_in_degrees_are_noticed() -> None:
     with pytest.raises(mrf.InputError, match="angles are in radians"):
-        mrf.simulate(mrf.fisp(np.full(5, 700.0), 0.01, 0.003), t1=1.0, t2=0.1, slice_profile=RfPulse.hann_sinc(4))
+        mrf.simulate(
+            Sequence([pulse(700.0), delay(0.005), readout()]), t1=1.0, t2=0.1, slice_profile=RfPulse.hann_sinc(4)
+        )
 
 
 def test_a_sequence_without_duration_has_no_steady_state() -> None:
