@@ -38,7 +38,8 @@ class Block:
 
 def pages() -> list[Path]:
     """All that is read by people who want to do something."""
-    found = [TOP / "README.md", *(TOP / "docs").rglob("*.md"), TOP / "deploy" / "README.md"]
+    found = [*(TOP / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/README.md"))]
+    found += (TOP / "docs").rglob("*.md")
     return [page for page in found if "_build" not in page.parts]
 
 
