@@ -30,39 +30,43 @@ def simulate_reference(
     ----------
     Weigel 2015, doi:10.1002/jmri.24619
     """
-    top = (configuration_orders(sequence) if n_states is None else n_states) - 1
-    f = np.zeros((len(t1), 2 * top + 1), np.complex128)
-    z = np.zeros((len(t1), 2 * top + 1), np.complex128)  # Z of order -k is the conjugate of Z_k
-    z[:, top] = 1
+    last = (configuration_orders(sequence) if n_states is None else n_states) - 1
+    top = 0  # the order that has been reached
+    f = np.zeros((len(t1), 1), np.complex128)
+    z = np.ones((len(t1), 1), np.complex128)  # Z of order -k is the conjugate of Z_k
     frames = []
-    for kind, first, second in sequence.events:
-        if kind == EventKind.PULSE:
+    for kind, (_, first, second) in zip(map(EventKind, sequence.kinds), sequence.events, strict=True):
+        if kind is EventKind.PULSE:
             flip, axis = b1[:, None] * first, np.exp(1j * second)
             mirrored = f[:, ::-1].conj()
             f, z = (
                 np.cos(flip / 2) ** 2 * f + axis**2 * np.sin(flip / 2) ** 2 * mirrored - 1j * axis * np.sin(flip) * z,
                 np.sin(flip) * (axis * mirrored - axis.conj() * f) * 0.5j + np.cos(flip) * z,
             )
-        elif kind == EventKind.INVERT:
+        elif kind is EventKind.INVERT:
             f, z = f[:, ::-1].conj(), -first * z
-        elif kind == EventKind.SATURATE:
+        elif kind is EventKind.SATURATE:
             f, z = 0 * f, (1 - first) * z
-        elif kind == EventKind.DELAY:
+        elif kind is EventKind.DELAY:
             f = f * np.exp(first * (2j * np.pi * off_resonance - 1 / t2))[:, None]
             z = z * np.exp(-first / t1)[:, None]
             z[:, top] -= np.expm1(-first / t1)
-        elif kind == EventKind.DEPHASE:
-            step, order = int(np.sign(first)), np.arange(-top, top + 1)
+        elif kind is EventKind.DEPHASE:
+            step = int(np.sign(first))
             for _ in range(int(abs(first))):
-                f = f * np.exp(-diffusion * second * (3 * order**2 + 3 * order * step + 1))
-                z = z * np.exp(-diffusion * second * 3 * order**2)
+                if top < last:
+                    top, f, z = top + 1, *(np.pad(state, ((0, 0), (1, 1))) for state in (f, z))
+                if diffusion:
+                    order = np.arange(-top, top + 1)
+                    f = f * np.exp(-diffusion * second * (3 * order**2 + 3 * order * step + 1))
+                    z = z * np.exp(-diffusion * second * 3 * order**2)
                 f = np.roll(f, step, axis=1)
                 f[:, 0 if step > 0 else -1] = 0
-        elif kind == EventKind.CRUSH:
+        elif kind is EventKind.CRUSH:
             f = 0 * f
-        elif kind == EventKind.READOUT:
+        elif kind is EventKind.READOUT:
             frames.append(f[:, top] * np.exp(-1j * first))
-        elif kind == EventKind.SPIN_LOCK:
+        elif kind is EventKind.SPIN_LOCK:
             lock, offset = (b1 * second) ** 2, off_resonance**2
             rate = (offset / t1 + lock / t1rho) / (lock + offset)
             f, z = f * np.exp(-first * rate)[:, None], z * np.exp(-first / t1)[:, None]
