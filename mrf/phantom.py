@@ -279,12 +279,11 @@ def add_noise(kspace: Array, level: float, seed: int = 2) -> tuple[Array, Array]
     rng = np.random.default_rng(seed)
     coils = len(kspace)
     distance = np.abs(np.subtract.outer(np.arange(coils), np.arange(coils)))
-    mixing = np.linalg.cholesky(0.15 ** np.minimum(distance, coils - distance))
     deviation = level * np.sqrt(np.mean(np.abs(kspace) ** 2) / 2)
+    mixing = (deviation * np.linalg.cholesky(0.15 ** np.minimum(distance, coils - distance))).astype(np.float32)
 
     def noise(samples: int) -> Array:
-        drawn = rng.standard_normal((coils, samples, 2), np.float32).view(np.complex64)[..., 0]
-        correlated: Array = deviation * (mixing @ drawn)
-        return correlated.astype(np.complex64)
+        drawn: Array = mixing @ rng.standard_normal((coils, 2 * samples), np.float32)
+        return drawn.view(np.complex64)
 
     return kspace + noise(kspace[0].size).reshape(kspace.shape), noise(4096)

@@ -30,6 +30,13 @@ class Panel:
     extend: str = "both"  # ends of the colour bar beyond which values may lie
 
 
+# Of the report, in inches.
+_COLUMN, _LEFT, _SIDE = 3.6, 0.7, 2.75  # a parameter; from its left edge to its pictures; these
+_TOP, _LINE = 0.2, 0.18  # over the heading; a line of it
+_TITLE, _BAR = 0.35, 0.13  # over a picture; the colour bar under it
+_FRAME = _TITLE + _BAR + 0.4  # both and the bar's numbers
+_HISTOGRAM, _LABELS = 1.85, 0.55  # a histogram with what is written under it; that alone
+
 # Colour maps after Fuderer et al. 2024, doi:10.1002/mrm.30290: Lipari for T1, Navia for T2.
 PANELS = {
     "t1": Panel("T1", "ms", 1 / MILLISECOND, "lipari", 4000, True, extend="max"),
@@ -86,19 +93,33 @@ def write_report(maps: Maps, path: str | Path, *, title: str = "") -> Path:
         raise InputError(f"report: maps of shape {maps.shape} are no (y, x) or (z, y, x) image")
     values = {name: array for name, array in maps.parameters.items() if name in PANELS}
     values |= {"pd": np.abs(maps.pd), "score": maps.score}
-    rows = 3 if maps.std else 2
-    figure = Figure(figsize=(3.6 * len(values), 6.6 + 3.6 * (rows - 2)), layout="constrained")
+    told = f"{title.encode(errors='replace').decode()}\n{_summary(maps)}".strip()
+    head = _TOP + _LINE * (told.count("\n") + 1)
+    tall = _SIDE * min(max(maps.shape[-2] / maps.shape[-1], 0.2), 1.5)
+    beneath = head + tall + _FRAME + _HISTOGRAM
+    figure = Figure(figsize=(_COLUMN * len(values), beneath + (tall + _FRAME if maps.std else 0)))
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, len(values), height_ratios=(3, 1.5, 3)[:rows], squeeze=False)
     for column, (name, array) in enumerate(values.items()):
-        _draw(axes[0, column], axes[1, column], PANELS[name], array)
+        left = _COLUMN * column + _LEFT
+        histogram = _place(figure, left, head + tall + _FRAME, _SIDE, _HISTOGRAM - _LABELS)
+        _draw(*_framed(figure, left, head, tall), histogram, PANELS[name], array)
         if name in maps.std:
-            _draw_deviation(axes[2, column], PANELS[name], maps.std[name], array)
-        elif rows == 3:
-            axes[2, column].set_axis_off()
-    title = title.encode(errors="replace").decode()
-    figure.suptitle(f"{title}\n{_summary(maps)}" if title else _summary(maps), fontsize=11, parse_math=False)
+            _draw_deviation(*_framed(figure, left, beneath, tall), PANELS[name], maps.std[name], array)
+    figure.suptitle(told, y=1 - _TOP / 2 / figure.get_figheight(), fontsize=11, va="top", parse_math=False)
     return save_figure(figure, path)
+
+
+def _place(figure: Any, left: float, top: float, width: float, height: float) -> Any:
+    """Axes at a place in inches, from the figure's upper left corner: much faster than a layout that is found."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+
+def _framed(figure: Any, left: float, top: float, tall: float) -> tuple[Any, Any]:
+    """Axes of a picture, and of the colour bar under it."""
+    picture = _place(figure, left, top + _TITLE, _SIDE, tall)
+    picture.set(xticks=[], yticks=[], facecolor="#202020")
+    return picture, _place(figure, left + 0.05 * _SIDE, top + _TITLE + tall + _BAR / 2, 0.9 * _SIDE, _BAR)
 
 
 def draw_sequence(sequence: Sequence, path: str | Path) -> Path:
@@ -149,7 +170,7 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     return path
 
 
-def _draw(picture: Any, histogram: Any, panel: Panel, array: Array) -> None:
+def _draw(picture: Any, bar_axes: Any, histogram: Any, panel: Panel, array: Array) -> None:
     from cmcrameri import cm
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
@@ -165,21 +186,21 @@ def _draw(picture: Any, histogram: Any, panel: Panel, array: Array) -> None:
     image = picture.imshow(plane, cmap=colours, norm=norm, interpolation="nearest")
     label = f"{panel.title} ({panel.unit})" if panel.unit else panel.title
     picture.set_title(label)
-    picture.set_xticks([])
-    picture.set_yticks([])
-    bar = picture.figure.colorbar(
-        image, ax=picture, orientation="horizontal", shrink=0.9, pad=0.02, extend=panel.extend
-    )
+    bar = picture.figure.colorbar(image, cax=bar_axes, orientation="horizontal", extend=panel.extend)
     if panel.logarithmic:
         bar.set_ticks([upper * part for part in (0, 0.125, 0.25, 0.5, 1)])
         bar.ax.set_xticklabels([f"{upper * part:g}" for part in (0, 0.125, 0.25, 0.5, 1)])
-    histogram.hist(finite.clip(panel.lower, upper), bins=80, range=(panel.lower, upper), color="#44546a")
+    histogram.hist(
+        finite.clip(panel.lower, upper), bins=80, range=(panel.lower, upper), color="#44546a", histtype="stepfilled"
+    )
+    if (finite > upper).any():
+        histogram.text(0.92, 1, "last bar: all above", transform=histogram.transAxes, ha="right", va="top", fontsize=8)
     histogram.set_xlabel(label)
     histogram.set_ylabel("voxels")
     histogram.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_deviation(picture: Any, panel: Panel, deviation: Array, value: Array) -> None:
+def _draw_deviation(picture: Any, bar_axes: Any, panel: Panel, deviation: Array, value: Array) -> None:
     """Standard deviation, relative where the value is a ratio scale."""
     relative = panel.lower == 0 or panel.title == "B1"
     shown = 100 * deviation / np.where(value == 0, np.nan, value) if relative else deviation * panel.scale
@@ -188,10 +209,7 @@ def _draw_deviation(picture: Any, panel: Panel, deviation: Array, value: Array) 
     plane = shown if shown.ndim == 2 else shown[shown.shape[0] // 2]
     image = picture.imshow(np.where(np.isfinite(plane), plane, np.nan), cmap="magma", vmin=0, vmax=upper)
     picture.set_title(f"SD of {panel.title} ({'%' if relative else panel.unit})")
-    picture.set_xticks([])
-    picture.set_yticks([])
-    picture.set_facecolor("#202020")
-    picture.figure.colorbar(image, ax=picture, orientation="horizontal", shrink=0.9, pad=0.02, extend="max")
+    picture.figure.colorbar(image, cax=bar_axes, orientation="horizontal", extend="max")
 
 
 def _cost(maps: Maps) -> str:
