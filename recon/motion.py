@@ -38,14 +38,17 @@ def displacements(model: SubspaceModel, coefficients: Array, kspace: Array, scal
     Mehta et al. 2017, a reconstruction that finds moved frames of fingerprinting, ISMRM 25, 302
     """
     trajectory = model.trajectory
-    groups = min(_GROUPS, trajectory.n_frames)
+    groups = np.array_split(np.arange(trajectory.n_frames), min(_GROUPS, trajectory.n_frames))
+    chosen = [members[np.unique(np.linspace(0, len(members) - 1, _PER_GROUP).astype(int))] for members in groups]
+    every = np.concatenate(chosen)
+    predicted = on_host(model.of_frames(every).forward(coefficients))  # all at once: every image is transformed once
+    given = on_host(kspace[:, beside(kspace, every)])
+    ends = np.cumsum([len(frames) for frames in chosen])[:-1]
     found, deviations = [], []
-    for members in np.array_split(np.arange(trajectory.n_frames), groups):
-        frames = members[np.unique(np.linspace(0, len(members) - 1, _PER_GROUP).astype(int))]
-        part = model.of_frames(frames)
-        told = on_host(part.forward(coefficients)).astype(np.complex128)
-        left = (on_host(kspace[:, beside(kspace, frames)]) / scale - told).reshape(-1)
-        slopes = (-2j * np.pi * told[..., None] * part.trajectory.k).reshape(-1, len(trajectory.matrix))
+    for frames, told, data in zip(chosen, np.split(predicted, ends, 1), np.split(given, ends, 1), strict=True):
+        told = told.astype(np.complex128)
+        left = (data / scale - told).reshape(-1)
+        slopes = (-2j * np.pi * told[..., None] * trajectory.k[frames]).reshape(-1, len(trajectory.matrix))
         normal = (slopes.conj().T @ slopes).real
         known = np.diag(normal) > _TOLD * np.diag(normal).max()  # k may stand still along an axis
         inverse = np.linalg.pinv(normal, _TOLD, hermitian=True)
