@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ..core.arrays import Array, library
+from ..core.arrays import Array, is_device_array, library
+from .wavelet import shrunk
 
 _BLOCK = {1: 64, 2: 8, 3: 5}  # pixels per side of a block, by the number of axes
 _DEEPEST = 4  # levels of the wavelet transform
@@ -55,20 +56,22 @@ class Wavelet:
     def shrink(self, images: Array, amount: float, generator: np.random.Generator) -> Array:
         """Soft thresholds on the norm over rank, `amount` times that of noise."""
         sides = _multiples(images.shape[1:])
+        shift = tuple(int(generator.integers(n)) for n in sides)
+        if is_device_array(images):
+            return shrunk(images, self.deviations, amount, tuple(map(_depth, sides)), shift)
         padded = _padded(images, sides)
         axes = tuple(range(1, images.ndim))
-        shift = tuple(int(generator.integers(n)) for n in sides)
         shifted = np.roll(padded, shift, axes)
-        shrunk = np.roll(self._levels(shifted, amount, 0), tuple(-s for s in shift), axes)
-        return shrunk[(slice(None), *(slice(n) for n in images.shape[1:]))]
+        back = np.roll(self._levels(shifted, amount, 0), tuple(-s for s in shift), axes)
+        return back[(slice(None), *(slice(n) for n in images.shape[1:]))]
 
     def _levels(self, images: Array, amount: float, level: int) -> Array:
         axes = _axes_of_levels(images.shape[1:], level)
         if not axes:
             return images
         low, *details = _split(images, axes[0])
-        shrunk = [_soft(band, amount * std) for band, std in zip(details, self.deviations[level], strict=True)]
-        return _joined([self._levels(low, amount, level + 1), *shrunk], axes[0])
+        soft = [_soft(band, amount * std) for band, std in zip(details, self.deviations[level], strict=True)]
+        return _joined([self._levels(low, amount, level + 1), *soft], axes[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import pytest
 
 from mrf.matching import device as matching
 from mrf.recon import device as recon
+from mrf.recon import wavelet
 from mrf.simulation import device as simulation
 from mrf.texture import device as texture
 
@@ -36,7 +37,8 @@ def kernels() -> list[tuple[Path, tuple[str, ...]]]:
     epg = [(simulation.SOURCE, variant.macros) for variant in VARIANTS if variant.group in (1, 4, 32)]
     match = [(matching.SOURCE, matching.macros(rank, planes)) for rank, planes in MATCH]
     window = [(texture.SOURCE, (f"-DBITS={bits}",)) for bits in (8, 16, 32)]
-    return [*epg, *match, *((recon.SOURCE, recon.macros(*one)) for one in TOEPLITZ), *window]
+    haar = [(wavelet.SOURCE, (wavelet.macro(real),)) for real in ("float32", "float64")]
+    return [*epg, *match, *((recon.SOURCE, recon.macros(*one)) for one in TOEPLITZ), *window, *haar]
 
 
 def by_nvcc(source: Path, macros: tuple[str, ...], architecture: str, folder: Path) -> dict[str, tuple[int, int]]:
@@ -91,6 +93,16 @@ def test_the_normal_operator_does_not_spill(one: tuple[str, int, int, int], arch
     real, ranks, segments, _ = one
     words = 4 * ranks * segments * (1 if real == "float" else 2)
     assert words < numbers["mix"][0] <= 255  # all channels and their sums
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("real", ["float32", "float64"])
+def test_wavelets_do_not_spill(real: str, architecture: str, tmp_path: Path) -> None:
+    numbers = by_nvcc(wavelet.SOURCE, (wavelet.macro(real),), architecture, tmp_path)
+    assert set(numbers) == {"shrink"}
+    used, spilled = numbers["shrink"]
+    assert used <= 128
+    assert spilled == 0
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

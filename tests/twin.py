@@ -15,6 +15,7 @@ import scipy.fft
 from mrf.core.arrays import Array
 from mrf.matching import device as matching
 from mrf.recon import device as recon
+from mrf.recon import wavelet
 from mrf.simulation import device as simulation
 from mrf.texture import device as texture
 
@@ -153,7 +154,7 @@ class Twin:
     def RawModule(self, code: str, options: tuple[str, ...]) -> "Module":
         files = {
             simulation: "epg_on_host.cpp", matching: "match_on_host.cpp", recon: "toeplitz_on_host.cpp",
-            texture: "window_on_host.cpp",
+            texture: "window_on_host.cpp", wavelet: "wavelet_on_host.cpp",
         }  # fmt: skip
         sources = {kernel.SOURCE.read_text(): host for kernel, host in files.items()}
         source = sources[code]  # a kernel that is not on disk as it is fails here
@@ -253,6 +254,8 @@ def forget_kernels() -> None:
     matching._kernels.cache_clear()
     matching._kept.clear()
     recon._kernels.cache_clear()
+    wavelet._kernel.cache_clear()
+    wavelet._limits.cache_clear()
     texture._kernel.cache_clear()
     recon._right.clear()
 
