@@ -166,14 +166,23 @@ def _widest(flat: Array, order: Array, start: int, stop: int, middle: Array, pai
         for q in range(r + 1):
             spread[r, q] = spread[r, q] / count - mean[r] * mean[q] / count**2
             spread[q, r] = spread[r, q]
-    direction: Array = spread[np.argmax(np.diag(spread))].copy()
+    largest = 0
+    for r in range(width):
+        if spread[r, r] > spread[largest, largest]:
+            largest = r
+    direction, again = np.zeros(width), np.zeros(width)
+    for r in range(width):
+        direction[r] = spread[largest, r]
     for _ in range(10):
-        direction = direction / (np.sqrt((direction**2).sum()) + 1e-300)
-        again = np.zeros(width)
+        norm = 0.0
         for r in range(width):
+            norm += direction[r] ** 2
+        norm = math.sqrt(norm) + 1e-300
+        for r in range(width):
+            again[r] = 0.0
             for q in range(width):
-                again[r] += spread[r, q] * direction[q]
-        direction = again
+                again[r] += spread[r, q] * (direction[q] / norm)
+        direction, again = again, direction
     return direction
 
 
@@ -190,7 +199,8 @@ def _sort(flat: Array, order: Array, keys: Array, paired: bool) -> None:
         children = -(-(stop - start) // child)
         if children < 2:
             continue
-        middle[:] = flat[order[(start + stop) // 2]]
+        for r in range(len(middle)):
+            middle[r] = flat[order[(start + stop) // 2], r]
         direction = _widest(flat, order, start, stop, middle, paired)
         for i in range(start, stop):
             _turned(flat[order[i]], middle, paired, turned)
