@@ -352,24 +352,28 @@ struct Player {
         energy = fused(real, real, energy);
         if (C == 2) energy = fused(imaginary, imaginary, energy);
         if (!writing) return;
-        const Two<Real> factor = task.factor[frame];
-        const Real a = weight * real, b = C == 1 || task.only_real ? Real(0) : weight * imaginary;
-        stage[threadIdx.x / G * (STAGED + 1) + frame % STAGED] = {a * factor.x - b * factor.y,
-                                                                   a * factor.y + b * factor.x};
+        const Real b = C == 1 || task.only_real ? Real(0) : weight * imaginary;
+        stage[threadIdx.x / G * (STAGED + 1) + frame % STAGED] = {weight * real, b};
     }
 
-    // The `count` frames in the stage, the first being `frame`, to device memory; neighbouring lanes write neighbours.
+    // The `count` frames in the stage, the first being `frame`, times their factors to device memory; neighbouring lanes
+    // write neighbours. Every lane has the same frame in all rounds; several rounds at once wait for their rows together.
     __device__ __forceinline__ void flush(int frame, int count, bool adding) const {
-        constexpr int atoms = WARP / G;
+        constexpr int atoms = WARP / G, apart = WARP / STAGED;
+        const int step = threadIdx.x % STAGED, first = blockIdx.x * atoms;
         __syncwarp();
-#pragma unroll 1
-        for (int i = threadIdx.x; i < atoms * STAGED; i += WARP) {
-            const int which = i / STAGED, step = i % STAGED, owner = blockIdx.x * atoms + which;
-            if (step >= count || owner >= task.atoms) continue;
-            Two<Real>* const place = task.out + task.row[owner] * task.frames + frame + step;
-            Two<Real> value = stage[which * (STAGED + 1) + step];
-            if (adding) value = {place->x + value.x, place->y + value.y};
-            *place = value;
+        if (step < count) {
+            const Two<Real> factor = task.factor[frame + step];
+#pragma unroll (sizeof(Real) == 4 ? 4 : 1)
+            for (int which = threadIdx.x / STAGED; which < atoms; which += apart) {
+                const int owner = first + which < task.atoms ? first + which : task.atoms - 1;
+                Two<Real>* const place = task.out + task.row[owner] * task.frames + frame + step;
+                const Two<Real> own = stage[which * (STAGED + 1) + step];
+                Two<Real> value = {own.x * factor.x - own.y * factor.y, own.x * factor.y + own.y * factor.x};
+                if (first + which >= task.atoms) continue;
+                if (adding) value = {place->x + value.x, place->y + value.y};
+                *place = value;
+            }
         }
         __syncwarp();
     }
@@ -384,10 +388,15 @@ struct Player {
         Real known = -1, known_read = -1, known_b = -1, half = 0, keep = 1, recovery = 0, read = 1;
         Turn<Real> past = {1, 0};
         energy = 0;
+        constexpr bool early = sizeof(Real) == 4;  // in double precision there are no registers for it
+        int next_kind = task.code[0];
+        Operation<Real> next = program[0];
 #pragma unroll 1
         for (int op = 0; op < task.operations; ++op) {
-            const int kind = task.code[op];
-            const Operation<Real> own = program[op];
+            const int kind = next_kind, following = op + 1 < task.operations ? op + 1 : op;
+            const Operation<Real> own = early ? next : program[op];
+            next_kind = task.code[following];  // comes from the caches while this one is played
+            if (early) next = program[following];
             if (kind == SHIFT) {
                 own.first > 0 ? shift(p, q) : shift(q, p);
                 continue;
