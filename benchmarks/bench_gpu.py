@@ -22,11 +22,13 @@ from benchmarks.bench_matching import RANK as RANK_MATCHED
 from benchmarks.bench_matching import Voxels
 from benchmarks.bench_reconstruction import COILS, RANK, Operators
 from benchmarks.bench_simulation import TOLERANCE, Train
+from benchmarks.ceilings import Counted
 from benchmarks.runner import Case
 from mrf.core.arrays import Array
 from mrf.matching.device import best_atoms
 from mrf.matching.tree import Tree
 from mrf.recon.device import imported
+from mrf.recon.regularize import Wavelet
 from mrf.recon.subspace import SubspaceModel
 from mrf.simulation.device import prepared, side_by_side
 from mrf.texture import device as window
@@ -274,6 +276,20 @@ def reconstruct(small: bool) -> Case:
     )  # fmt: skip
 
 
+def wavelets(small: bool) -> Case:
+    """One shrinkage of all wavelets, which every step of a reconstruction takes; against the CPU's."""
+    o, _, x = _operators(small)
+    wavelet = Wavelet.of(o.x)
+
+    def shrunk(images: Array) -> Array:
+        return wavelet.shrink(images, 1.0, np.random.default_rng(0))
+
+    return Case(
+        "wavelets shrunk", "the CPU", _done(lambda: shrunk(x)), lambda: shrunk(o.x), _relative, 1e-6,
+        counted=Counted(bytes=2 * o.x.nbytes), device=True,
+    )  # fmt: skip
+
+
 def _texture(features: list[str], name: str, small: bool) -> Case:
     cupy, scene = _cupy(), Scene(16 if small else 128)
     image, mask = cupy.asarray(scene.image), cupy.asarray(scene.mask)
@@ -315,6 +331,7 @@ CASES: dict[str, Callable[[bool], Case]] = {
     "simulate": simulate, "simulate_kernels": simulate_kernels, "build": build,
     "brute": _matching_case("100k", False), "brute_million": _matching_case("1M", False),
     "tree": _matching_case("100k", True), "tree_million": _matching_case("1M", True), "match": match,
-    "nufft": nufft, "setup": setup, "apply": apply, "apply_exact": exact, "reconstruct": reconstruct, "demo": demo,
+    "nufft": nufft, "setup": setup, "apply": apply, "apply_exact": exact, "wavelets": wavelets,
+    "reconstruct": reconstruct, "demo": demo,
     "texture": texture, "texture_ten": texture_ten, "texture_kernel": texture_kernel,
 }  # fmt: skip

@@ -21,6 +21,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MRF_CACHE") or Path(base) / "mrf")
 
 
+def cached_path(digest: str) -> Path:
+    """Where the dictionary with this digest of its inputs is kept."""
+    return cache_folder() / f"{digest}.h5"
+
+
 @dataclass(frozen=True)
 class Entry:
     """A dictionary file.

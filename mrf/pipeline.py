@@ -21,7 +21,7 @@ from .core.maps import Maps
 from .core.storage import file_digest, output_folder
 from .core.units import DEGREE, MICROSECOND, MILLIMETRE
 from .dictionaries.build import build, dictionary_digest, dictionary_inputs, profile_inputs
-from .dictionaries.cache import cache_folder
+from .dictionaries.cache import cached_path
 from .dictionaries.dictionary import Dictionary, is_dictionary
 from .dictionaries.grid import Grid
 from .io.mrd import Scan
@@ -57,7 +57,7 @@ def cached_dictionary(
     A cached file that is damaged is built again.
     """
     physics: dict[str, Any] = {"slice_profile": slice_profile, "repetitions": repetitions}
-    path = cache_folder() / f"{dictionary_digest(dictionary_inputs(sequence, grid, rank=rank, **physics))}.h5"
+    path = cached_path(dictionary_digest(dictionary_inputs(sequence, grid, rank=rank, **physics)))
     try:
         output_folder(path.parent)
         if path.exists() and not is_dictionary(path):

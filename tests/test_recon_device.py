@@ -208,7 +208,19 @@ def test_what_prepares_a_scan_takes_device_arrays(card: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["simulate", "simulate_kernels", "build", "apply", "apply_exact", "nufft", "setup", "brute", "tree", "match"],
+    [
+        "simulate",
+        "simulate_kernels",
+        "build",
+        "apply",
+        "apply_exact",
+        "nufft",
+        "setup",
+        "wavelets",
+        "brute",
+        "tree",
+        "match",
+    ],
 )
 def test_benchmarks_of_the_gpu_are_right(name: str, twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their small cases, with few voxels."""

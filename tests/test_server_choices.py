@@ -330,6 +330,40 @@ def test_files_that_cannot_be_closed_do_not_cost_the_answers(
     assert len(told.images) == 3
 
 
+def test_dictionaries_on_disk_keep_to_their_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Was: clients fill the disk, a dictionary for each sequence that they choose."""
+    monkeypatch.setenv("MRF_CACHE", str(tmp_path))
+
+    def built(desk: Desk, n_frames: int) -> Path:
+        sequence, before = mrf.preset("jiang2015_fisp", n_frames=n_frames), set(tmp_path.glob("*.h5"))
+        desk.dictionary(sequence, RECIPE).result(120)
+        (made,) = set(tmp_path.glob("*.h5")) - before or [tmp_path]
+        return made
+
+    first = Desk()
+    try:
+        old = built(first, 60)
+        size = old.stat().st_size
+    finally:
+        first.close()
+    desk = Desk(cache=int(2.5 * size))
+    try:
+        assert built(desk, 60) == tmp_path  # which another server made: taken from the cache, and not counted
+        made = [built(desk, 61), built(desk, 62)]
+        assert all(path.exists() for path in (old, *made))
+        with caplog.at_level("INFO", logger="mrf.server.shelf"):
+            made.append(built(desk, 63))
+        assert [path.exists() for path in made] == [False, True, True]
+        assert f"{made[0].name}: removed" in caplog.text
+        assert old.exists()
+    finally:
+        desk.close()
+    with pytest.raises(mrf.InputError, match="cache: got 'much'"):
+        Desk(cache="much")
+
+
 def test_the_warm_up_measures_gridding() -> None:
     """Was: its second run never gets through (1 ms): nothing of gridding is compiled or measured."""
     from mrf.server.serve import warm_up

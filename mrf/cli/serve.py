@@ -52,6 +52,10 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--memory", metavar="SIZE", help="raw data of all clients together (default: half of what is free)"
     )
+    verb.add_argument(
+        "--cache", metavar="SIZE",
+        help="on disk for dictionaries that it builds (default 10GB); those not used for longest go",
+    )  # fmt: skip
     verb.add_argument("--timeout", type=float, default=300.0, metavar="S", help="of a silent client (default 300)")
     verb.add_argument("-s", "--savedata", action="store_true", help="keep what is received, without the patient's data")
     verb.add_argument("-S", "--savedata-folder", type=Path, metavar="DIR", help="where (default received); implies -s")
@@ -77,7 +81,7 @@ def run(told: argparse.Namespace) -> None:
     given = load_checked(told.dictionary) if told.dictionary else None
     if given is not None:
         refuse_other_physics(given, str(told.dictionary), told.slice_profile, told.repetitions)
-    desk = Desk(told.memory, given)
+    desk = Desk(told.memory, given, told.cache)
     try:
         server = Server(told.host, told.port, desk, asked=asked, menu=menu, reading=reading, patience=told.timeout)
     except MrfError:

@@ -171,18 +171,27 @@ def memory_budget(memory: int | float | str | None) -> int:
     >>> memory_budget("1.5 GB")
     1500000000
     """
-    if memory is None:
-        return available_memory() // 2
-    if isinstance(memory, str):
-        found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)b?\s*", memory.lower())
+    return available_memory() // 2 if memory is None else byte_count("memory", memory)
+
+
+def byte_count(name: str, told: int | float | str) -> int:
+    """A number of bytes, or text such as "2GB".
+
+    Raises
+    ------
+    InputError
+        The text is not a size, or the size is not positive; `name` is what it is called in the message.
+    """
+    if isinstance(told, str):
+        found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)b?\s*", told.lower())
         try:
             size = float(found[1]) * _UNITS[found[2]] if found else float("nan")
         except ValueError:
             size = float("nan")
     else:
-        size = float(memory)
+        size = float(told)
     if not 0 < size < math.inf:
-        raise InputError(f"memory: got {memory!r}, expected a positive size such as 2e9 or '2GB'")
+        raise InputError(f"{name}: got {told!r}, expected a positive size such as 2e9 or '2GB'")
     return int(size)
 
 

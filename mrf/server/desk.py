@@ -5,35 +5,41 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
-from ..core.arrays import memory_budget
+from ..core.arrays import byte_count, memory_budget
 from ..core.errors import InputError
 from ..dictionaries.build import build, dictionary_digest, dictionary_inputs
+from ..dictionaries.cache import cached_path
 from ..dictionaries.dictionary import Dictionary
 from ..matching.match import match
 from ..pipeline import cached_dictionary
 from ..recipe import Recipe
 from ..recon.stream import Stream
 from ..simulation.sequence import Sequence
+from .shelf import Shelf
 
 log = logging.getLogger(__name__)
 _KEPT = 4  # dictionaries, and prepared trajectories at the most
 _SOME = 5000  # voxels: enough for a search tree to be made
+_ROOM = 10**10  # bytes on disk for dictionaries
 _PLANS = 1 << 29  # bytes of prepared trajectories
 
 
-def _built(sequence: Sequence, recipe: Recipe, passing: bool) -> Dictionary:
+def _built(sequence: Sequence, recipe: Recipe, shelf: Shelf | None, path: Path) -> Dictionary:
     """A dictionary that has been matched with once: its search tree and interpolant are there.
 
-    `passing`: of one heart, which is hardly needed again and not put into the cache.
+    `shelf`: None = of one heart, which is hardly needed again and not put into the cache, where `path` is.
     """
-    make = build if passing else cached_dictionary
+    make, there = (build if shelf is None else cached_dictionary), path.exists()
     made: Dictionary = make(
         sequence, recipe.grid(), rank=recipe.rank, slice_profile=recipe.pulse(), repetitions=recipe.repetitions,
         device=recipe.device,
     )  # fmt: skip
+    if shelf is not None:
+        shelf.used(path, made=not there)
     return _tried(made, recipe.refine)
 
 
@@ -52,6 +58,8 @@ class Desk:
         Bytes of raw data that may be held, of all connections together; None: half of what is free.
     given : Dictionary, optional
         Instead of those that are built.
+    cache : int, str or None
+        Bytes on disk for dictionaries that are built; None: 10 GB. Those that were not used for longest go.
 
     Attributes
     ----------
@@ -65,12 +73,18 @@ class Desk:
         What has been prepared while it arrived, so that it is not tried again.
     """
 
-    def __init__(self, memory: int | float | str | None = None, given: Dictionary | None = None) -> None:
+    def __init__(
+        self,
+        memory: int | float | str | None = None,
+        given: Dictionary | None = None,
+        cache: int | float | str | None = None,
+    ) -> None:
         self.work = ThreadPoolExecutor(1, "reconstruct")
         self.beside = ThreadPoolExecutor(1, "beside")
         self.gridding_rate = 1e-7
         self.given = given
         self._builder = ThreadPoolExecutor(1, "dictionary")
+        self._shelf = Shelf(_ROOM if cache is None else byte_count("cache", cache))
         if given is not None:
             self._builder.submit(_tried, given, True)
         self._budget = memory_budget(memory)
@@ -116,7 +130,9 @@ class Desk:
         with self._lock:
             made = self._dictionaries.get(key)
             if made is None or made.cancelled() or (made.done() and made.exception() is not None):
-                made = self._builder.submit(_built, sequence, recipe, passing)
+                made = self._builder.submit(
+                    _built, sequence, recipe, None if passing else self._shelf, cached_path(key)
+                )
                 self._dictionaries[key] = made
             self._wanted[made] += 1
             self._dictionaries.move_to_end(key)
