@@ -28,6 +28,7 @@ _COARSE = 0.1  # relaxation of one pass below which periodic states need double 
 _FLIP_STEP = 0.01  # rad between the flip angles a shaped pulse is tabulated at
 _LARGEST_FLIP = 100.0  # rad, of a shaped pulse
 _CERTIFIED_POSITIONS = 5  # of a slice profile
+_SLOW, _NO_RELAXATION = 60.0, 1e5  # s: a T1 between them was meant in ms; longer ones leave relaxation out
 T1, T2, B1, OFF_RESONANCE, DIFFUSION, T1RHO = range(6)  # columns of a tissue table
 
 
@@ -115,6 +116,9 @@ def tissue_table(
         raise InputError(f"diffusion: got {values['diffusion'].min():g}, expected m^2/s >= 0")
     columns, shape = broadcast_together(values)
     tissue = np.ascontiguousarray(columns.T)
+    slow = tissue[(tissue[:, T1] > _SLOW) & (tissue[:, T1] < _NO_RELAXATION), T1]
+    if slow.size:
+        warnings.warn(f"t1: up to {slow.max():g} s, which no tissue has; divide milliseconds by 1000", stacklevel=3)
     if (tissue[:, T2] > tissue[:, T1]).any():
         warnings.warn("t2 > t1 for some atoms: simulated as asked, but no tissue is like that", stacklevel=3)
     return tissue, shape

@@ -235,6 +235,26 @@ def test_errors_of_our_own_are_one_line_too(
     assert "internal error: ZeroDivisionError: oops; run it with --debug" in error
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            ["sequence", "show", "jiang2015_fisp", "--cbr"],
+            "mrf sequence show: error: unrecognized arguments: --cbr; is --crb",
+        ),
+        (["reconstruct", "a.h5", "b.h5", "-o", "x"], "mrf reconstruct: error: unrecognized arguments: b.h5\n"),
+        (["frobnicate"], "mrf: error: argument VERB: invalid choice: 'frobnicate'"),
+    ],
+)
+def test_what_nothing_takes_is_refused_by_its_verb(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(typed)
+    assert refused.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_sequence_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("sequence", "list") == 0
     assert "jiang2015_fisp" in capsys.readouterr().out

@@ -196,6 +196,8 @@ def test_models_are_listed_with_the_units_that_are_typed(capsys: pytest.CaptureF
     assert main(["fit", "--list"]) == 0
     out = capsys.readouterr().out
     assert all(f"{name}: " in out for name in MODELS)
+    assert out.count("doi:10.") >= len(MODELS)
+    assert all("doi:10." in model.references for model in MODELS.values())
     for words in (
         "excitation_spacing_ms, n_excitations;",
         "phase_at_nominal_deg;",

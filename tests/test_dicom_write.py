@@ -376,7 +376,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     nobody = refused(capsys, "write", tmp_path, "--identified", "--header", tmp_path / "nobody.h5")
     assert "nobody.h5 has no patient's ID (subjectInformation/patientID), so nothing tells who it is" in nobody
     assert "not a maps file written by mrf (an MRD file)" in refused(capsys, "write", tmp_path / "scan.h5")
-    assert "kinds: got ['nifti']" in refused(capsys, "write", tmp_path, "--as", "nifti")
+    assert "--as: got 'nifti', expected parametric_map, mr, or both with a comma" in refused(
+        capsys, "write", tmp_path, "--as", "nifti"
+    )
     assert "expected such as '1=white matter" in refused(capsys, "write", tmp_path, *given[:2], "--names", "wm")
     assert "no such file; give an MRD file" in refused(capsys, "write", tmp_path, "--header", tmp_path / "none.h5")
     assert "expected one of ABDOMEN, BRAIN" in refused(capsys, "write", tmp_path, "--body-part", "TOE")

@@ -89,6 +89,7 @@ def test_noise_has_a_low_score(small_dictionary: mrf.Dictionary) -> None:
         ({"noise_std": -np.eye(6)}, "covariance is not positive definite"),
         ({"noise_std": np.triu(np.ones((6, 6)))}, "not Hermitian"),
         ({"known": {"b1": np.ones(2)}}, "dictionary has no b1 axis, only t1, t2"),
+        ({"known": {"T1": np.ones(2)}}, "no T1 axis, only t1, t2; its name is t1"),
         ({"known": {"t2": np.ones(3)}}, r"known: t2 is float64 of shape \(3,\), expected real numbers \(2,\)"),
         (
             {"known": {"t2": np.array([80.0, 90.0])}},

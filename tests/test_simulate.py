@@ -1,5 +1,7 @@
 """Analytic physics first, then models that must agree."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -262,6 +264,16 @@ def test_missing_readout_is_refused() -> None:
 def test_t2_above_t1_warns(short_fisp: Sequence) -> None:
     with pytest.warns(UserWarning, match="t2 > t1"):
         mrf.simulate(short_fisp, t1=0.1, t2=0.2)
+
+
+def test_milliseconds_are_warned_of(short_fisp: Sequence) -> None:
+    with pytest.warns(UserWarning, match="t1: up to 1400 s, which no tissue has; divide milliseconds by 1000"):
+        mrf.simulate(short_fisp, t1=[1.0, 1400.0], t2=0.1)
+    with pytest.warns(UserWarning, match="divide milliseconds by 1000"):
+        mrf.cramer_rao_bound(short_fisp, t1=850.0, t2=70.0, noise_std=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mrf.simulate(short_fisp, t1=1e6, t2=0.1)  # no relaxation is no mistake
 
 
 @pytest.mark.parametrize("frames", [1000, 997])

@@ -67,17 +67,20 @@ def _quiet() -> None:
 
 
 def _write(told: argparse.Namespace) -> None:
+    from ..core.errors import InputError
     from ..core.maps import Maps
-    from ..dicom.write import write_dicom
+    from ..dicom.write import KINDS, write_dicom
     from ..io.images import read_labels
 
+    kinds = [kind for kind in told.kinds.split(",") if kind]
+    if not kinds or not set(kinds) <= set(KINDS):
+        raise InputError(f"--as: got {told.kinds!r}, expected {', '.join(KINDS)}, or both with a comma between")
     _quiet()
     maps = Maps.load(told.output)
     labels = None if told.rois is None else read_labels(told.rois, maps.affine, maps.shape)
     top = (told.output if told.output.is_dir() else told.output.parent) / "dicom"
     written = write_dicom(
-        maps, top, origin=_origin(told), kinds=[kind for kind in told.kinds.split(",") if kind], labels=labels,
-        names=region_names(told.names),
+        maps, top, origin=_origin(told), kinds=kinds, labels=labels, names=region_names(told.names)
     )  # fmt: skip
     for place, count in Counter(path.parent if path.parent != top else path for path in written).items():
         print(f"{place}: {count} file{'s' if count > 1 else ''}")

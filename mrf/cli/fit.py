@@ -82,6 +82,7 @@ def _print_models(names: list[str]) -> None:
         print(f"    needs {', '.join(needed) or 'nothing else'}" + (f"; takes {', '.join(others)}" if others else ""))
         if model.known:
             print(f"    maps that it can hold fixed: {', '.join(model.known)}")
+        print(f"    {model.references}")
 
 
 def _fit(told: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """``mrf``: parse the command line, run one verb, and end failures in one line."""
 
 import argparse
+import difflib
 import importlib
 import io
 import logging
@@ -45,6 +46,19 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
                 _add_common(inner)
 
 
+def _parsed(arguments: Arguments[str] | None) -> argparse.Namespace:
+    """What was told; what nothing takes is refused by the verb that it was said to, with its usage."""
+    asked = parser()
+    told, more = asked.parse_known_args(arguments)
+    if more:
+        while verbs := [action for action in asked._actions if isinstance(action, argparse._SubParsersAction)]:
+            asked = verbs[0].choices[getattr(told, verbs[0].dest)]
+        close = [near for one in more for near in difflib.get_close_matches(one, asked._option_string_actions, 1)]
+        meant = f"; is {' or '.join(close)} meant?" if close else ""
+        asked.error(f"unrecognized arguments: {' '.join(more)}{meant}")
+    return told
+
+
 def main(arguments: Arguments[str] | None = None) -> int:
     """Run one command.
 
@@ -53,7 +67,7 @@ def main(arguments: Arguments[str] | None = None) -> int:
     int
         0, or 1 after a failure whose one line went to standard error.
     """
-    told = parser().parse_args(arguments)
+    told = _parsed(arguments)
     logging.basicConfig(
         level=logging.WARNING if told.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
     )

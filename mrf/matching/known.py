@@ -28,8 +28,10 @@ def known_values(
     for name, given in (known or {}).items():
         axis = dictionary.parameters.get(name)
         if axis is None:
+            meant = name.lower() if name.lower() in dictionary.parameters else ""
             raise InputError(
-                f"known: the dictionary has no {name} axis, only {', '.join(dictionary.parameters)}; build it with one"
+                f"known: the dictionary has no {name} axis, only {', '.join(dictionary.parameters)}; "
+                + (f"its name is {meant}" if meant else "build it with one")
             )
         values[name], wrong = _within(name, given, float(axis.min()), float(axis.max()), where)
         outside |= wrong

@@ -5,10 +5,6 @@ phase has to be unwrapped in time, and echoes that are unevenly spaced tell freq
 spacing alone would fold. Then the phases that are left are fitted by a straight line, weighted by the square of the
 magnitude, which is what their noise asks for. What the echoes cannot tell, a multiple of the frequency after which
 they all look the same, is found by comparing neighbours.
-
-References
-----------
-Funai et al. 2008, doi:10.1109/TMI.2008.923956 (the likelihood); Robinson and Jovicich 2011, doi:10.1002/mrm.22879
 """
 
 import math
@@ -74,6 +70,10 @@ def b0_multi_echo(
         Real data, echo times that do not fit, are not ascending, or are milliseconds.
     UnsupportedError
         Neighbours in more than three axes.
+
+    References
+    ----------
+    Funai et al. 2008, doi:10.1109/TMI.2008.923956 (the likelihood); Robinson and Jovicich 2011, doi:10.1002/mrm.22879
 
     Examples
     --------

@@ -49,6 +49,12 @@ class Model:
         """Its first line of documentation."""
         return (inspect.getdoc(self.run) or "").partition("\n")[0]
 
+    @property
+    def references(self) -> str:
+        """Where it comes from, on one line."""
+        told = (inspect.getdoc(self.run) or "").partition("References\n----------\n")[2]
+        return " ".join(told.partition("\n\n")[0].split())
+
 
 _CLOSED = "closed form"
 MODELS = {
