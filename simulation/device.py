@@ -59,10 +59,10 @@ class Variant(NamedTuple):
 
     def shared_bytes(self, periodic: bool, diffusing: bool) -> int:
         """Shared memory of a block; `Shared` of the kernel has the same numbers."""
-        stage = 2 * (WARP // self.group) * (_STAGED + 1)
+        program, stage = 8 * WARP, 2 * (WARP // self.group) * (_STAGED + 1)
         kept = 3 * self.channels * self.held * WARP if periodic else 0
         attenuation = (2 * self.held + 1) * WARP if diffusing else 0
-        return (stage + kept + attenuation) * (4 if self.real == "float" else 8)
+        return (program + stage + kept + attenuation) * (4 if self.real == "float" else 8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,6 @@ def current_device() -> Any:
 class Common(NamedTuple):
     """Arrays that all launches read."""
 
-    code: Any  # (ops,) int32
     operation: Any  # (positions or 1, ops, 8)
     factor: Any  # (frames,) complex
     scale: Any  # (positions, 2) float64
@@ -287,16 +286,17 @@ def pack(train: Train) -> Common:
     code, real = train.program.code, train.real
     merged = np.zeros(len(code), bool)
     merged[:-1] = (code[:-1] == SHIFT) & (train.program.value[:-1, 2] > 0) & np.isin(code[1:], [ROTATE, SHAPED])
-    codes = (code + _SHIFTED * np.roll(merged, 1))[~merged].astype(np.int32)
+    codes = (code + _SHIFTED * np.roll(merged, 1))[~merged]
     wait, turns, first, second, third = np.moveaxis(train.values[:, ~merged], -1, 0)
     if train.step > 0:
         first = np.where(codes % _SHIFTED == SHAPED, first / train.step, first)
     turns = turns - np.rint(turns)
     wait_low, first_low = wait - wait.astype(real), first - first.astype(real)
-    rows = np.stack([wait, wait_low, turns, first, first_low, second, third, np.zeros_like(wait)], axis=-1)
+    kinds = np.broadcast_to(codes, wait.shape)
+    rows = np.stack([wait, wait_low, turns, first, first_low, second, third, kinds], axis=-1)
     factors = train.program.factors.astype(train.dtype)
     tables = np.pad(train.tables, [(0, 0), (0, 0), (0, 1)]).astype(real)
-    return Common(*map(np.ascontiguousarray, (codes, rows.astype(real), factors, train.scales, tables)))
+    return Common(*map(np.ascontiguousarray, (rows.astype(real), factors, train.scales, tables)))
 
 
 def pack_own(launch: Launch, tissue: Array) -> tuple[Array, Array]:
@@ -309,10 +309,10 @@ def pack_own(launch: Launch, tissue: Array) -> tuple[Array, Array]:
 def arguments(train: Train, launch: Launch, common: Common, own: Any, rows: Any, out: Any) -> tuple[Any, ...]:
     """All arguments of the kernel, in its order."""
     integers = (
-        len(common.code), len(common.operation), len(common.factor), len(launch.atoms), len(common.scale),
+        common.operation.shape[1], len(common.operation), len(common.factor), len(launch.atoms), len(common.scale),
         common.table.shape[1], launch.orders, train.common, train.mirrored, train.passes,
     )  # fmt: skip
     return (
-        common.code, common.operation, common.factor, own, rows, common.scale, common.table, out,
+        common.operation, common.factor, own, rows, common.scale, common.table, out,
         *map(np.int32, integers), np.float64(train.program.duration), np.float64(train.until),
     )  # fmt: skip

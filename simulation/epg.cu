@@ -10,9 +10,11 @@
 // where the waiting time changed, cosine and sine, decoding): few lanes with many orders each repeat less, many lanes
 // fill the device when atoms are few. device.py weighs both.
 // Bytes in device memory: what is written, 8 (float) or 16 (double) per atom and frame; with P > 1 positions in the
-// slice these are also read again and come P times. Operations are read through the caches, 36 or 68 bytes each for
-// all atoms of a warp. States never leave the registers but for the periodic test, which keeps those of the pass
-// before in shared memory. Diffusion keeps its factors there, as long as the b-value stays the same.
+// slice these are also read again and come P times. States never leave the registers but for the periodic test, which
+// keeps those of the pass before in shared memory. Diffusion keeps its factors there, as long as the b-value stays the
+// same.
+// Few warps have room for their states, so nothing hides a latency: 32 operations come to shared memory at once, a lane
+// each, and factors and rows are read when 16 frames are written.
 //
 // Written for nvcc and for NVRTC: no header is included. Each inclusion defines one entry point, for the macros REAL
 // (float or double), CHANNELS (1 = states real, 2 = complex), GROUP and HELD:
@@ -47,7 +49,7 @@ struct alignas(16) Node {  // of a shaped pulse's table: alpha, i beta, relaxati
 // z; LOCK duration (s), amplitude (Hz); SHIFT +-1; DIFFUSE +-1, b-value (s/m^2). `low` is what rounding to Real left.
 template <typename Real>
 struct alignas(16) Operation {
-    Real wait, wait_low, turns, first, first_low, second, third, spare;
+    Real wait, wait_low, turns, first, first_low, second, third, kind;
 };
 
 template <typename Real>
@@ -67,7 +69,6 @@ struct Flip {
 
 template <typename Real>
 struct Task {
-    const int* code;                     // (operations,)
     const Operation<Real>* operation;    // (programs, operations): one for all positions, or one each
     const Two<Real>* factor;             // (frames,): signal = factor * i F+_0
     const double* tissue;                // (atoms, 6): 1/s, 1/s, relative, Hz, m^2/s, 1/s
@@ -172,6 +173,7 @@ struct Exponentials {
 template <typename Real, int C, int G, int M>
 struct Shared {
     static constexpr int atoms = WARP / G;
+    static constexpr int program = 8 * WARP;                // operations
     static constexpr int stage = 2 * atoms * (STAGED + 1);  // one more than STAGED: no bank conflicts
     static constexpr int kept = 3 * C * M * WARP;           // if passes end at the periodic state
     static constexpr int attenuation = (2 * M + 1) * WARP;  // if there is diffusion
@@ -185,6 +187,7 @@ struct Player {
     const Task<Real>& task;
     const int lane, atom, first;  // lane in the group; its first order
     const bool cut;               // fewer orders are kept than fit
+    Operation<Real>* const program;  // 32 of the operations
     Two<Real>* const stage;
     Real* const kept;
     Real* const attenuation;
@@ -198,8 +201,9 @@ struct Player {
           atom(blockIdx.x * (WARP / G) + threadIdx.x / G),
           first(lane * M),
           cut(task.orders < G * M),
-          stage(reinterpret_cast<Two<Real>*>(memory)),
-          kept(reinterpret_cast<Real*>(memory) + Shared<Real, C, G, M>::stage),
+          program(reinterpret_cast<Operation<Real>*>(memory)),
+          stage(reinterpret_cast<Two<Real>*>(program + WARP)),
+          kept(reinterpret_cast<Real*>(stage) + Shared<Real, C, G, M>::stage),
           attenuation(kept + (task.until > 0 ? Shared<Real, C, G, M>::kept : 0)) {}
 
     // Lanes without an atom of their own play the last one, and write nothing.
@@ -364,7 +368,7 @@ struct Player {
         __syncwarp();
         if (step < count) {
             const Two<Real> factor = task.factor[frame + step];
-#pragma unroll (sizeof(Real) == 4 ? 4 : 1)
+#pragma unroll (sizeof(Real) == 4 && M > 8 ? 4 : 1)
             for (int which = threadIdx.x / STAGED; which < atoms; which += apart) {
                 const int owner = first + which < task.atoms ? first + which : task.atoms - 1;
                 Two<Real>* const place = task.out + task.row[owner] * task.frames + frame + step;
@@ -378,9 +382,16 @@ struct Player {
         __syncwarp();
     }
 
+    // The next `count` operations, or 32 of them.
+    __device__ __forceinline__ void fetch(const Operation<Real>* from, int count) const {
+        __syncwarp();
+        if (int(threadIdx.x) < count) program[threadIdx.x] = from[threadIdx.x];
+        __syncwarp();
+    }
+
     // Play the program once; `writing`: the frames are written.
     __device__ __forceinline__ void play(int position, bool writing) {
-        const Operation<Real>* const program =
+        const Operation<Real>* const all =
             task.operation + (long long)(position < task.programs ? position : 0) * task.operations;
         const Real weight = task.positions > 1 ? Real(task.scale[2 * position + 1]) : Real(1);
         int frame = 0;
@@ -389,14 +400,16 @@ struct Player {
         Turn<Real> past = {1, 0};
         energy = 0;
         constexpr bool early = sizeof(Real) == 4;  // in double precision there are no registers for it
-        int next_kind = task.code[0];
-        Operation<Real> next = program[0];
+        Operation<Real> next{};
 #pragma unroll 1
         for (int op = 0; op < task.operations; ++op) {
-            const int kind = next_kind, following = op + 1 < task.operations ? op + 1 : op;
-            const Operation<Real> own = early ? next : program[op];
-            next_kind = task.code[following];  // comes from the caches while this one is played
-            if (early) next = program[following];
+            if (op % WARP == 0) {
+                fetch(all + op, task.operations - op);
+                next = program[0];
+            }
+            const Operation<Real> own = early ? next : program[op % WARP];
+            if (early) next = program[(op + 1) % WARP];  // comes while this one is played
+            const int kind = int(own.kind);
             if (kind == SHIFT) {
                 own.first > 0 ? shift(p, q) : shift(q, p);
                 continue;
@@ -507,14 +520,13 @@ struct Player {
 
 #ifdef REAL
 extern "C" __global__ void __launch_bounds__(epg::WARP) EPG_NAME(REAL, CHANNELS, GROUP, HELD)(
-    const int* __restrict__ code, const epg::Operation<REAL>* __restrict__ operation,
-    const epg::Two<REAL>* __restrict__ factor, const double* __restrict__ tissue, const long long* __restrict__ row,
-    const double* __restrict__ scale, const epg::Node<REAL>* __restrict__ table, epg::Two<REAL>* __restrict__ out,
-    int operations, int programs, int frames, int atoms, int positions, int nodes, int orders, int common,
+    const epg::Operation<REAL>* __restrict__ operation, const epg::Two<REAL>* __restrict__ factor,
+    const double* __restrict__ tissue, const long long* __restrict__ row, const double* __restrict__ scale,
+    const epg::Node<REAL>* __restrict__ table, epg::Two<REAL>* __restrict__ out, int operations, int programs, int frames, int atoms, int positions, int nodes, int orders, int common,
     int only_real, int passes, double duration, double until) {
     const epg::Task<REAL> task = {
-        code,   operation, factor,    tissue, row,    scale,  table,     out,    operations, programs,
-        frames, atoms,     positions, nodes,  orders, common, only_real, passes, duration,   until};
+        operation, factor, tissue, row,    scale,     table,  out,      operations, programs, frames,
+        atoms,     positions, nodes,  orders, common, only_real, passes, duration,   until};
     epg::Player<REAL, CHANNELS, GROUP, HELD>(task).run();
 }
 #endif

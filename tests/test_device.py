@@ -196,7 +196,7 @@ def test_atoms_are_grouped_by_the_orders_they_need() -> None:
 def test_a_shift_is_merged_with_the_pulse_after_it() -> None:
     s = Sequence([pulse(1.0), dephase(2), delay(0.1), pulse(0.5), dephase(-1), pulse(0.3), dephase(), readout()])
     packed = device.pack(train_of(s))
-    assert packed.code.tolist() == [0, 7, 16, 7, 0, 7, 9, 5]
+    assert packed.operation[0, :, 7].tolist() == [0, 7, 16, 7, 0, 7, 9, 5]
     assert packed.operation[0, 2, :5].tolist() == pytest.approx([0.1, 0, 0, 0.5 / (2 * np.pi), 0], abs=1e-8)
 
 
