@@ -3,6 +3,8 @@
 import argparse
 import json
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import (
@@ -20,11 +22,12 @@ from benchmarks import (
     bench_volumes,
 )
 from benchmarks.report import Report, compared, page, picture, table
-from benchmarks.runner import REPEATS, Result, as_json, run
-from mrf.core.errors import UnsupportedError
+from benchmarks.runner import REPEATS, Case, Result, as_json, run
+from mrf.core.errors import InputError, MrfError, UnsupportedError
 from mrf.simulation.device import current_device
 
-CASES = (
+Cases = dict[str, Callable[[bool], Case]]
+CASES: Cases = (
     bench_simulation.CASES
     | bench_dictionaries.CASES
     | bench_matching.CASES
@@ -42,18 +45,33 @@ PEERS = bench_simulation.PEERS | bench_matching.PEERS | bench_transforms.PEERS
 
 
 def main() -> int:
-    """Do what is asked for; 1 if a case gave a wrong result or became slower."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    """Do what is asked for; 1 if a case was wrong, failed or became slower, 2 if it cannot be done."""
+    told = _parser().parse_args()
+    try:
+        return int(told.do(told))
+    except (MrfError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="In the root of a checkout.")
     verbs = parser.add_subparsers(dest="verb", required=True)
+    listed = verbs.add_parser("list", help="the cases, with a line on each")
+    listed.set_defaults(do=_list)
     chosen = verbs.add_parser("run", help="time every case against its baseline")
     chosen.add_argument(
         "--only", choices=[*dict.fromkeys([*CASES, *LONG, *PEERS, *GPU])], metavar="NAME", nargs="+", default=[],
-        help="these cases",
+        help="these cases, with spaces between; python -m benchmarks list names them",
     )  # fmt: skip
     chosen.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: the cases that work on one")
     chosen.add_argument(
         "--size", choices=("small", "normal", "large"), default="normal",
-        help="small: cases as gates of accuracy, timed once; normal; large: with those of many minutes each",
+        help="small: cases as gates of accuracy, timed once (minutes); normal (half an hour); large: with those of "
+        "many minutes each (hours)",
     )  # fmt: skip
     chosen.add_argument("--peers", action="store_true", help="also against other packages, where installed")
     chosen.add_argument("-o", "--output", type=Path, metavar="JSON", help="file of the results")
@@ -67,48 +85,77 @@ def main() -> int:
     against.add_argument("before", type=Path, metavar="BEFORE.json")
     against.add_argument("after", type=Path, metavar="AFTER.json")
     against.set_defaults(do=_compare)
-    told = parser.parse_args()
-    try:
-        return int(told.do(told))
-    except UnsupportedError as error:
-        print(error, file=sys.stderr)
-        return 1
+    return parser
+
+
+def _list(_: argparse.Namespace) -> int:
+    groups = {"": CASES, "long, in --size large": LONG, "--peers": PEERS, "--device gpu": GPU}
+    for group, cases in groups.items():
+        print(f"{group}:" if group else "every run:")
+        for name, make in cases.items():
+            print(f"    {name:18s} {(make.__doc__ or '').strip().partition(chr(10))[0]}")
+    return 0
 
 
 def _run(told: argparse.Namespace) -> int:
+    every = _chosen(told)
+    found = _Found(told)
+    for name, make in every.items():
+        try:
+            small = told.size == "small"
+            found.results.append(run(name, make(small), 1 if small else REPEATS))
+            print(_line(found.results[-1]), flush=True)
+        except Exception as error:  # one case that fails keeps none of the others from being timed
+            if isinstance(error, ImportError) and name in PEERS:
+                found.missing[name] = str(error)
+                print(f"{name}: not installed here ({error})", flush=True)
+            else:
+                found.failed[name] = f"{type(error).__name__}: {error}"
+                print(f"{name}: FAILED: {found.failed[name]}", flush=True)
+                traceback.print_exc()
+        found.keep()  # after every case, so that an interrupted run leaves what it found
+    asked_in_vain = [name for name in told.only if name in found.missing]
+    return 0 if all(result.right for result in found.results) and not found.failed and not asked_in_vain else 1
+
+
+def _chosen(told: argparse.Namespace) -> Cases:
+    """The cases that are asked for, in their order."""
     every = CASES | LONG | PEERS
-    if not told.only:
-        long = {"small": {name: make for name, make in LONG.items() if name in GATES}, "large": LONG}.get(told.size, {})
-        every = CASES | long | (PEERS if told.peers else {})
     if told.device == "gpu":
         current_device()
         every = GPU
+    elif not told.only:
+        long = {"small": {name: make for name, make in LONG.items() if name in GATES}, "large": LONG}.get(told.size, {})
+        every = CASES | long | (PEERS if told.peers else {})
     absent = [name for name in told.only if name not in every]
     if absent:
         raise UnsupportedError(f"--only {' '.join(absent)}: no such case for --device {told.device}")
-    results: list[Result] = []
-    missing: dict[str, str] = {}
-    for name, make in every.items():
-        if told.only and name not in told.only:
-            continue
-        try:
-            small = told.size == "small"
-            results.append(run(name, make(small), 1 if small else REPEATS))
-            print(_line(results[-1]), flush=True)
-        except ImportError as error:
-            if name not in PEERS:
-                raise
-            missing[name] = str(error)
-            print(f"{name}: not installed here ({error})", flush=True)
-        if told.output:  # after every case, so that an interrupted run leaves what it found
-            told.output.write_text(
-                json.dumps(as_json(results, told.size, told.device) | {"missing": missing}, indent=2) + "\n"
-            )
-    return 0 if all(result.right for result in results) else 1
+    return {name: make for name, make in every.items() if not told.only or name in told.only}
+
+
+class _Found:
+    """What a run has found; a file that cannot be written is told before it begins."""
+
+    def __init__(self, told: argparse.Namespace) -> None:
+        self.results: list[Result] = []
+        self.missing: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
+        self._path, self._size, self._device = told.output, told.size, told.device
+        if self._path:
+            with open(self._path, "a"):
+                pass
+
+    def keep(self) -> None:
+        """Write all of it."""
+        if self._path:
+            told = as_json(self.results, self._size, self._device) | {"missing": self.missing, "failed": self.failed}
+            self._path.write_text(json.dumps(told, indent=2, allow_nan=False) + "\n")
 
 
 def _report(told: argparse.Namespace) -> int:
     reports = [Report.load(path) for path in told.results]
+    if told.output and told.output.suffix.lower() != ".png":
+        raise InputError(f"-o {told.output}: expected a name that ends in .png")
     if told.page:
         told.page.write_text(page(reports))
     else:
@@ -128,9 +175,10 @@ def _line(result: Result) -> str:
     rate = f"{result.rate:9.2e}/s" if result.rate else " " * 11
     roof = f"{100 * result.roofline:3.0f} % of {result.limit}, " if result.roofline else ""
     return (
-        f"{result.name:26s} {result.seconds:9.4f} s {rate} {result.ratio:7.2f} x {result.baseline:30s} "
-        f"{roof}{result.memory / 1e6:.0f} MB, error {result.error:.1e} of {result.tolerance:.0e}: "
-        f"{'right' if result.right else 'WRONG'}" + (f" ({result.detail})" if result.detail else "")
+        f"{result.case:18s} {result.name:26s} {result.seconds:9.4f} s {rate} {result.ratio:7.2f} x "
+        f"{result.baseline:30s} {roof}{result.memory / 1e6:.0f} MB, error {result.error:.1e} of "
+        f"{result.tolerance:.0e}: {'right' if result.right else 'WRONG'}"
+        + (f" ({result.detail})" if result.detail else "")
     )
 
 

@@ -1,18 +1,14 @@
 """Dictionaries: built, interpolated, for one heart, loaded; and whether the memory foretold is kept."""
 
-import atexit
-import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import h5py
 import numpy as np
 
 import mrf
 from benchmarks.ceilings import Counted
-from benchmarks.runner import Case
+from benchmarks.runner import Case, scratch, worst
 from mrf.core.arrays import Array
 from mrf.dictionaries.foretell import memory_needed
 from mrf.dictionaries.stream import Stream
@@ -87,7 +83,7 @@ def million(small: bool) -> Case:
         "every atom simulated",
         lambda: mrf.build(sequence, grid, rank=RANK, interpolation=1e-4),
         lambda: mrf.build(sequence, grid, rank=RANK),
-        lambda fast, slow: max(off(sequence, fast), off(sequence, slow)),
+        lambda fast, slow: worst([off(sequence, fast), off(sequence, slow)]),
         3e-4,
         len(grid),
         counted=Counted(flops=2.0 * _NODES * RANK * len(grid), bytes=len(grid) * (8.0 * RANK + 4)),
@@ -117,9 +113,7 @@ def heart(small: bool) -> Case:
 
 def load(small: bool) -> Case:
     """A dictionary from its file, every byte and atom checked, against h5py's reading of the same."""
-    folder = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, folder)
-    path = Path(folder) / "d.h5"
+    path = scratch() / "d.h5"
     grid = grid_of("small" if small else "large")
     made = mrf.build(train(True), grid, rank=RANK, path=path)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ceilings import Counted, transform_flops
-from benchmarks.runner import Case
+from benchmarks.runner import Case, worst
 from mrf.core.arrays import Array, on_host
 from mrf.phantom import spiral
 from mrf.recon.nufft import sample, spread
@@ -51,7 +51,7 @@ class Scan:
         """The larger distance from the plain sum."""
         sampled, images = (on_host(one).reshape(IMAGES, -1) for one in made)
         pairs = zip((sampled[:, self.some[0]], images[:, self.some[1]]), self.exact(), strict=True)
-        return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs)
+        return worst(np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs)
 
     def counted(self) -> Counted:
         """Transforms on the finer grid, products of samples with the kernel's points; both ways."""

@@ -47,7 +47,7 @@ def measured(size: str, snr: float, everything: bool) -> dict[str, float]:
         few = v.signals[: max(256, int(4e8 / len(v.atoms) // 256 * 256))]
         found["every atom"] = microseconds(lambda: best_atoms(few, v.atoms), len(few))
         _, plain = v.blocks()
-        found["complex64 products"] = microseconds(plain, len(v.few))
+        found["products in blocks"] = microseconds(plain, len(v.few))
     print(size, snr, found, flush=True)
     return found
 
@@ -62,7 +62,7 @@ def main(path: str) -> None:
     by_snr = [measured("100k", snr, False) for snr in SNRS]
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, colour in (("complex64 products", "#7f7f7f"), ("every atom", "#1f4e79"), ("tree", "#c55a11")):
+    for name, colour in (("products in blocks", "#7f7f7f"), ("every atom", "#1f4e79"), ("tree", "#c55a11")):
         left.loglog([row["atoms"] for row in by_size], [row[name] for row in by_size], "o-", label=name, color=colour)
     left.set(xlabel="atoms", ylabel="µs a voxel (SNR 20)")
     left.legend(frameon=False)

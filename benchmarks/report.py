@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from benchmarks.runner import Result
+from mrf.core.errors import FileError, InputError
 
 _SLOWER = 1.15  # times, beyond what both spreads explain, that are a regression
 
@@ -20,12 +21,37 @@ class Report(NamedTuple):
     results: list[Result]
     missing: dict[str, str]  # peers that were not installed, and why
 
+    failed: dict[str, str]  # cases that ended in an error, and which
+
     @classmethod
     def load(cls, path: Path) -> "Report":
-        """What ``run -o`` wrote."""
-        told = json.loads(path.read_text())
-        results = [Result.of(one) for one in told["results"]]
-        return cls(path, told["machine"], told.get("size", "normal"), results, told.get("missing", {}))
+        """What ``run -o`` wrote.
+
+        Raises
+        ------
+        FileError
+            There is no such file, or it holds something else.
+        """
+        try:
+            told = json.loads(path.read_text())
+            results = [Result.of(one) for one in told["results"]]
+            machine = dict(told["machine"])
+        except OSError as error:
+            raise FileError(f"{path}: cannot be read ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(f"{path}: holds no results of python -m benchmarks run -o ({error})") from error
+        more = (told.get("missing", {}), told.get("failed", {}))
+        return cls(path, machine, told.get("size", "normal"), results, *more)
+
+    @property
+    def where(self) -> str:
+        """Machine, size, date and commit, on a line."""
+        machine = self.machine
+        commit = f", commit {machine['commit']}" if machine.get("commit") else ""
+        return (
+            f"{machine['processor']}, {machine['cores']} cores, {machine.get('device') or 'no GPU'}, "
+            f"{machine['date']}, size {self.size}{commit}"
+        )
 
 
 def page(reports: list[Report]) -> str:
@@ -47,9 +73,7 @@ def table(report: Report) -> str:
     lines = [
         f"## {report.path.stem}",
         "",
-        f"{machine['processor']}, {machine['cores']} cores, {machine.get('device') or 'no GPU'}, {machine['date']}, "
-        f"size {report.size}; "
-        f"mrf {machine['mrf']}, Python {machine['python']}, {versions}.",
+        f"{report.where}; mrf {machine['mrf']}, Python {machine['python']}, {versions}.",
         "",
     ]
     if "ceilings" in machine:
@@ -66,6 +90,8 @@ def table(report: Report) -> str:
     lines += [_row(one) for one in report.results]
     if report.missing:
         lines += ["", "Not installed there: " + ", ".join(f"`{name}`" for name in report.missing) + "."]
+    if report.failed:
+        lines += ["", "Failed: " + ", ".join(f"`{name}` ({why})" for name, why in report.failed.items()) + "."]
     details = [f"- `{one.case}`: {' '.join(one.detail.split())}" for one in report.results if one.detail]
     if details:
         lines += ["", *dict.fromkeys(details)]
@@ -78,9 +104,13 @@ def _row(one: Result) -> str:
     memory += f", GPU {one.device_memory / 1e6:.0f} MB" if one.device_memory else ""
     error = f"{one.error:.1e} of {one.tolerance:.0e}" + ("" if one.right else " WRONG")
     return (
-        f"| `{one.case}` | {one.name} | {_time(one.seconds)} | {100 * one.spread:.0f} % | {one.ratio:.2f} x | "
+        f"| `{one.case}` | {one.name} | {_time(one.seconds)} | {_spread(one)} | {one.ratio:.2f} x | "
         f"{one.baseline} | {roofline} | {memory} | {error} |"
     )
+
+
+def _spread(one: Result) -> str:
+    return "once" if len(one.times) == 1 else f"{100 * one.spread:.0f} %"
 
 
 def _time(seconds: float) -> str:
@@ -117,27 +147,42 @@ def compared(before: Report, after: Report) -> tuple[str, int]:
     """Markdown of times over times, with both spreads; and how many cases became slower or wrong.
 
     A case is slower where its time and its time over the baseline's both grew by more than 15 % beyond both spreads:
-    the machine may be slower, but then so is the baseline.
+    the machine may be slower, but then so is the baseline. Where the baseline is another one, times alone decide.
+
+    Raises
+    ------
+    InputError
+        The runs are of different sizes, or have no case in common.
     """
-    lines = ["| case | | time | ratio | spreads | |", "|---|---|---|---|---|---|"]
+    if before.size != after.size:
+        raise InputError(f"{before.path} is a run of size {before.size}, {after.path} of {after.size}: compare equals")
+    earlier = {(one.case, one.name): one for one in before.results}
+    if not any((one.case, one.name) in earlier for one in after.results):
+        raise InputError(f"{before.path} and {after.path} have no case in common")
+    lines = [f"before: {before.where}", f"after: {after.where}", ""]
+    if any(before.machine.get(name) != after.machine.get(name) for name in ("processor", "cores", "device")):
+        lines += ["The machines differ: ratios to the baselines tell more than times.", ""]
+    lines += ["| case | | time | ratio | spreads | |", "|---|---|---|---|---|---|"]
     worse = 0
-    earlier = {(one.case, one.name, one.baseline): one for one in before.results}
     for one in after.results:
-        other = earlier.get((one.case, one.name, one.baseline))
+        other = earlier.get((one.case, one.name))
         if other is None:
             lines.append(f"| `{one.case}` | {one.name} | | | | new |")
             continue
         times, ratios = one.seconds / other.seconds, other.ratio / one.ratio
-        least = min(times, ratios)
-        slower = least > _SLOWER * (1 + one.spread / 2) * (1 + other.spread / 2)
+        least = times if one.baseline != other.baseline else min(times, ratios)
+        slower = least > _SLOWER * (1 + one.spread) * (1 + other.spread)
         verdict = "WRONG" if not one.right else "slower" if slower else ""
-        worse += bool(verdict)
+        if one.baseline != other.baseline:
+            verdict = f"{verdict} (baseline was {other.baseline})".strip()
+        worse += slower or not one.right
         lines.append(
-            f"| `{one.case}` | {one.name} | {times:.2f} x | {1 / ratios:.2f} x | {100 * other.spread:.0f}, "
-            f"{100 * one.spread:.0f} % | {verdict} |"
+            f"| `{one.case}` | {one.name} | {times:.2f} x | {1 / ratios:.2f} x | {_spread(other)}, {_spread(one)} | "
+            f"{verdict} |"
         )
-    found = {(one.case, one.name, one.baseline) for one in after.results}
-    lines += [
-        f"| `{case}` | {name} | | | | gone |" for case, name, baseline in earlier if (case, name, baseline) not in found
-    ]
+    found = {(one.case, one.name) for one in after.results}
+    lines += [f"| `{case}` | {name} | | | | gone |" for case, name in earlier if (case, name) not in found]
+    if after.failed:
+        lines += ["", "Failed: " + ", ".join(after.failed)]
+        worse += len(after.failed)
     return "\n".join(lines) + "\n", worse

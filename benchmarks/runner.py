@@ -1,20 +1,29 @@
 """Times a case and its baseline in turn, and refuses to report a wrong result."""
 
+import atexit
 import ctypes
+import math
 import os
 import platform
 import statistics
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from threadpoolctl import threadpool_info
+
 import mrf
 from benchmarks.ceilings import Counted, ceilings, gpu_ceilings
 from mrf.core.arrays import usable_cores
+from mrf.recon.device import imported
 
 _Made = TypeVar("_Made")
 REPEATS = 5
@@ -50,6 +59,8 @@ class Case:
         The least that a run of `fast` has to do.
     device : bool
         `fast` works on the GPU; a baseline is not repeated any more when that has taken 10 seconds.
+    memory : callable, optional
+        Bytes that the last run of `fast` took, where it works in a process of its own.
     """
 
     name: str
@@ -64,6 +75,7 @@ class Case:
     repeats: int = REPEATS
     counted: Counted | None = None
     device: bool = False
+    memory: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +91,13 @@ class Result:
     seconds, baseline_seconds, ratio : float
         Medians of interleaved runs after a warm-up, and the second over the first.
     spread : float
-        (max - min) / median of the first.
+        Of the times: half of them lie within so much of the median (files of before 2026-11-27: all of them).
+    baseline_spread : float
+        Of the baseline's.
+    times, baseline_times : list of float
+        s, every run.
     error : float
+        NaN is wrong.
     right : bool
     rate : float
         Work a second.
@@ -89,7 +106,7 @@ class Result:
     limit : str
         What takes most of that time: flops, transforms or bytes.
     memory, device_memory : float
-        Bytes by which the process grew at the most (Linux; else 0); that cupy held on the GPU after the runs.
+        Bytes by which the process (Linux; else 0), and what cupy holds on the GPU, grew at the most in a run.
     """
 
     case: str
@@ -108,20 +125,31 @@ class Result:
     memory: float
     device_memory: float
     detail: str
+    baseline_spread: float = 0.0
+    times: list[float] = field(default_factory=list)
+    baseline_times: list[float] = field(default_factory=list)
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> "Result":
         """From a JSON file, of this or an earlier version."""
         names = {field.name for field in fields(cls)}
         empty = {"case": told["name"], "roofline": 0.0, "limit": "", "memory": 0.0, "device_memory": 0.0}
-        return cls(**(empty | {name: value for name, value in told.items() if name in names}))
+        given = {name: value for name, value in told.items() if name in names}
+        return cls(**(empty | given | {"error": math.nan if told["error"] is None else told["error"]}))
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """For a JSON file, which knows no NaN."""
+        return asdict(self) | {"error": self.error if math.isfinite(self.error) else None}
 
 
 def run(name: str, case: Case, most: int = REPEATS) -> Result:
     """Warm up, check, then time both in turn, at the most so many times."""
-    if case.device:
-        _forget_device()
-    error = case.error(case.fast(), case.slow())
+    held = _forget_device() if case.device else 0.0
+    made = case.fast()
+    device_memory = _on_device() - held if case.device else 0.0
+    error = float(case.error(made, case.slow()))
+    del made
     fast: list[float] = []
     slow: list[float] = []
     grown = 0.0
@@ -130,7 +158,7 @@ def run(name: str, case: Case, most: int = REPEATS) -> Result:
         if case.device:
             _wake(case.fast)
         fast.append(_seconds(case.fast))
-        grown = max(grown, _peak() - before)
+        grown = max(grown, case.memory() if case.memory else _peak() - before)
         if not case.device or sum(slow) < _PATIENCE:
             _forget_peak()  # both begin with the memory that they keep, and take the rest from the system
             slow.append(_seconds(case.slow) / case.share)
@@ -144,7 +172,10 @@ def run(name: str, case: Case, most: int = REPEATS) -> Result:
         seconds=median,
         baseline_seconds=statistics.median(slow),
         ratio=statistics.median(slow) / median,
-        spread=(max(fast) - min(fast)) / median,
+        spread=_spread(fast),
+        baseline_spread=_spread(slow),
+        times=fast,
+        baseline_times=slow,
         error=error,
         tolerance=case.tolerance,
         right=bool(error <= case.tolerance),
@@ -152,9 +183,52 @@ def run(name: str, case: Case, most: int = REPEATS) -> Result:
         roofline=floor / median,
         limit=limit,
         memory=grown,
-        device_memory=_on_device() if case.device else 0.0,
+        device_memory=device_memory,
         detail=case.detail() if callable(case.detail) else case.detail,
     )
+
+
+def worst(errors: Iterable[Any]) -> float:
+    """The largest; NaN if one of them is."""
+    return float(np.max([float(error) for error in errors]))
+
+
+def _spread(times: list[float]) -> float:
+    """Half of the distance between the quartiles, over the median; 0 of a single one."""
+    low, median, high = np.quantile(times, (0.25, 0.5, 0.75))
+    return float((high - low) / (2 * median))
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    made = tempfile.TemporaryDirectory(prefix="mrf-bench-")
+    atexit.register(made.cleanup)
+    return made
+
+
+def scratch() -> Path:
+    """A folder that goes when the process ends."""
+    return Path(tempfile.mkdtemp(dir=_scratch().name))
+
+
+def child(command: list[str]) -> float:
+    """Run a command, and the bytes of main memory that it had at the most (Linux; else 0).
+
+    Looked up every 2 ms: what the system tells at the end is no less than what this process has.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        It failed.
+    """
+    process, taken = subprocess.Popen(command, stdout=subprocess.DEVNULL), 0.0
+    while process.poll() is None:
+        with suppress(OSError, StopIteration):  # it ends while it is looked at
+            taken = max(taken, _told("VmHWM", Path(f"/proc/{process.pid}/status")))
+        time.sleep(0.002)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return taken
 
 
 def on_one_core(work: Callable[[], _Made]) -> _Made:
@@ -196,20 +270,21 @@ def _peak() -> float:
     return _told("VmHWM") if _STATUS.is_file() else 0.0
 
 
-def _told(field: str) -> float:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
+def _told(field: str, status: Path = _STATUS) -> float:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(field))
     return 1024 * float(line.split()[1])
 
 
-def _forget_device() -> None:
-    """Give back what cupy holds without using it."""
+def _forget_device() -> float:
+    """Give back what cupy holds without using it; the bytes that are left."""
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()
+    return _on_device()
 
 
 def _on_device() -> float:
-    """Bytes of the GPU's memory that cupy holds, used or not: the most that it needed since :func:`_forget_device`."""
+    """Bytes of the GPU's memory that cupy holds, used or not: the most that was needed since :func:`_forget_device`."""
     import cupy
 
     return float(cupy.get_default_memory_pool().total_bytes())
@@ -223,9 +298,15 @@ def machine(device: str) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
+    if device == "gpu":
+        versions["cufinufft"] = imported().__version__  # may have been built by hand
     return {
         "processor": _processor(),
         "cores": usable_cores(),
+        "threads": {pool["internal_api"]: pool["num_threads"] for pool in threadpool_info()},
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0,
+        "system": platform.platform(),
+        "commit": _commit(),
         "python": platform.python_version(),
         "mrf": mrf.__version__,
         "versions": versions,
@@ -233,6 +314,18 @@ def machine(device: str) -> dict[str, Any]:
         "ceilings": asdict(gpu_ceilings() if device == "gpu" else ceilings()),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def _commit() -> str:
+    """Of the checkout, with a + where files differ from it; empty without git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    with suppress(OSError, subprocess.CalledProcessError):
+        told = [
+            subprocess.run([*git, *more], capture_output=True, text=True, check=True).stdout.strip()
+            for more in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+        return told[0] + ("+" if told[1] else "")
+    return ""
 
 
 def _processor() -> str:
@@ -251,9 +344,10 @@ def _card() -> str:
 
     runtime = cupy.cuda.runtime
     name = runtime.getDeviceProperties(cupy.cuda.Device().id)["name"]
-    return f"{name.decode()}, driver {runtime.driverGetVersion()}, CUDA {runtime.runtimeGetVersion()}"
+    driver, cuda = (f"{n // 1000}.{n % 1000 // 10}" for n in (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    return f"{name.decode()}, driver for CUDA {driver}, CUDA {cuda}"
 
 
 def as_json(results: list[Result], size: str, device: str = "cpu") -> dict[str, Any]:
     """Machine and results, ready to be stored."""
-    return {"machine": machine(device), "size": size, "results": [asdict(result) for result in results]}
+    return {"machine": machine(device), "size": size, "results": [result.told for result in results]}

@@ -1,6 +1,7 @@
 """The benchmarks' own machinery: no timing is asserted."""
 
 import json
+import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,10 +11,19 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import runner
+from benchmarks import (
+    bench_characterize,
+    bench_matching,
+    bench_models,
+    bench_simulation,
+    bench_transforms,
+    runner,
+)
 from benchmarks.ceilings import Ceilings, Counted, transform_flops
 from benchmarks.report import Report, compared, page, table
 from benchmarks.runner import Case, Result, as_json
+from mrf.core.errors import InputError
+from mrf.matching.tree import Tree
 
 ROOM = 64 << 20  # bytes
 
@@ -55,11 +65,11 @@ def stored(path: Path, *results: Result) -> Report:
 
 
 def test_reports_and_comparisons(tmp_path: Path) -> None:
-    one = replace(runner.run("sum", case()), seconds=1.0, baseline_seconds=2.0, ratio=2.0, spread=0.1)
+    one = replace(runner.run("sum", case()), seconds=1.0, baseline_seconds=2.0, ratio=2.0, spread=0.05)
     before = stored(tmp_path / "before.json", one, replace(one, case="gone"))
     assert before.results[0] == one
     shown = table(before)
-    assert "| `sum` | sum | 1 s | 10 % | 2.00 x | the same |" in shown
+    assert "| `sum` | sum | 1 s | 5 % | 2.00 x | the same |" in shown
     assert "Ceilings measured in the run: copies 10.0 GB/s" in shown
     machine_slower = replace(one, seconds=2.0, baseline_seconds=4.0)
     slower = replace(one, seconds=2.0, ratio=1.0)
@@ -68,6 +78,65 @@ def test_reports_and_comparisons(tmp_path: Path) -> None:
         text, worse = compared(before, stored(tmp_path / f"{number}.json", after, replace(one, case="new")))
         assert worse == expected
         assert text.count("| gone |") == text.count("| new |") == 1
+        assert f"before: {before.where}" in text
+    tuned = replace(slower, baseline="the same, another block")  # with another baseline, times alone decide
+    text, worse = compared(before, stored(tmp_path / "tuned.json", tuned))
+    assert worse == 1
+    assert "slower (baseline was the same)" in text
+    with pytest.raises(InputError, match="no case in common"):
+        compared(before, stored(tmp_path / "other.json", replace(one, case="other")))
+    (tmp_path / "large.json").write_text(json.dumps(as_json([one], "large")))
+    with pytest.raises(InputError, match=r"of size small, .* of large: compare equals"):
+        compared(before, Report.load(tmp_path / "large.json"))
+
+
+def test_one_outlier_is_no_spread() -> None:
+    """Was: (max - min) / median, so that one slow run hid a case that had become seven times slower."""
+    assert runner._spread([1.0, 1.01, 1.02, 1.03, 5.0]) == pytest.approx(0.01 / 1.02)
+    assert runner._spread([1.0]) == 0.0
+
+
+def test_what_is_not_a_number_is_wrong(tmp_path: Path) -> None:
+    assert np.isnan(runner.worst([1.0, np.nan, 2.0]))
+    made = runner.run("sum", replace(case(), error=lambda a, b: np.nan))
+    assert not made.right
+    assert " WRONG" in table(stored(tmp_path / "nan.json", made))
+    assert "NaN" not in (tmp_path / "nan.json").read_text()
+
+
+def test_memory_of_another_process() -> None:
+    empty = runner.child([sys.executable, "-c", "pass"])
+    taken = runner.child([sys.executable, "-c", f"import time; b = b'1' * {ROOM}; time.sleep(0.1)"])
+    assert empty == 0 or taken > empty + 0.8 * ROOM
+    with pytest.raises(subprocess.CalledProcessError):
+        runner.child([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_wrong_results_of_the_cases_are_found() -> None:
+    """Was: some gates looked at the first voxels only, others at one of two results."""
+    v = bench_matching.Voxels("1.2k", 6000)
+    right = Tree.of(v.atoms).best_atoms(v.signals, v.atoms)[0]
+    assert v.wrong(right) == 0
+    assert v.wrong(np.where(np.arange(6000) < 4096, right, 0)) > 1000
+    derivatives = bench_simulation.derivatives(True)
+    signals, slopes = derivatives.fast()
+    assert derivatives.error((signals, slopes), signals) < derivatives.tolerance
+    for k in range(len(slopes)):
+        bad = slopes.copy()
+        bad[k] *= 1.01
+        assert derivatives.error((signals, bad), signals) > derivatives.tolerance
+    s = bench_transforms.scan(True)
+    sampled, images = s.ours()
+    assert np.isnan(s.error((sampled, images * np.nan)))
+    scene = bench_characterize.Scene(8)
+    maps = scene.map(bench_characterize.TEN)
+    assert scene.error(maps) < 1e-9
+    for name in bench_characterize.TEN:
+        assert scene.error(maps | {name: 1.001 * maps[name]}) > 1e-9
+    fitted = bench_models.CASES["fit_adc"](True)
+    ours, theirs = fitted.fast(), fitted.slow()
+    assert fitted.error(ours, theirs) < fitted.tolerance
+    assert fitted.error(np.where(np.arange(len(ours)) < bench_models.FEW, ours, np.nan), theirs) > fitted.tolerance
 
 
 def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
@@ -111,13 +180,23 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     told = json.loads(Path(path).read_text())
     assert [one["case"] for one in told["results"]] == ["sum"]
     assert told["missing"] == {"peer": "no such package"}
+    assert called("run", "--only", "peer") == 1  # asked for by name, and not there
     assert called("run", "--only", "long") == 1
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert called("run", "--device", "gpu") == 1
+    assert called("run", "--device", "gpu") == 2
     assert "cupy is not installed" in capsys.readouterr().err
-    assert called("run", "--only", "tree") == 1
+    assert called("run", "--only", "tree") == 2
     assert "--only tree: no such case for --device cpu" in capsys.readouterr().err
     assert called("run", "--size", "large") == 1
+    assert called("run", "-o", str(tmp_path / "nowhere" / "r.json")) == 2
+    assert "No such file or directory" in capsys.readouterr().err
+    (tmp_path / "damaged.json").write_text(Path(path).read_text()[:100])
+    for name, why in (("damaged", "holds no results of python -m benchmarks run -o"), ("none", "cannot be read")):
+        assert called("compare", path, str(tmp_path / f"{name}.json")) == 2
+        assert why in capsys.readouterr().err
+    assert called("report", path, "-o", str(tmp_path / "r.xyz")) == 2
+    assert called("list") == 0
+    assert "long" in capsys.readouterr().out
     assert called("compare", path, path) == 0
     assert called("report", path, "--page", str(tmp_path / "r.md")) == 0
     assert (tmp_path / "r.md").read_text().startswith("# Measured")
@@ -125,3 +204,21 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert called("report", path, "-o", str(tmp_path / "r.png")) == 0
     assert "| `sum` |" in capsys.readouterr().out
     assert matplotlib.image.imread(tmp_path / "r.png").shape[1] > 500
+
+
+def test_a_case_that_fails_keeps_none_from_being_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(small: bool) -> Case:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(command, "CASES", {"bad": failing, "sum": lambda small: case()})
+    monkeypatch.setattr(command, "LONG", {})
+    monkeypatch.setattr(command, "PEERS", {})
+    monkeypatch.setattr("sys.argv", ["benchmarks", "run", "-o", str(tmp_path / "r.json")])
+    assert command.main() == 1
+    assert "bad: FAILED: RuntimeError: broken" in capsys.readouterr().out
+    report = Report.load(tmp_path / "r.json")
+    assert [one.case for one in report.results] == ["sum"]
+    assert report.failed == {"bad": "RuntimeError: broken"}
+    assert "Failed: `bad` (RuntimeError: broken)." in table(report)
