@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     chosen.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: the cases that work on one")
     chosen.add_argument(
         "--size", choices=("small", "normal", "large"), default="normal",
-        help="small: cases as gates of accuracy, timed once (minutes); normal (half an hour); large: with those of "
-        "many minutes each (hours)",
+        help="small: cases as gates of accuracy, timed once (3 minutes on two cores); normal (10); large: with those "
+        "of many minutes each (hours)",
     )  # fmt: skip
     chosen.add_argument("--peers", action="store_true", help="also against other packages, where installed")
     chosen.add_argument("-o", "--output", type=Path, metavar="JSON", help="file of the results")

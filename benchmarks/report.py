@@ -61,7 +61,9 @@ def page(reports: list[Report]) -> str:
         "# Measured\n\n"
         "Drawn from the files in `benchmarks/results/` by `python -m benchmarks report`; what is compared, how, and\n"
         "what limits it: [benchmarks](benchmarks.md). *Roofline*: the time that the least possible work takes at the\n"
-        "ceilings measured in the run, over the time taken. *Error*: of the result, and the most that is allowed.\n\n"
+        "ceilings measured in the run, over the time taken. *Spread*: half of the times lie within so much of the\n"
+        "median (in files of before 2026-11-27: from the fastest to the slowest). *Error*: of the result, and the\n"
+        "most that is allowed.\n\n"
         f"![Times over the baselines](images/results.png)\n\n{tables}"
     )
 
