@@ -66,8 +66,10 @@ def entries(folder: Path) -> list[Entry]:
     Raises
     ------
     FileError
-        There is no such folder.
+        There is no such folder, and it is not the cache, which is made when it is first needed.
     """
+    if folder == cache_folder() and not folder.exists():
+        return []
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder; give one that holds dictionaries")
     paths = sorted(path for path in folder.glob("*.h5") if not path.name.startswith("."))  # hidden: being written

@@ -41,6 +41,16 @@ def test_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such folder" in capsys.readouterr().err
 
 
+def test_a_cache_that_nothing_was_put_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Was: "no such folder", on every machine that has not built a dictionary yet."""
+    monkeypatch.setenv("MRF_CACHE", str(tmp_path / "cache"))
+    for verb, said in (("list", f"no dictionaries in {tmp_path / 'cache'}\n"), ("verify", ""), ("prune", "nothing to")):
+        assert main(["dictionary", verb]) == 0
+        assert capsys.readouterr().out.startswith(said)
+
+
 def test_verify(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dictionary", "verify", str(folder / "whole.h5")]) == 0
     assert capsys.readouterr().out == f"{folder / 'whole.h5'}: whole\n"

@@ -134,11 +134,14 @@ def _show(told: argparse.Namespace) -> None:
 def _list(told: argparse.Namespace) -> None:
     from ..dictionaries.cache import cache_folder, entries
 
-    for entry in entries(told.folder or cache_folder()):
+    found = entries(told.folder or cache_folder())
+    for entry in found:
         what = entry.fault or f"{entry.atoms} atoms, rank {entry.rank}, {entry.sequence}"
         print(
             f"{entry.path.name}  {entry.size / 1e6:.1f} MB  {time.strftime('%F', time.localtime(entry.used))}  {what}"
         )
+    if not found:
+        print(f"no dictionaries in {told.folder or cache_folder()}")
 
 
 def _verify(told: argparse.Namespace) -> None:
@@ -147,7 +150,7 @@ def _verify(told: argparse.Namespace) -> None:
 
     wrong = 0
     for path in told.dictionaries or [cache_folder()]:
-        for file in [entry.path for entry in entries(path)] if path.is_dir() else [path]:
+        for file in [one.path for one in entries(path)] if path.is_dir() or not told.dictionaries else [path]:
             found = fault(file)
             wrong += bool(found)
             print(f"{file}: {found or 'whole'}")
