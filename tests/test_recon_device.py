@@ -81,25 +81,23 @@ def test_the_kernels_do_as_the_cpu_does(
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
-@pytest.mark.parametrize(
-    "matrix", [(64, 64), (15, 33), (8, 200), (9, 7), (20, 24, 40), (3, 31, 17), (40, 8, 8), (16, 4, 63)]
-)
-@pytest.mark.parametrize("amount", [0.0, 1.0, 1e3])
+@pytest.mark.parametrize("matrix", [(64, 40), (15, 33), (9, 7), (20, 24, 16), (3, 31, 17), (16, 4, 63)])
+@pytest.mark.parametrize("amount", [0.0, 1.0])
 def test_wavelets_are_shrunk_as_the_cpu_does(matrix: tuple[int, ...], dtype: str, amount: float, card: Any) -> None:
     """Matrices that need padding, whose axes have different numbers of levels, or none."""
     rng = np.random.default_rng(0)
-    noise, images = (rng.standard_normal((2, 5, *matrix, 2)) @ [1, 1j]).astype(dtype)
+    noise, images = (rng.standard_normal((2, 3, *matrix, 2)) @ [1, 1j]).astype(dtype)
     images[:, ..., : matrix[-1] // 2] += 3
     wavelet = Wavelet.of(noise)
     assert wavelet.deviations
-    for seed in range(3):
+    for seed in range(2):
         expected = wavelet.shrink(images, amount, np.random.default_rng(seed))
         got: Any = wavelet.shrink(card.asarray(images), amount, np.random.default_rng(seed))
         assert isinstance(got, card.ndarray)
         assert got.dtype == dtype
         assert relative(got.get(), expected) < (1e-6 if dtype == "complex64" else 1e-14)
         assert (relative(got.get(), images) < 1e-6) == (amount == 0)
-    assert not isinstance(card, Twin) or card.launches == ["shrink"] * 3
+    assert not isinstance(card, Twin) or card.launches == ["shrink"] * 2
 
 
 def test_coils_are_estimated_and_groups_of_frames_work(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
