@@ -136,7 +136,12 @@ def test_wrong_results_of_the_cases_are_found() -> None:
     fitted = bench_models.CASES["fit_adc"](True)
     ours, theirs = fitted.fast(), fitted.slow()
     assert fitted.error(ours, theirs) < fitted.tolerance
-    assert fitted.error(np.where(np.arange(len(ours)) < bench_models.FEW, ours, np.nan), theirs) > fitted.tolerance
+    for bad in (np.nan, 0.0):
+        others = np.where(np.arange(len(ours)) < bench_models.FEW, ours, bad)
+        assert fitted.error(others, theirs) > fitted.tolerance
+    one = ours.copy()
+    one[-1] = np.nan
+    assert fitted.error(one, theirs) > fitted.tolerance
 
 
 def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ def test_a_dictionary_and_other_physics_contradict_each_other(
 ) -> None:
     """Was: --slice-profile beside --dictionary has no effect; `mrf reconstruct` refuses the two."""
     small_dictionary.save(tmp_path / "d.h5")
+    said = starting(capsys, monkeypatch, "--dictionary", str(tmp_path / "d.h5"), "--cache", "1GB")
+    assert "--cache: with --dictionary no other is built" in said
     said = starting(capsys, monkeypatch, "--dictionary", str(tmp_path / "d.h5"), "--slice-profile", "hann_sinc:4")
     assert "--slice-profile" in said
 

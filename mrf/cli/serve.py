@@ -68,7 +68,7 @@ def add(verbs: Any) -> None:
 
 def run(told: argparse.Namespace) -> None:
     """Check everything that can be wrong first, then listen until interrupted."""
-    from ..core.errors import MrfError
+    from ..core.errors import InputError, MrfError
     from ..dictionaries.spot import load_checked
     from ..pipeline import refuse_other_physics
     from ..server.desk import Desk
@@ -80,6 +80,8 @@ def run(told: argparse.Namespace) -> None:
         log.info("--multiprocessing has no effect: every client has a thread, one slice at a time has all cores")
     given = load_checked(told.dictionary) if told.dictionary else None
     if given is not None:
+        if told.cache:
+            raise InputError("--cache: with --dictionary no other is built; leave one of them out")
         refuse_other_physics(given, str(told.dictionary), told.slice_profile, told.repetitions)
     desk = Desk(told.memory, given, told.cache)
     try:
