@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ import numpy as np
 import scipy.fft
 
 from ..core.arrays import Array, beside, is_device_array, library, on_host, usable_cores
+from ..core.cuda import compiled
 from ..core.errors import UnsupportedError
 from ..core.extras import installing
 
@@ -175,7 +175,8 @@ def convolved(kernels: Array, ramps: Array, images: Array, weights: Array, chann
     images, weights = xp.ascontiguousarray(images), xp.ascontiguousarray(weights)
     out: Array = xp.zeros(images.shape, images.dtype)
     device = int(images.device.id)  # type: ignore[attr-defined]
-    kernel = _kernels(real.name, len(images), weights.shape[1], kernels.dtype.kind == "c", device)
+    told = macros(real.name, len(images), weights.shape[1], kernels.dtype.kind == "c")
+    kernel = compiled(SOURCE, told, device)
     points, matrix = images[0].size, images.shape[1:]
     columns, axes = math.ceil(points / _THREADS), tuple(range(3, 2 + images.ndim))
     at_once = max(1, _TOGETHER // (channels * images[0].nbytes))  # coils' lattices
@@ -190,8 +191,8 @@ def convolved(kernels: Array, ramps: Array, images: Array, weights: Array, chann
         grids = transforms.fftn(grids, axes=axes, overwrite_x=True)
         _launch(kernel("mix"), columns, pairs, (own, grids, np.int64(points), lattices))
         grids = transforms.ifftn(grids, axes=axes, norm="forward", overwrite_x=True)  # `leave` divides
-        told = (np.int64(points), np.int32(len(some)), lattices, real.type(1 / points))
-        _launch(kernel("leave"), columns, len(images), (grids, some, ramp, out, *told))
+        numbers = (np.int64(points), np.int32(len(some)), lattices, real.type(1 / points))
+        _launch(kernel("leave"), columns, len(images), (grids, some, ramp, out, *numbers))
     return out
 
 
@@ -199,15 +200,7 @@ def _launch(kernel: Any, columns: int, rows: int, arguments: tuple[Any, ...]) ->
     kernel((columns, rows), (_THREADS,), arguments)
 
 
-@cache
-def _kernels(real: str, ranks: int, segments: int, complex_kernels: bool, device: int) -> Any:
-    """Entry points for these numbers on the current device, whose number keys the cache."""
-    import cupy
-
-    own = macros({"float32": "float", "float64": "double"}[real], ranks, segments, 2 if complex_kernels else 1)
-    return cache(cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", *own)).get_function)
-
-
-def macros(real: str, ranks: int, segments: int, planes: int) -> tuple[str, ...]:
-    """What the compiler is told; `planes`: 1 = kernels are real, 2 = complex."""
-    return f"-DREAL={real}", f"-DRANKS={ranks}", f"-DSEGMENTS={segments}", f"-DPLANES={planes}"
+def macros(real: str, ranks: int, segments: int, complex_kernels: bool) -> tuple[str, ...]:
+    """What the compiler is told; `real`: "float32" or "float64"."""
+    words = {"float32": "float", "float64": "double"}[real], ranks, segments, 2 if complex_kernels else 1
+    return tuple(f"-D{name}={word}" for name, word in zip(("REAL", "RANKS", "SEGMENTS", "PLANES"), words, strict=True))

@@ -1,13 +1,14 @@
 """Shrinkage of Haar wavelets on a GPU: the launch of ``wavelet.cu`` through cupy."""
 
 import math
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core.arrays import Array, library
+from ..core.cuda import compiled
 
 SOURCE = Path(__file__).with_name("wavelet.cu")
 _THREADS = 128  # of a tile, of 256 pixels in a plane and 4096 in a volume
@@ -44,7 +45,7 @@ def shrunk(
     work = xp.empty((tiles, len(images), 1 << sum(depths)), images.dtype)
     numbers = (len(images), *matrix, *depths, *(0,) * more, *shift)
     limits = _limits(deviations, device)
-    kernel = _kernel(images.real.dtype.name, device)
+    kernel = compiled(SOURCE, (macro(images.real.dtype.name),), device)("shrink")
     kernel((tiles,), (_THREADS,), (images, work, out, limits, np.float64(amount), *map(np.int32, numbers)))
     return out  # type: ignore[no-any-return]
 
@@ -58,14 +59,6 @@ def _limits(deviations: tuple[tuple[float, ...], ...], device: int) -> Any:
     for row, bands in zip(table, deviations, strict=True):
         row[1 : 1 + len(bands)] = bands
     return cupy.asarray(table)
-
-
-@cache
-def _kernel(real: str, device: int) -> Any:
-    """The kernel on the current device, whose number keys the cache."""
-    import cupy
-
-    return cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", macro(real))).get_function("shrink")
 
 
 def macro(real: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.arrays import Array, is_device_array
+from ..core.cuda import compiled
 from ..core.errors import UnsupportedError
 from ..core.extras import installing
 from .program import DIFFUSE, ROTATE, SHAPED, SHIFT, Program
@@ -222,18 +223,9 @@ def prepared(train: Train, tissue: Array, orders: Array, device: Any) -> list[Ca
 
 def _play(train: Train, launch: Launch, common: Common, own: Any, rows: Any, device: Any, out: Array) -> None:
     with device:
-        kernel = _kernel(launch.variant, int(device.id))
+        kernel = compiled(SOURCE, launch.variant.macros, int(device.id))(launch.variant.name)
         kernel((blocks(launch),), (WARP,), arguments(train, launch, common, own, rows, out),
                shared_mem=shared_bytes(train, launch))  # fmt: skip
-
-
-@cache
-def _kernel(variant: Variant, device: int) -> Any:
-    """A compiled variant on the current device, whose number keys the cache."""
-    import cupy
-
-    module = cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", *variant.macros))
-    return module.get_function(variant.name)
 
 
 def plan(train: Train, orders: Array, schedulers: int) -> Iterator[Launch]:

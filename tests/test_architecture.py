@@ -88,6 +88,10 @@ def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
 
 
 def test_sizes() -> None:
+    kernels = [path for folder in {path.parent for path in source_files().values()} for path in folder.glob("*.cu*")]
+    assert len(kernels) >= 6
+    for path in kernels:
+        assert path.read_text().count("\n") <= 500, path
     for path in [*source_files().values(), *(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
         text = path.read_text()
         assert text.count("\n") <= 500, path

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from mrf.core.cuda import text
 from mrf.matching import device as matching
 from mrf.recon import device as recon
 from mrf.recon import wavelet
@@ -29,7 +30,7 @@ VARIANTS = [
     for held in some
 ]
 MATCH = [(rank, planes) for rank in (1, 2, 6, 10, 20) for planes in (1, 2)]
-TOEPLITZ = [("float", 5, 1, 1), ("float", 5, 2, 2), ("double", 5, 2, 2)]
+TOEPLITZ = [("float32", 5, 1, False), ("float32", 5, 2, True), ("float64", 5, 2, True)]
 
 
 def kernels() -> list[tuple[Path, tuple[str, ...]]]:
@@ -86,12 +87,12 @@ def test_matching_does_not_spill(planes: int, architecture: str, tmp_path: Path)
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("one", TOEPLITZ)
-def test_the_normal_operator_does_not_spill(one: tuple[str, int, int, int], architecture: str, tmp_path: Path) -> None:
+def test_the_normal_operator_does_not_spill(one: tuple[str, int, int, bool], architecture: str, tmp_path: Path) -> None:
     numbers = by_nvcc(recon.SOURCE, recon.macros(*one), architecture, tmp_path)
     assert set(numbers) == {"enter", "mix", "leave"}
     assert not any(spilled for _, spilled in numbers.values())
     real, ranks, segments, _ = one
-    words = 4 * ranks * segments * (1 if real == "float" else 2)
+    words = 4 * ranks * segments * (1 if real == "float32" else 2)
     assert words < numbers["mix"][0] <= 255  # all channels and their sums
 
 
@@ -137,8 +138,8 @@ def test_nvrtc_compiles_every_kernel() -> None:
 def by_nvrtc(library: ctypes.CDLL, source: Path, options: tuple[str, ...]) -> str:
     """What the compiler says to a kernel."""
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    text = source.read_text().encode()
-    assert library.nvrtcCreateProgram(ctypes.byref(program), text, source.name.encode(), 0, None, None) == 0
+    whole = text(source).encode()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), whole, source.name.encode(), 0, None, None) == 0
     told = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     failed = library.nvrtcCompileProgram(program, len(options), told)
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))

@@ -8,6 +8,7 @@ import pytest
 
 import mrf
 from mrf.core.arrays import Array
+from mrf.core.cuda import compiled
 from mrf.matching import device
 from mrf.matching.brute import best_atoms_reference
 from mrf.matching.search import likeness
@@ -74,7 +75,7 @@ def test_neighbours_are_those_of_the_cpu(twin: Twin) -> None:
         there = twin.asarray(signals)
         single, norms = twin.empty((100, 2 * rank), np.float32), twin.empty((100, 3), np.float64)
         keys = twin.empty(100, np.uint16)
-        kernel = device._kernels(rank, 2, 0)("prepare")
+        kernel = compiled(device.SOURCE, device.macros(rank, 2), 0)("prepare")
         kernel(
             (1, 1), (128,), (there.view(np.float64), single, norms, keys, np.int32(100), np.float64(1), np.float64(0))
         )

@@ -13,6 +13,7 @@ import pytest
 import scipy.fft
 
 from mrf.core.arrays import Array
+from mrf.core.cuda import compiled, text
 from mrf.matching import device as matching
 from mrf.recon import device as recon
 from mrf.recon import wavelet
@@ -156,7 +157,7 @@ class Twin:
             simulation: "epg_on_host.cpp", matching: "match_on_host.cpp", recon: "toeplitz_on_host.cpp",
             texture: "window_on_host.cpp", wavelet: "wavelet_on_host.cpp",
         }  # fmt: skip
-        sources = {kernel.SOURCE.read_text(): host for kernel, host in files.items()}
+        sources = {text(kernel.SOURCE): host for kernel, host in files.items()}
         source = sources[code]  # a kernel that is not on disk as it is fails here
         key = (source, *options)
         if key not in self._compiled:
@@ -249,14 +250,10 @@ def fourier() -> dict[str, Any]:
 
 def forget_kernels() -> None:
     """So that none of a stand-in is played by a GPU, or the other way round."""
-    simulation._kernel.cache_clear()
+    compiled.cache_clear()
     simulation._stream.cache_clear()
-    matching._kernels.cache_clear()
     matching._kept.clear()
-    recon._kernels.cache_clear()
-    wavelet._kernel.cache_clear()
     wavelet._limits.cache_clear()
-    texture._kernel.cache_clear()
     recon._right.clear()
 
 

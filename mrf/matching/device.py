@@ -6,13 +6,13 @@ The indices are those of the CPU. A variant of the kernels is compiled when it i
 import math
 import threading
 import weakref
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.arrays import Array, free_memory
+from ..core.cuda import compiled
 from .brute import settled
 from .tree import Tree
 
@@ -66,7 +66,7 @@ def best_atoms(signals: Any, tree: Tree, atoms: Array, *, by_tree: bool = True) 
         index = cupy.empty(voxels, np.int64)
         if not voxels:
             return index
-        kernel = _kernels(rank, 2 if tree.phase is None else 1, int(signals.device.id))
+        kernel = compiled(SOURCE, macros(rank, 2 if tree.phase is None else 1), int(signals.device.id))
         there = _on_device(tree, atoms, int(signals.device.id))
         x = cupy.ascontiguousarray(signals).view(np.float64)
         prepared = _Prepared(x, cupy.empty((voxels, 2 * rank), np.float32), cupy.empty((voxels, 3), np.float64))
@@ -98,15 +98,6 @@ def macros(rank: int, planes: int) -> tuple[str, ...]:
 
 def _launch(kernel: Any, columns: int, rows: int, arguments: tuple[Any, ...]) -> None:
     kernel((columns, rows), (_THREADS,), arguments)
-
-
-@cache
-def _kernels(rank: int, planes: int, device: int) -> Any:
-    """Entry points for this rank on the current device, whose number keys the cache."""
-    import cupy
-
-    module = cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", *macros(rank, planes)))
-    return cache(module.get_function)
 
 
 def _on_device(tree: Tree, atoms: Array, device: int) -> _There:

@@ -1,13 +1,13 @@
 """Co-occurrence in moving windows on a GPU: tables on the device, and the launch of ``window.cu`` through cupy."""
 
 import itertools
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core.arrays import Array
+from ..core.cuda import compiled
 from .window import COLUMN, DIRECTIONS, FACTOR, STEPS, SUMS, Rates, needs
 
 SOURCE = Path(__file__).with_name("window.cu")
@@ -53,7 +53,7 @@ def cooccurrence(levels: Array, kinds: Array, count: int, radius: int, image: An
     with image.device:
         out = cupy.full((len(kinds), z * y, x), np.nan)
         tables = [*rates, COLUMN.astype(np.int32), FACTOR, kinds.astype(np.int32)]
-        kernel = _kernel(bits, int(image.device.id))
+        kernel = compiled(SOURCE, (f"-DBITS={bits}",), int(image.device.id))("cooccurrence")
         kernel.max_dynamic_shared_size_bytes = warps * each
         numbers = (z, y, x, levels.shape[1], levels.shape[2], radius, count, flags, len(kinds))
         kernel(
@@ -88,13 +88,3 @@ def shared_bytes(count: int, bits: int) -> int:
     counters = count * (count + 1) // 2 + count + (2 * count + 1) + (count + 1)
     words = -(-counters * bits // 32)
     return 8 * DIRECTIONS * (SUMS + 1) + 8 * -(-words // 2)
-
-
-@cache
-def _kernel(bits: int, device: int) -> Any:
-    """The kernel on the current device, whose number keys the cache."""
-    import cupy
-
-    return cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17", f"-DBITS={bits}")).get_function(
-        "cooccurrence"
-    )
