@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -79,7 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     shown = verbs.add_parser("report", help="results as a Markdown table, and a picture")
     shown.add_argument("results", type=Path, nargs="+", metavar="JSON")
     shown.add_argument("-o", "--output", type=Path, metavar="PNG", help="ratios to the baselines as bars")
-    shown.add_argument("--page", type=Path, metavar="MD", help="the tables as a page, instead of printing them")
+    shown.add_argument(
+        "--page",
+        type=Path,
+        metavar="MD",
+        help="the tables as a page, with the picture if one is made, instead of printing them",
+    )
     shown.set_defaults(do=_report)
     against = verbs.add_parser("compare", help="two runs against each other; fails where one became slower")
     against.add_argument("before", type=Path, metavar="BEFORE.json")
@@ -153,11 +159,12 @@ class _Found:
 
 
 def _report(told: argparse.Namespace) -> int:
-    reports = [Report.load(path) for path in told.results]
+    reports = Report.load_all(told.results)
     if told.output and told.output.suffix.lower() != ".png":
         raise InputError(f"-o {told.output}: expected a name that ends in .png")
     if told.page:
-        told.page.write_text(page(reports))
+        image = Path(os.path.relpath(told.output, told.page.parent)).as_posix() if told.output else None
+        told.page.write_text(page(reports, image))
     else:
         print("\n".join(table(report) for report in reports))
     if told.output:

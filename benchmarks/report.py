@@ -20,8 +20,8 @@ class Report(NamedTuple):
     size: str
     results: list[Result]
     missing: dict[str, str]  # peers that were not installed, and why
-
     failed: dict[str, str]  # cases that ended in an error, and which
+    name: str  # of the file; with its folders where others have the same
 
     @classmethod
     def load(cls, path: Path) -> "Report":
@@ -41,7 +41,16 @@ class Report(NamedTuple):
         except (ValueError, KeyError, TypeError) as error:
             raise FileError(f"{path}: holds no results of python -m benchmarks run -o ({error})") from error
         more = (told.get("missing", {}), told.get("failed", {}))
-        return cls(path, machine, told.get("size", "normal"), results, *more)
+        return cls(path, machine, told.get("size", "normal"), results, *more, path.stem)
+
+    @classmethod
+    def load_all(cls, paths: list[Path]) -> "list[Report]":
+        """Several, by names of their own."""
+        stems = [path.stem for path in dict.fromkeys(paths)]
+        return [
+            one if stems.count(one.name) == 1 else one._replace(name=str(one.path.with_suffix("")))
+            for one in map(cls.load, dict.fromkeys(paths))
+        ]
 
     @property
     def where(self) -> str:
@@ -54,8 +63,8 @@ class Report(NamedTuple):
         )
 
 
-def page(reports: list[Report]) -> str:
-    """All tables as a page of the documentation."""
+def page(reports: list[Report], image: str | None) -> str:
+    """All tables as a page of the documentation; `image`: where, seen from the page, their picture is."""
     tables = "\n".join(table(report) for report in reports)
     return (
         "# Measured\n\n"
@@ -63,8 +72,7 @@ def page(reports: list[Report]) -> str:
         "what limits it: [benchmarks](benchmarks.md). *Roofline*: the time that the least possible work takes at the\n"
         "ceilings measured in the run, over the time taken. *Spread*: half of the times lie within so much of the\n"
         "median (in files of before 2026-11-27: from the fastest to the slowest). *Error*: of the result, and the\n"
-        "most that is allowed.\n\n"
-        f"![Times over the baselines](images/results.png)\n\n{tables}"
+        "most that is allowed.\n\n" + (f"![Times over the baselines]({image})\n\n" if image else "") + tables
     )
 
 
@@ -73,7 +81,7 @@ def table(report: Report) -> str:
     machine = report.machine
     versions = ", ".join(f"{name} {number}" for name, number in machine.get("versions", {}).items())
     lines = [
-        f"## {report.path.stem}",
+        f"## {report.name}",
         "",
         f"{report.where}; mrf {machine['mrf']}, Python {machine['python']}, {versions}.",
         "",
@@ -133,7 +141,7 @@ def picture(reports: list[Report], path: Path) -> None:
             among = [k for k, other in enumerate(reports) if case in {f"{o.case}: {o.baseline}" for o in other.results}]
             height = 0.8 / len(among)
             place = cases.index(case) + (among.index(number) - (len(among) - 1) / 2) * height
-            axes.barh(place, one.ratio - 1, height, left=1, color=f"C{number}", label=report.path.stem)
+            axes.barh(place, one.ratio - 1, height, left=1, color=f"C{number}", label=report.name)
     axes.set_yticks(range(len(cases)), cases)
     axes.set(xscale="log", xlabel="times faster than the baseline")
     axes.axvline(1, color="black", linewidth=0.8)

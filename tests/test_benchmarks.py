@@ -161,7 +161,7 @@ def test_the_page_shows_the_results_that_are_kept() -> None:
     kept = sorted((root / "benchmarks" / "results").glob("*.json"))
     assert kept
     reports = [Report.load(path) for path in kept]
-    assert (root / "docs" / "results.md").read_text() == page(reports)
+    assert (root / "docs" / "results.md").read_text() == page(reports, "images/results.png")
     for report in reports:
         assert {"processor", "cores", "date", "versions", "ceilings"} <= set(report.machine)
         assert all(one.right for one in report.results)
@@ -206,9 +206,18 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert called("report", path, "--page", str(tmp_path / "r.md")) == 0
     assert (tmp_path / "r.md").read_text().startswith("# Measured")
     assert "Not installed there: `peer`." in (tmp_path / "r.md").read_text()
+    assert "![" not in (tmp_path / "r.md").read_text()
     assert called("report", path, "-o", str(tmp_path / "r.png")) == 0
     assert "| `sum` |" in capsys.readouterr().out
     assert matplotlib.image.imread(tmp_path / "r.png").shape[1] > 500
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "r.json").write_text(Path(path).read_text())
+    both = ("report", path, path, str(tmp_path / "b" / "r.json"), "--page", str(tmp_path / "b" / "r.md"))
+    assert called(*both, "-o", str(tmp_path / "r.png")) == 0
+    told = (tmp_path / "b" / "r.md").read_text()
+    assert "](../r.png)" in told
+    names = [line for line in told.splitlines() if line.startswith("## ")]
+    assert names == [f"## {tmp_path / 'r'}", f"## {tmp_path / 'b' / 'r'}"]  # the same file twice is one
 
 
 def test_a_case_that_fails_keeps_none_from_being_timed(
