@@ -176,16 +176,36 @@ class SubspaceModel:
         if number in self._kept:
             yield from enumerate(self._kept[number])
             return
-        generator, dtype = np.random.default_rng([1, number]), self.coils.dtype
+        generator = np.random.default_rng([1, number])
         for _, part in self.parts():
-            noise = np.empty((part.trajectory.n_frames, part.trajectory.n_samples), dtype)
+            yield from enumerate(part.spread(part.gathered_noise(generator), _ROUGH))
 
-            def drawn(part: "SubspaceModel" = part, noise: Array = noise) -> Iterator[Array]:
-                for _ in self.coils:
-                    noise.real, noise.imag = (generator.standard_normal(noise.shape, noise.real.dtype) for _ in "ri")
-                    yield part.gather(beside(self.coils, noise))
+    def gathered_noise(self, generator: np.random.Generator) -> Iterator[Array]:
+        """What :meth:`gather` would tell of white noise with SD 1 of its parts, coil by coil.
 
-            yield from enumerate(part.spread(drawn(), _ROUGH))
+        A readout that many frames play is projected to `rank` rows. With the factor R of rows^H = Q R these are
+        R^H (Q^H n), and Q^H n is white again: `rank` rows are drawn for it, not one a frame.
+        """
+        weights = None if self.weights is None else on_host(self.weights)
+        factors, scales = zip(*(self._mixing(played, weights) for played in self._readouts[1]), strict=True)
+        ends = np.cumsum([0, *(factor.shape[1] for factor in factors)])
+        dtype, shape = self.coils.dtype, (int(ends[-1]), self.trajectory.n_samples)
+        white, gathered = np.empty(shape, dtype), np.empty((len(self.basis), len(factors), shape[1]), dtype)
+        for _ in self.coils:
+            white.real, white.imag = (generator.standard_normal(shape, white.real.dtype) for _ in "ri")
+            for arm, (factor, scale) in enumerate(zip(factors, scales, strict=True)):
+                gathered[:, arm] = factor @ (scale * white[ends[arm] : ends[arm + 1]])
+            yield beside(self.coils, gathered.copy())
+
+    def _mixing(self, played: Array, weights: Array | None) -> tuple[Array, Array]:
+        """For the frames of a readout: (rank, draws) factor and (1 or draws, samples) weights of white noise."""
+        rows = on_host(self.basis)[:, played].conj().astype(self.coils.dtype)
+        own = np.ones((1, self.trajectory.n_samples)) if weights is None else weights[played]
+        own = own.astype(self.coils.real.dtype)
+        if len(played) <= len(rows) or not (own == own[0]).all():
+            return rows, own
+        factor: Array = np.linalg.qr(rows.conj().T).R
+        return factor.conj().T, own[:1].copy()
 
     @cached_property
     def _kept(self) -> dict[int, list[Array]]:

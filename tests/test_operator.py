@@ -169,6 +169,40 @@ def test_sums_of_many_callers_wait_for_their_turns_only() -> None:
                 callers.submit(summed, helpers, failing).result(timeout=20)
 
 
+@pytest.mark.parametrize("complex_basis", [False, True])
+@pytest.mark.parametrize("weighted", ["not", "as the arm", "each frame"])
+def test_noise_is_drawn_as_it_comes_out_of_the_samples(weighted: str, complex_basis: bool) -> None:
+    """Covariance over rank and samples of an arm: that of projected white samples, in as few draws as need be."""
+    rng = np.random.default_rng(4)
+    arms, frames, samples, rank, coils = 3, 22, 5, 3, 4000
+    k = rng.uniform(-30, 30, (arms, samples, 2))
+    played = np.arange(frames) % (arms - 1)  # the last arm is played twice only
+    played[-2:] = arms - 1
+    weights = {
+        "not": None,
+        "as the arm": rng.uniform(0.5, 2, (arms, samples))[played],
+        "each frame": rng.uniform(0.5, 2, (frames, samples)),
+    }[weighted]
+    model, _ = model_on(Trajectory(k[played], (16, 16), (0.2, 0.2)), "complex128", complex_basis=complex_basis)
+    model = SubspaceModel(model.trajectory, model.basis, np.ones((coils, 16, 16), np.complex128), weights)
+    drawn = np.stack(list(model.gathered_noise(rng)))
+    found = np.einsum("cris,cqjs->rqijs", drawn, drawn.conj()) / coils
+    seen = set()
+    for arm, frames_of in enumerate(model._readouts[1]):
+        rows = model.basis[:, frames_of].conj()
+        own = np.ones((len(frames_of), samples)) if weights is None else weights[frames_of]
+        exact = 2 * np.einsum("rf,fs,qf->rqs", rows, own**2, rows.conj())  # parts of SD 1
+        factor, scale = model._mixing(frames_of, weights)
+        scales = np.broadcast_to(scale, (factor.shape[1], samples))
+        assert relative(2 * np.einsum("rf,fs,qf->rqs", factor, scales**2, factor.conj()), exact) < 1e-12
+        assert relative(found[:, :, arm, arm], exact) < 0.1
+        seen.add(factor.shape[1])
+    assert seen == ({10, 2} if weighted == "each frame" else {rank, 2})
+    between = found[:, :, *np.triu_indices(arms, 1)]
+    assert np.abs(between).max() < 0.1 * np.abs(found).max()
+    assert np.abs(np.einsum("cris,cqis->rqis", drawn, drawn)).max() / coils < 0.1 * np.abs(found).max()  # any phase
+
+
 def test_balanced_weights_flatten_the_middle_only() -> None:
     from mrf.phantom import spiral
 
