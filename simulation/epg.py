@@ -21,7 +21,7 @@ from .sequence import EventKind, Sequence
 from .states import Certificate, certify
 from .timing import pulse_table
 
-MODEL = 2  # of the signals: raised when they change by more than their tolerance, so that old dictionaries are not used
+MODEL = 3  # of the signals: raised when they change by more than their tolerance, so that old dictionaries are not used
 TOLERANCE = {np.dtype(np.complex64): 1e-4, np.dtype(np.complex128): 1e-12}
 _PERIODIC = {np.dtype(np.complex64): 1e-6, np.dtype(np.complex128): 1e-12}  # relative L2 distance to the steady state
 _COARSE = 0.1  # relaxation of one pass below which periodic states need double precision
@@ -205,17 +205,23 @@ class Player:
 
     def certificate(self, tissue: Array, tolerance: float | None) -> Certificate:
         """How many orders these tissues need."""
-        allowed = self.tolerance(tolerance)
+        probing = self.probing
+
+        def run(some: Array, n: int) -> Array:
+            return probing.play(some, np.full(len(some), n))[None]
+
+        return certify(self.program, tissue, self.passes, self.tolerance(tolerance), run)
+
+    @property
+    def probing(self) -> "Player":
+        """The same on the CPU, for a few positions across the slice."""
         chosen = self.profile.some()
         few = Profile(
             np.column_stack([self.profile.scales[chosen, 0], np.full(len(chosen), 1 / len(chosen))]),
             np.ascontiguousarray(self.profile.tables[chosen]), self.profile.step, self.profile.mirrored,
         )  # fmt: skip
         values = np.ascontiguousarray(self.values[chosen]) if self.common else self.values
-        probing = replace(self, profile=few, values=values, device=None)
-        return certify(
-            self.program, tissue, self.passes, allowed, lambda some, n: probing.play(some, np.full(len(some), n))
-        )
+        return replace(self, profile=few, values=values, device=None)
 
     @property
     def train(self) -> Train:

@@ -113,8 +113,8 @@ def _signals(
     signal: Array = np.empty((tissue.shape[1], sequence.n_frames), dtype)
     by_t2 = np.argsort(tissue[_T2], kind="stable")
     for block in (by_t2[i : i + _BLOCK] for i in range(0, len(by_t2), _BLOCK)):
-        longest = float(tissue[_T2, block[-1]])
-        orders = given or surviving_orders(program, longest, _SURVIVING[dtype], passes)
+        t2, longest = float(tissue[_T2, block[-1]]), float(tissue[[_T1, _T2, _T1_B]][:, block].max())
+        orders = given or surviving_orders(program, t2, _SURVIVING[dtype], passes, longest)
         signal[block] = _play(sequence, power, tissue[:, block], orders, passes)
     return signal
 

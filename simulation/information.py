@@ -1,15 +1,18 @@
 """Derivatives of signals with respect to the tissue, and what they say about precision."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from ..core.arrays import Array, aligned_empty
 from ..core.errors import InputError, UnsupportedError
 from . import operations
-from .epg import Player, blocks_of, tissue_table
+from .epg import T1, T2, Player, blocks_of, tissue_table
 from .program import LOCK
 from .pulses import RfPulse
 from .sequence import Sequence
+from .states import certify
 from .tangents import signals_and_derivatives
 
 _BLIND = 1e-10  # change of the signal with a parameter's whole value, relative: rounding
@@ -39,7 +42,8 @@ def jacobian(
         What to differentiate by, each once.
     t1, t2, b1, off_resonance, slice_profile, repetitions, n_states, tolerance, dtype
         As in :func:`mrf.simulate`; worked out on the CPU, whatever the arrays. The tolerance is that of the
-        signal: derivatives lose about ten times as much, so that its default here is a tenth of simulate's.
+        signal and of every derivative; a derivative that changes the signal by less than a thousandth, for a change
+        by T1, T2, 1 or one turn a train, keeps to a thousandth of that.
 
     Returns
     -------
@@ -71,11 +75,13 @@ def jacobian(
     player = Player.of(sequence, tissue, slice_profile, repetitions, np.dtype(dtype))
     if (player.program.code == LOCK).any():
         raise UnsupportedError("spin_lock: derivatives are not made for spin locks; use finite differences of simulate")
-    out = aligned_empty((len(wanted) + 1, len(tissue), sequence.n_frames), player.dtype)
-    if len(tissue):
-        stricter = player.tolerance(tolerance) / (10 if tolerance is None else 1)
-        _play(player, wanted, tissue, player.orders(tissue, n_states, stricter), out)
-    made = out.reshape(len(wanted) + 1, *shape, sequence.n_frames)
+    if len(tissue) == 0:
+        made = np.empty((len(wanted) + 1, 0, sequence.n_frames), player.dtype)
+    else:
+        proven = n_states is None
+        orders = _orders(player, wanted, tissue, tolerance) if proven else player.orders(tissue, n_states, tolerance)
+        made = _played(player, wanted, tissue, orders).astype(player.dtype, copy=False)
+    made = made.reshape(len(wanted) + 1, *shape, sequence.n_frames)
     return made[0], made[1:]
 
 
@@ -86,9 +92,27 @@ def _wanted(parameters: tuple[str, ...]) -> Array:
     return np.array([_PARAMETERS[name] for name in parameters])
 
 
-def _play(player: Player, wanted: Array, tissue: Array, orders: Array, out: Array) -> None:
-    """Fill `out` (parameters + 1, atoms, frames)."""
+def _orders(player: Player, wanted: Array, tissue: Array, tolerance: float | None) -> Array:
+    """(atoms,) configuration orders that keep signals and derivatives: an order may be silent and its slope not."""
+    kind = np.dtype(np.complex128)  # where a derivative is small, rounding is not
+    probing = replace(player.probing, dtype=kind, states=kind)
+    sizes = {operations.B1: 1.0, operations.OFF_RESONANCE: 1 / max(player.program.duration, 1e-12)}
+    columns = {operations.R1: T1, operations.R2: T2}
+
+    def run(some: Array, n: int) -> Array:
+        made = _played(probing, wanted, some, np.full(len(some), n))
+        for derivative, parameter in zip(made[1:], wanted.tolist(), strict=True):
+            derivative *= some[:, columns[parameter], None] if parameter in columns else sizes[parameter]
+        return made
+
+    found = certify(player.program, tissue, player.passes, player.tolerance(tolerance), run)
+    return found.needed(tissue[:, T2])
+
+
+def _played(player: Player, wanted: Array, tissue: Array, orders: Array) -> Array:
+    """(parameters + 1, atoms, frames) signals and derivatives, in the precision of the states."""
     program, profile = player.program, player.profile
+    out = aligned_empty((len(wanted) + 1, len(tissue), len(program.factors)), player.states)
     imaginary = np.append(False, (wanted == operations.OFF_RESONANCE) & (program.channels == 1))
     factors = np.where(imaginary[:, None], 1j, 1) * program.factors
 
@@ -101,6 +125,7 @@ def _play(player: Player, wanted: Array, tissue: Array, orders: Array, out: Arra
     flat = out.reshape(len(out), -1).view(out.real.dtype)
     split = np.concatenate([factors.real, factors.imag], axis=1).astype(flat.dtype)
     blocks_of(tissue, orders, out.shape[-1], work)
+    return out
 
 
 def cramer_rao_bound(

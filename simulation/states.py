@@ -18,9 +18,12 @@ _NODES = 16  # of T2
 _PROBES = 8, 16, 32  # atoms of a node if at most one, two or more parameters vary besides T2
 _ALL = 256  # atoms that are all probes
 _SILENT = 1e-25  # norm of no signal
+_LITTLE = 1e-3  # of the signal: outputs besides it that are smaller need not be precise in themselves
 _TOGETHER = 32  # probes that are simulated together: one vector of the kernel
 
-Run = Callable[[Array, int], Array]  # (atoms, ...) tissue, orders -> (atoms, frames) signals
+# (atoms, ...) tissue, orders -> (outputs, atoms, frames): signals, and what else must be as precise, in units in which
+# a thousandth of the signal is little.
+Run = Callable[[Array, int], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Certificate:
     t2, orders : (nodes,) arrays
         T2 (s, ascending) and the orders it needs; linear in between.
     tolerance : float
-        Relative L2 error of a signal; the probes keep to half of it or less.
+        Relative L2 error of a signal, or of another output; the probes keep to half of it or less.
     worst : (parameters,) array
         The probe that needs most: T1 (s), T2 (s), b1, off-resonance (Hz), diffusion (m^2/s), T1rho (s).
     error : float
@@ -73,7 +76,7 @@ def certify(program: Program, tissue: Array, passes: int, tolerance: float, run:
     passes : int
         How often the program is played.
     run : callable
-        Signals of some tissue with a number of orders.
+        (outputs, atoms, frames) of some tissue with a number of orders; the first output is the signal.
     """
     nodes = _nodes(tissue)
     highest: list[float] = []
@@ -100,10 +103,11 @@ def _climb(
     signal, reference = _reference(program, probes, passes, tolerance, run)
     share = _SHARES[len(_varied(probes)) > 1]
     norm = _norms(signal)
+    norm[1:] = np.maximum(norm[1:], _LITTLE * norm[0])
     norm[norm < _SILENT] = np.inf  # no signal, nothing to be wrong
     needed, error = np.full(len(probes), reference), np.zeros(len(probes))
     while rung < reference and (needed == reference).any():
-        off = _norms(run(probes, rung) - signal) / norm
+        off = (_norms(run(probes, rung) - signal) / norm).max(axis=0)
         enough = (off <= share * tolerance) & (needed == reference)
         needed[enough], error[enough] = rung, off[enough]
         rung = max(rung + 1, math.ceil(rung * _RUNG))
@@ -111,20 +115,20 @@ def _climb(
 
 
 def _reference(program: Program, probes: Array, passes: int, tolerance: float, run: Run) -> tuple[Array, int]:
-    longest = float(probes[:, 1].max())
-    orders = surviving_orders(program, longest, _SURVIVING * tolerance, passes)
+    ends = float(probes[:, 1].max()), float(probes[:, [0, 1, -1]].max())  # T2; T1, T2, T1rho
+    orders = surviving_orders(program, ends[0], _SURVIVING * tolerance, passes, ends[1])
     signal = run(probes, orders)
-    norms = _norms(signal)
+    norms = _norms(signal[0])
     weakest = float(norms[norms >= _SILENT].min(initial=1.0))
     if weakest < 1 and orders <= program.span * passes:  # the tolerance is relative to the signal
-        orders = surviving_orders(program, longest, _SURVIVING * tolerance * weakest, passes)
+        orders = surviving_orders(program, ends[0], _SURVIVING * tolerance * weakest, passes, ends[1])
         signal = run(probes, orders)
     return signal, orders
 
 
 def _norms(signals: Array) -> Array:
-    """(atoms,) float64, also for signals whose squares are no single-precision numbers."""
-    norms: Array = np.linalg.norm(signals.astype(np.complex128), axis=1)
+    """(..., atoms) float64 over frames, also for signals whose squares are no single-precision numbers."""
+    norms: Array = np.linalg.norm(signals.astype(np.complex128), axis=-1)
     return norms
 
 
@@ -172,13 +176,22 @@ def _extremes(tissue: Array, ends: Array, others: Array, varied: list[int], rng:
     return np.array(list(dict.fromkeys(numbers))[:count])
 
 
-def surviving_orders(program: Program, t2: float, amplitude: float, passes: int = 1) -> int:
+def surviving_orders(program: Program, t2: float, amplitude: float, passes: int = 1, longest: float = math.inf) -> int:
     """Configuration orders beyond which nothing above `amplitude` comes back.
 
     To be seen, magnetization that was dephased by n cycles must be rephased by n again, and for all these
     cycles it is transverse: for whole intervals between pulses, but for the last one, which ends with its
     readout. The least time in which the sequence plays 2n cycles, over the intervals in any order,
-    therefore bounds what order n can contribute by exp(-time / T2).
+    therefore bounds what order n can contribute by exp(-time / T2). One interval comes once a pass; between the first
+    and the last of R passes magnetization may wait along z, so that only its `longest` relaxation time bounds R.
+
+    Parameters
+    ----------
+    t2, longest : float
+        s; the longest of T1, T2 and T1rho.
+    amplitude : float
+    passes : int
+        How often the program is played.
     """
     code, wait = program.code, program.value[:, 0]
     acting = ~np.isin(code, [SHIFT, DIFFUSE, READOUT])
@@ -193,9 +206,10 @@ def surviving_orders(program: Program, t2: float, amplitude: float, passes: int 
     turning = cycles > 0
     cycles, duration = cycles[turning], duration[turning]
     quickest = np.argsort(duration / cycles)
-    needed = spared - math.log(amplitude) * t2 if amplitude > 0 else math.inf
-    whole = float(duration.sum())
-    rounds = passes if whole <= 0 or not math.isfinite(needed) else min(passes, int(needed / whole) + 1)
+    decay = -math.log(amplitude) if amplitude > 0 else math.inf
+    needed = spared + decay * t2
+    most_passes = decay * longest / program.duration if program.duration > 0 else math.inf
+    rounds = min(passes, int(most_passes) + 2) if math.isfinite(most_passes) else passes
     cycles, duration = cycles[quickest], duration[quickest]  # each of them comes `rounds` times
     time, played = np.cumsum(duration) * rounds, np.cumsum(cycles) * rounds
     last_kind = int(np.searchsorted(time, needed))

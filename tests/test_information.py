@@ -55,6 +55,32 @@ def test_derivatives_equal_finite_differences(name: str, off_resonance: float, p
         assert np.linalg.norm(single[i] - by[i]) < 5e-6 * size, parameter
 
 
+def test_what_is_silent_may_have_a_slope() -> None:
+    """A perfect inversion leaves nothing for its crusher's echo, but the echo's derivative by b1 is as large as any."""
+    crushed = [dephase(5), delay(0.009), readout()]
+    s = Sequence([pulse(np.pi), dephase(5), delay(0.01), pulse(np.pi / 2), delay(0.001), readout(), *crushed])
+    for dtype, tolerance in (("complex64", 1e-4), ("complex128", 1e-12)):
+        found = jacobian(s, ALL, t1=1.0, t2=0.1, dtype=dtype)[1]
+        exact = jacobian(s, ALL, t1=1.0, t2=0.1, dtype="complex128", n_states=50)[1]
+        assert abs(exact[2, 1]) > 1
+        for one, other in zip(found, exact, strict=True):
+            assert np.linalg.norm(one - other) <= tolerance * np.linalg.norm(other)
+    b1 = float(cramer_rao_bound(s, ("b1",), t1=1.0, t2=0.1)["b1"])
+    signal, by = jacobian(s, ("b1",), t1=1.0, t2=0.1, dtype="complex128", n_states=50)
+    assert b1 == pytest.approx(0.01 * np.linalg.inv(fisher_information(signal, by))[0, 0] ** 0.5, rel=1e-6)
+
+
+def test_periodic_derivatives_are_played_in_the_precision_of_periodic_signals() -> None:
+    """Passes of 10 ms relax little of T1 = 4 s: single precision would add up what it rounds."""
+    at = {"t1": 4.0, "t2": 2.0, "off_resonance": 10.0, "repetitions": "steady"}
+    single, double = (
+        jacobian(mrf.bssfp([0.6, 0.6], 0.005), ALL, **at, dtype=kind) for kind in ("complex64", "complex128")
+    )
+    assert single[0].dtype == single[1].dtype == np.complex64
+    for one, other in zip([single[0], *single[1]], [double[0], *double[1]], strict=True):
+        assert np.linalg.norm(one - other) < 1e-6 * np.linalg.norm(other)
+
+
 def test_derivatives_of_repeated_trains(short_fisp: Sequence) -> None:
     s = Sequence([short_fisp, delay(0.3)])
     for repetitions, times in ((3, 3), ("steady", 60)):

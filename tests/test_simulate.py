@@ -144,6 +144,28 @@ def test_automatic_states_of_sequences_that_rephase_late() -> None:
         assert abs(got[0]) == pytest.approx(np.exp(-time / 0.1), rel=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_orders_wait_along_z_between_passes(seed: int) -> None:
+    """A short dephasing interval is played again in every pass; between two of them order decays by T1 only."""
+    rng = np.random.default_rng(seed)
+    events = []
+    for _ in range(rng.integers(1, 5)):
+        spacing = rng.choice([0.002, 0.004, 0.01])
+        events += [pulse(rng.uniform(0.8, 2.4)), delay(spacing / 2), readout(), delay(spacing / 2)]
+        events += [dephase(int(rng.integers(1, 4)))]
+    train = Sequence([*events, delay(rng.uniform(0.2, 0.8))])
+    tissue = {"t1": np.array([0.5, 1.2, 3.0]), "t2": np.array([0.02, 0.03, 0.06])}
+    for repetitions in (20, "steady"):
+        for dtype, tolerance in (("complex64", 1e-4), ("complex128", 1e-12)):
+            got = mrf.simulate(train, **tissue, repetitions=repetitions, dtype=dtype)
+            exact = mrf.simulate(train, **tissue, repetitions=repetitions, n_states=500, dtype="complex128")
+            error = np.linalg.norm(got - exact, axis=1) / np.linalg.norm(exact, axis=1)
+            assert error.max() < 2 * tolerance  # of the periodic state as much again
+    times = {"t1": 3.0, "t2": 0.03, "fraction": 0.0, "exchange_rate": 4.0, "rf_pulse": 1e-3}
+    got = mrf.simulate_mt(train, **times, repetitions=20)
+    assert relative(got, mrf.simulate_mt(train, **times, repetitions=20, n_states=500)) < 1e-9
+
+
 def test_a_late_pulse_does_not_hide_an_early_echo() -> None:
     echo = [pulse(np.pi / 2), dephase(100), delay(0.01), pulse(np.pi, np.pi / 2), dephase(100), readout()]
     tail = [delay(10), pulse(0.0), dephase(20), delay(1.9), pulse(0.0)]
@@ -179,7 +201,7 @@ def test_signals_of_the_model_are_pinned() -> None:
     s = mrf.preset("jiang2015_fisp", n_frames=300)
     hard = mrf.simulate(s, t1=1.0, t2=0.08, b1=0.9, dtype="complex128")
     shaped = mrf.simulate(s, t1=1.0, t2=0.08, b1=0.9, slice_profile=mrf.RfPulse.hann_sinc(4), dtype="complex128")
-    assert MODEL == 2
+    assert MODEL == 3
     assert hard[[50, 299]].imag == pytest.approx([-0.005483663, -0.116393512], rel=1e-6)
     assert shaped[[50, 299]].imag == pytest.approx([-0.00249458, -0.083458787], rel=1e-6)
 
