@@ -125,20 +125,21 @@ def _finest(
 
 
 def moved_by(sequence: Sequence, tissue: Mapping[str, Any], modes: Modes, **physics: Any) -> Array:
-    """(modes,) how far T1 and T2 move at most when signals are reduced to 1, 2, ... modes, in standard deviations.
+    """(modes,) standard deviations that T1 and T2, or what varies, move at most if reduced to 1, 2, ... modes.
 
     The estimate from the reduced signal differs from that of the whole one by noise that was thrown away: its
     variance is the difference of the two Cramer-Rao bounds.
     """
     tissue = {name: values for name, values in tissue.items() if name in _RESOLVED}
-    names = tuple(name for name, values in tissue.items() if np.ptp(values) > 0 or name in ("t1", "t2"))
+    names = tuple(name for name, values in tissue.items() if np.ptp(values) > 0) or ("t1", "t2")
+    asked = [place for place, name in enumerate(names) if name in ("t1", "t2")] or [0]  # what has one value is known
     signal, by = jacobian(sequence, names, **tissue, **physics, dtype="complex128", tolerance=1e-6)
-    whole = _variances(fisher_information(signal, by))[:, :2]
+    whole = _variances(fisher_information(signal, by))[:, asked]
     rows = modes.rows.conj().T
     signal, by = signal @ rows, by @ rows
     moved = np.empty(len(modes.rows))
     for rank in range(1, len(modes.rows) + 1):
-        reduced = _variances(fisher_information(signal[..., :rank], by[..., :rank]))[:, :2]
+        reduced = _variances(fisher_information(signal[..., :rank], by[..., :rank]))[:, asked]
         excess = np.sqrt(np.maximum(reduced / whole - 1, 0))
         moved[rank - 1] = np.where(np.isfinite(whole), excess, 0).max()
     return moved

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from ..core.arrays import Array, is_device_array, on_host, usable_cores
-from ..core.errors import InputError
+from ..core.errors import InputError, UnsupportedError
 from ..simulation.epg import B1, T2, Player, tissue_table
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import EventKind, Sequence
@@ -64,6 +64,10 @@ class Stream:
 
         `device`: the GPU that simulates and projects; None = the CPU.
         """
+        if (sequence.kinds == EventKind.SPIN_LOCK).any():
+            raise UnsupportedError(
+                "sequence: it has spin locks, but a dictionary has no T1rho; use simulate or mrf.fit"
+            )
         outline = _table(sequence, grid.some(grid.outline()))
         players = [
             (float(value), Player.of(_inverting(sequence, value), outline, slice_profile, repetitions, PRECISION))

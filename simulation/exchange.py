@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, broadcast_together, real, whole
+from ..core.arrays import Array, broadcast_together, complex_kind, real, whole
 from ..core.errors import InputError, UnsupportedError
 from .program import compile_sequence
 from .pulses import RfPulse
@@ -94,9 +94,7 @@ def simulate_mt(
 
 def _check(sequence: Sequence, dtype: npt.DTypeLike) -> np.dtype[Any]:
     """The dtype, if it and the sequence can be handled."""
-    kind = np.dtype(dtype)
-    if kind not in _SURVIVING:
-        raise InputError(f"dtype: got {kind}, expected complex64 or complex128")
+    kind = complex_kind(dtype)
     if (sequence.kinds == EventKind.SPIN_LOCK).any():
         raise UnsupportedError("spin_lock: not modelled with magnetization transfer; leave it out")
     if sequence.n_frames == 0:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, aligned_empty
+from ..core.arrays import Array, aligned_empty, complex_kind
 from ..core.errors import InputError, UnsupportedError
 from . import operations
 from .epg import T1, T2, Player, blocks_of, tissue_table
@@ -42,8 +42,7 @@ def jacobian(
         What to differentiate by, each once.
     t1, t2, b1, off_resonance, slice_profile, repetitions, n_states, tolerance, dtype
         As in :func:`mrf.simulate`; worked out on the CPU, whatever the arrays. The tolerance is that of the
-        signal and of every derivative; a derivative that changes the signal by less than a thousandth, for a change
-        by T1, T2, 1 or one turn a train, keeps to a thousandth of that.
+        signal, and of each derivative times T1, T2, 1 or a turn a train that is at least a thousandth of the signal.
 
     Returns
     -------
@@ -72,15 +71,11 @@ def jacobian(
             "slice_profile: derivatives are not made for an RfPulse; give its factors on the flip angle"
         )
     tissue, shape = tissue_table(sequence, t1, t2, b1, off_resonance, 0.0, 1.0)
-    player = Player.of(sequence, tissue, slice_profile, repetitions, np.dtype(dtype))
+    player = Player.of(sequence, tissue, slice_profile, repetitions, complex_kind(dtype))
     if (player.program.code == LOCK).any():
         raise UnsupportedError("spin_lock: derivatives are not made for spin locks; use finite differences of simulate")
-    if len(tissue) == 0:
-        made = np.empty((len(wanted) + 1, 0, sequence.n_frames), player.dtype)
-    else:
-        proven = n_states is None
-        orders = _orders(player, wanted, tissue, tolerance) if proven else player.orders(tissue, n_states, tolerance)
-        made = _played(player, wanted, tissue, orders).astype(player.dtype, copy=False)
+    orders = _orders(player, wanted, tissue, n_states, tolerance)
+    made = _played(player, wanted, tissue, orders).astype(player.dtype, copy=False)
     made = made.reshape(len(wanted) + 1, *shape, sequence.n_frames)
     return made[0], made[1:]
 
@@ -92,8 +87,12 @@ def _wanted(parameters: tuple[str, ...]) -> Array:
     return np.array([_PARAMETERS[name] for name in parameters])
 
 
-def _orders(player: Player, wanted: Array, tissue: Array, tolerance: float | None) -> Array:
+def _orders(
+    player: Player, wanted: Array, tissue: Array, n_states: int | None, tolerance: float | None
+) -> Array:  # fmt: skip
     """(atoms,) configuration orders that keep signals and derivatives: an order may be silent and its slope not."""
+    if n_states is not None or not len(tissue):
+        return player.orders(tissue, n_states or 1, tolerance)
     kind = np.dtype(np.complex128)  # where a derivative is small, rounding is not
     probing = replace(player.probing, dtype=kind, states=kind)
     sizes = {operations.B1: 1.0, operations.OFF_RESONANCE: 1 / max(player.program.duration, 1e-12)}
@@ -124,7 +123,8 @@ def _played(player: Player, wanted: Array, tissue: Array, orders: Array) -> Arra
 
     flat = out.reshape(len(out), -1).view(out.real.dtype)
     split = np.concatenate([factors.real, factors.imag], axis=1).astype(flat.dtype)
-    blocks_of(tissue, orders, out.shape[-1], work)
+    if len(tissue):
+        blocks_of(tissue, orders, out.shape[-1], work)
     return out
 
 

@@ -13,6 +13,7 @@ from ..core.errors import InputError
 
 _SAMPLES = 256  # of a designed pulse
 _NODES = 64  # flip angles tabulated together
+_RELAXING = 64  # samples, at least, over which relaxation during a pulse is summed
 
 
 def cayley_klein(b1: Array, dwell: float, frequency: npt.ArrayLike) -> tuple[Array, Array]:
@@ -184,6 +185,11 @@ class RfPulse:
         """Whether the two halves of the slice are complex conjugates: B1 keeps one axis."""
         return bool(np.abs(self.shape.imag).max() <= 1e-12 * np.abs(self.shape).max())
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether B1 is the same backwards."""
+        return bool(np.abs(self.shape - self.shape[::-1]).max() <= 0.02 * np.abs(self.shape).max())
+
     def rotation(self, flip_angle: npt.ArrayLike, position: npt.ArrayLike) -> tuple[Array, Array]:
         """Cayley-Klein parameters of the pulse with its slice gradient rewound.
 
@@ -227,9 +233,11 @@ class RfPulse:
         across, along : float64 arrays
             s; the matrix elements at right angles to the axis (transverse) and along z.
         """
-        dwell = self.duration / len(self.shape)
+        finer = -(-_RELAXING // len(self.shape))  # magnetization turns while a long sample lasts
+        shape = np.repeat(self.shape, finer) / finer
+        dwell = self.duration / len(shape)
         frequency = 2 * np.pi * self.bandwidth * np.asarray(position, np.float64)
-        field = np.multiply.outer(np.asarray(flip_angle, np.float64) / dwell, self.shape)
+        field = np.multiply.outer(np.asarray(flip_angle, np.float64) / dwell, shape)
         a, b = cayley_klein(field, dwell, frequency)
         whole_a, whole_b = self.rotation(flip_angle, position)
         wound = frequency * self.duration  # taken back before (1 - rephasing) and after (rephasing) the pulse
@@ -241,7 +249,7 @@ class RfPulse:
         last = last * np.exp(1j * wound * self.rephasing)
         across, along = np.zeros(a.shape), np.zeros(a.shape)
         done_a, done_b = np.ones_like(a), np.zeros_like(b)
-        for sample in range(len(self.shape)):
+        for sample in range(len(shape)):
             step = cayley_klein(field[..., sample : sample + 1], dwell / 2, frequency)
             for half in range(2):
                 done_a, done_b = (

@@ -216,3 +216,18 @@ def test_the_slice_is_as_wide_as_its_bandwidth_says() -> None:
     for shaped in (RfPulse.hann_sinc(6), RfPulse.slr(8), RfPulse.slr(8, kind="excitation")):
         across = np.abs(profile(shaped, 0.1, z)[0])
         assert 2 * z[np.argmax(across < across[0] / 2)] == pytest.approx(1, abs=0.03)
+
+
+def test_a_block_pulse_of_one_sample_relaxes_as_one_of_many() -> None:
+    s = mrf.bssfp(np.deg2rad(10 + 40 * np.abs(np.sin(np.arange(100) / 12))), 0.008, inversion_time=0.02)
+    one, many = (
+        mrf.simulate(s, t1=1.0, t2=0.05, slice_profile=RfPulse(np.ones(n), 1e-3, 1000.0, n_positions=8))
+        for n in (1, 64)
+    )
+    assert relative(one, many) < 1e-3
+
+
+def test_a_pulse_that_is_not_symmetric_is_warned_of(short_fisp: Sequence) -> None:
+    asymmetric = RfPulse.slr(4, 1e-3, kind="excitation", filter_type="minimum_phase", n_positions=8)
+    with pytest.warns(UserWarning, match="the pulse is not symmetric in time"):
+        mrf.simulate(short_fisp, t1=1.0, t2=0.08, slice_profile=asymmetric)

@@ -65,16 +65,39 @@ def there_or_here(what: str, work: Callable[[Array], _Made], x: Array, host: Arr
 
 
 def as_host(name: str, x: object) -> Array:
-    """`x` as a NumPy array.
+    """`x` as a NumPy array; where it is masked, NaN.
 
     Raises
     ------
     UnsupportedError
         `x` lies on a GPU: nothing is copied behind the caller's back.
+    InputError
+        Masked values of a type that has no NaN.
     """
     if is_device_array(x):
         raise UnsupportedError(f"{name}: got a cupy array, but this function runs on the CPU only; pass {name}.get()")
+    if isinstance(x, np.ma.MaskedArray) and x.mask.any():
+        if x.dtype.kind not in "fc":
+            raise InputError(f"{name}: {int(x.mask.sum())} of its {x.dtype} values are masked; fill them")
+        x = x.filled(np.nan)
     return np.asarray(x)
+
+
+def complex_kind(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """complex64 or complex128.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = None
+    if kind not in (np.complex64, np.complex128):
+        raise InputError(f"dtype: got {dtype if kind is None else kind}, expected complex64 or complex128")
+    return kind
 
 
 def real(name: str, x: object, *, positive: bool = False) -> Array:

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from ..core.errors import InputError, UnsupportedError
 from ..core.vectors import LANES
 from ..dictionaries.again import Again
 from ..dictionaries.dictionary import Dictionary
-from .packed import common_phase
+from .packed import Atoms, common_phase
 from .polynomials import NODES, denominators_of, signals_at
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,10 @@ class Interpolant:
         Makes the signals of further tissues.
     error : float
         The largest relative L2 distance of signals between nodes from simulated ones; NaN if nothing can be simulated.
+    starts : Atoms, optional
+        Signals at all nodes, to start from where the dictionary's atoms are too far apart.
+    rough : {name: (nodes - 1,) bool}
+        Intervals in which signals are still so far off that estimates may be anything.
     """
 
     axes: dict[str, Array]
@@ -60,6 +64,8 @@ class Interpolant:
     rank: int
     error: float = math.nan
     again: Exact | None = None
+    starts: Atoms | None = None
+    rough: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dictionary: Dictionary) -> "Interpolant":
@@ -82,7 +88,7 @@ class Interpolant:
         again = _again(dictionary, axes, phase)
         if not there.all():  # then the first two axes are T1 and T2
             plane: Array = np.asarray(there.reshape(*there.shape[:2], -1).all(axis=2))
-            missing: Array = np.asarray(_needed(axes["t1"], axes["t2"], ratios) & ~plane)
+            missing: Array = np.asarray(needed(axes["t1"], axes["t2"], ratios) & ~plane)
             if again is None:
                 _extrapolate(made, plane, missing, as_position("t1", axes["t1"]), as_position("t2", axes["t2"]))
             else:
@@ -99,13 +105,27 @@ class Interpolant:
         for name, axis in self.axes.items():
             low, high = as_position(name, axis[[0, -1]])
             tissue[name] = as_value(name, rng.uniform(float(low), float(high), _JUDGED))
-        if {"t1", "t2"} <= set(tissue):
-            quotient = tissue["t2"] / tissue["t1"]
-            within = (quotient >= self.ratios[0]) & (quotient <= self.ratios[1])
-            tissue = {name: values[within] for name, values in tissue.items()}
+        within = self.within(tissue)
+        tissue = {name: values[within] for name, values in tissue.items()}
         exact = again.coefficients(tissue)
         off = np.linalg.norm(self.signals(tissue) - exact, axis=1) / np.linalg.norm(exact, axis=1)
         return float(off.max(initial=0.0))
+
+    def within(self, tissue: Mapping[str, Array]) -> Array:
+        """(tissues,) whether T2 / T1 keeps to its limits."""
+        if not {"t1", "t2"} <= set(tissue):
+            return np.ones(len(next(iter(tissue.values()))), np.bool_)
+        quotient = tissue["t2"] / tissue["t1"]
+        kept: Array = (quotient >= self.ratios[0]) & (quotient <= self.ratios[1])
+        return kept
+
+    def in_rough(self, values: Mapping[str, Array]) -> Array:
+        """(voxels,) whether a value lies in a rough interval."""
+        found: Array = np.zeros(len(next(iter(values.values()))), np.bool_)
+        for name, rough in self.rough.items():
+            axis = self.axes[name]
+            found |= rough[(np.searchsorted(axis, values[name], "right") - 1).clip(0, len(rough) - 1)]
+        return found
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
@@ -224,16 +244,16 @@ def _first_node(cell: int, count: int) -> int:
     return min(max(cell + 1 - few // 2, 0), count - few)
 
 
-def _needed(t1: Array, t2: Array, ratios: tuple[float, float]) -> Array:
+def needed(t1: Array, t2: Array, ratios: tuple[float, float]) -> Array:
     """(t1, t2) nodes from which signals within the limits are interpolated."""
-    needed = np.zeros((len(t1), len(t2)), bool)
+    found = np.zeros((len(t1), len(t2)), bool)
     for i in range(max(len(t1) - 1, 1)):
         for j in range(max(len(t2) - 1, 1)):
             least, most = t2[j] / t1[min(i + 1, len(t1) - 1)], t2[min(j + 1, len(t2) - 1)] / t1[i]
             if least <= ratios[1] and most >= ratios[0]:
                 row, column = _first_node(i, len(t1)), _first_node(j, len(t2))
-                needed[row : row + NODES, column : column + NODES] = True
-    return needed
+                found[row : row + NODES, column : column + NODES] = True
+    return found
 
 
 def _extrapolate(made: Array, plane: Array, missing: Array, t1: Array, t2: Array) -> None:

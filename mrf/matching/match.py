@@ -14,10 +14,12 @@ from ..core.arrays import Array, as_host, beside, is_device_array, memory_budget
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
+from .finer import finer
 from .interpolant import Interpolant
 from .known import known_values
 from .nearest import best_atoms, foretell, has_atoms
 from .noise import Noise
+from .packed import Atoms
 from .refine import Refined, polish, refine
 from .scale import scaled, score_of, unscaled
 
@@ -169,16 +171,23 @@ class _Work:
         signals, exponent = scaled(self.voxels[:, used])
         known = {name: values[used] for name, values in self.known.items()}
 
-        def find(voxels: Array) -> Array:
-            some = signals if voxels is self.voxels else scaled(voxels[:, beside(voxels, used)])[0]
-            return best_atoms(some, self.dictionary, known, self.room, self.threads)
+        def best(table: Atoms) -> Array:
+            def find(voxels: Array) -> Array:
+                some = signals if voxels is self.voxels else scaled(voxels[:, beside(voxels, used)])[0]
+                return best_atoms(some, table, known, self.room, self.threads)
 
-        index = there_or_here("match", find, self.voxels if self.there is None else self.there, self.voxels)
+            return there_or_here("match", find, self.voxels if self.there is None else self.there, self.voxels)
+
+        index = best(self.dictionary)
         atoms = {name: values[index] for name, values in self.dictionary.parameters.items()}
         flags = np.zeros(len(used), np.uint8)
         made: dict[str, Array] = {"index": index, "flags": flags}
         if self.refine:
-            made |= self._refined(used, signals, exponent, atoms | known, flags)
+            start = atoms
+            if self.space is not None and self.space.starts is not None:
+                nearest = best(self.space.starts)
+                start = {name: values[nearest] for name, values in self.space.starts.parameters.items()}
+            made |= self._refined(used, signals, exponent, start | known, flags)
         else:
             made |= atoms
             made |= self._of_atoms(used, signals, exponent, index, atoms)
@@ -212,6 +221,7 @@ class _Work:
         std = self._std(used, found, exponent)
         deviation = self._deviation(used, found, exponent)
         lost = ~found.settled | self.noise.unexplained(deviation, found.residual, self._freedom())
+        lost |= self.space.in_rough(found.values)
         flags |= np.where(lost, Flag.REFINEMENT_FAILED, 0).astype(np.uint8)
         flags |= np.where(found.at_end, Flag.GRID_EDGE, 0).astype(np.uint8)
         return found.values | {"pd": unscaled(found.scale, exponent), "score": score} | std
@@ -272,7 +282,7 @@ def interpolant_of(dictionary: Dictionary) -> Interpolant:
     """The dictionary's interpolant, made at its first use."""
     with _lock:
         if dictionary not in _spaces:
-            _spaces[dictionary] = Interpolant.of(dictionary)
+            _spaces[dictionary] = finer(Interpolant.of(dictionary), dictionary.basis)
         return _spaces[dictionary]
 
 
@@ -301,6 +311,8 @@ def _checked(coefficients: Array, dictionary: Dictionary, mask: Array | None) ->
     if dictionary.rank == 1 and len(dictionary) > 1:
         raise InputError("dictionary: rank 1 cannot tell atoms apart; build it with a higher rank")
     shape = images.shape[1:]
+    if 0 in shape:
+        raise InputError(f"coefficients: got shape {images.shape}, which holds no voxel")
     where = np.ones(shape, bool) if mask is None else as_host("mask", mask)
     if where.dtype.kind not in "bui":
         raise InputError(f"mask: got {where.dtype} values, expected True and False")

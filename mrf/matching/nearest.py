@@ -1,6 +1,7 @@
 """The best atom of each voxel, of all atoms or of those with a known value: which search, and trees that are kept."""
 
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Mapping
@@ -146,8 +147,8 @@ def foretell(voxels: int, dictionary: Atoms, names: tuple[str, ...], room: int, 
     least = min(brute.STRETCH, atoms) * (16 * rank + 16) + (24 * atoms if names else 0)
     if room < least:
         raise InputError(
-            f"memory: {(room + together) / 1e6:.0f} MB are too few for {together / 1e6:.0f} MB of voxels and "
-            f"{least / 1e6:.0f} MB of atoms; give at least {(together + least) / 1e6:.0f} MB"
+            f"memory: {(room + together) / 1e6:.3g} MB are too few for {together / 1e6:.3g} MB of voxels and "
+            f"{least / 1e6:.3g} MB of atoms; give at least {math.ceil((together + least) / 1e4) / 100:g} MB"
         )
     axes = _parts_of(dictionary, tuple(sorted(names))).axes
     parts = int(np.prod([len(axis) for axis in axes.values()], dtype=np.int64))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -35,6 +36,33 @@ class Atoms(Protocol):
 
     def __len__(self) -> int:
         """Number of atoms."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Signals on a whole grid, as a search reads them: a dictionary without a sequence.
+
+    Attributes
+    ----------
+    parameters : {name: (atoms,) float64}
+    coefficients : (atoms, rank) complex64
+        Of unit norm.
+    basis : (rank, frames)
+        Orthonormal rows, complex if signals are.
+    """
+
+    parameters: Mapping[str, Array]
+    coefficients: Array
+    basis: Array
+
+    @property
+    def rank(self) -> int:
+        """Components of an atom."""
+        return len(self.basis)
+
+    def __len__(self) -> int:
+        """Number of atoms."""
+        return len(self.coefficients)
 
 
 def common_phase(atoms: Array) -> tuple[complex | None, float]:

@@ -14,8 +14,9 @@ from .polynomials import MOST
 _VOXELS = 4096  # of a task
 _TRUST = 2.0  # intervals of an axis that one step may cross
 _AT_END = 1e-6  # of an axis
-_POLISHED = 12  # times at most
+_POLISHED = 30  # times at most; few estimates need more than three
 _STILL = 0.03  # standard deviations that an estimate moves which has settled
+_LEAST = 1e-4  # noise over the signal's norm, at least, that these are of: less is rounding of single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,8 @@ def polish(
         after = refine(interpolant, signals[left] - before.scale[:, None] * off, before.values, fixed, threads=threads)
         found.put(left, after)
         moved = np.zeros(len(left))
-        spread = noise(left, after)
+        least = _LEAST * np.linalg.norm(signals[left], axis=1) / np.sqrt(2 * signals.shape[1])
+        spread = np.maximum(noise(left, after), least)
         for name, deviation in after.deviations.items():
             if name != "pd":
                 with np.errstate(divide="ignore", invalid="ignore"):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..matching.interpolant import Interpolant, as_position, as_value, padded, rows_of
-from ..matching.packed import Atoms, common_phase, read_only
+from ..matching.packed import Atoms, Table, common_phase, read_only
 
 Values = Mapping[str, Array]
 _FRAMES, _LOST = 12, 1e-3  # frames from which a search looks at fewer directions; size of those it leaves out
@@ -50,33 +50,6 @@ class SignalModel:
     def table(self) -> tuple[Atoms, Interpolant]:
         """The atoms to start from, and the signals between them."""
         return _tabulated(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Signals on a whole grid, as a search reads them: a dictionary without a sequence.
-
-    Attributes
-    ----------
-    parameters : {name: (atoms,) float64}
-    coefficients : (atoms, rank) complex64
-        Of unit norm.
-    basis : (rank, frames)
-        Orthonormal rows, complex if signals are.
-    """
-
-    parameters: Mapping[str, Array]
-    coefficients: Array
-    basis: Array
-
-    @property
-    def rank(self) -> int:
-        """Components of an atom."""
-        return len(self.basis)
-
-    def __len__(self) -> int:
-        """Number of atoms."""
-        return len(self.coefficients)
 
 
 @dataclass(frozen=True, eq=False)
