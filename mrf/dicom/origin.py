@@ -13,7 +13,7 @@ from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..core.maps import Maps
 from ..core.storage import UNREADABLE, digest, held
-from ..io.mrd_header import STRENGTHS, field_strength, header_elements
+from ..io.mrd_header import STRENGTHS, field_strength, header_elements, header_text
 from .codes import Code, body_part
 
 _UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
@@ -223,7 +223,7 @@ def scan_header(path: str | Path) -> bytes:
     if len(found) != 1 or len(found[0]) != 1 or not isinstance(found[0][0], str | bytes):
         raise FileError(f"{path}: has {len(found)} MRD headers, expected one; give an MRD file of one measurement")
     text = found[0][0]
-    return text.encode() if isinstance(text, str) else text
+    return header_text(str(path), text).encode() if isinstance(text, str) else text
 
 
 def uid_of(*parts: str) -> str:
@@ -245,6 +245,11 @@ def content_digest(maps: Maps, labels: Array | None = None) -> str:
 
 
 def _check_text(name: str, text: str) -> None:
+    if "\ufffd" in text and name not in _WORDS:
+        raise InputError(
+            f"origin: {name} is {text!r}, with characters that were lost since they are not in the encoding that the "
+            "header declares (UTF-8 if none); correct the declaration in its XML, or store it as UTF-8"
+        )
     longest = _LONGEST.get(name, 64)
     if len(text) > longest or "\\" in text or not text.isprintable() or text != text.strip():
         raise InputError(

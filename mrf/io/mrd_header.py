@@ -4,6 +4,7 @@ The XML is read element by element: real files leave out elements that the schem
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -30,6 +31,16 @@ _IDENTIFYING = {
 }  # fmt: skip
 UNITS = ("normalized", "cycles_per_fov", "1/m")
 _DEEPEST = 100  # elements in elements
+_MARKS = {  # byte order marks, and what "<" looks like without one
+    b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be",
+    b"<\0": "utf-16-le", b"\0<": "utf-16-be",
+}  # fmt: skip
+_DECLARED = re.compile(r"""(<\?xml\s[^>]*?)\sencoding\s*=\s*["']([A-Za-z][\w.-]*)["']""", re.ASCII)
+_WITHIN = 1024  # characters in which a declaration ends
+_ENCODINGS = re.compile(  # a list, since Python has codecs by name that are no encodings of text
+    r"utf-?8|(us-)?ascii|latin-?1|iso-8859-([1-9]|1[013-6])|(windows-|cp)125[0-8]|koi8-[ru]|tis-620|shift-jis|"
+    r"euc-(jp|kr)|iso-2022-(jp|kr)|gb2312|gbk|gb18030|big5"
+)
 _ALWAYS = 1 << 20  # places that need no samples to be believed
 _PLACES = 16  # that one sample can stand for
 _NOWHERE = {"normalized": 0.2, "cycles_per_fov": 0.02}  # cycles per pixel: less is another unit
@@ -72,8 +83,72 @@ def plain_xml(text: str | bytes) -> ElementTree.Element:
     return ElementTree.fromstring(text, ElementTree.XMLParser(target=_Plain()))
 
 
+def without_nuls(xml: bytes) -> bytes:
+    """A document without the NULs that end a text in C, which are no half of a character in UTF-16."""
+    kept = xml.rstrip(b"\0")
+    return kept + b"\0" if _marked(kept) == "utf-16-le" and len(kept) % 2 else kept
+
+
+def _marked(xml: bytes) -> str:
+    return next((name for mark, name in _MARKS.items() if xml.startswith(mark)), "")
+
+
+def is_xml(xml: bytes) -> bool:
+    """Whether a document begins as XML does, in any encoding."""
+    return xml.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith(b"<")
+
+
+def header_text(path: str, xml: str | bytes) -> str:
+    """A header as text, without byte order mark, trailing NULs, and the declaration of an encoding it no longer has.
+
+    UTF-8, unless a byte order mark, or else its declaration, says otherwise. What is not valid in the encoding becomes
+    U+FFFD, with a warning: :class:`mrf.dicom.origin.Origin` refuses a patient's name that holds one.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    xml : str or bytes
+
+    Raises
+    ------
+    FileError
+        It declares an encoding that is not known.
+
+    References
+    ----------
+    Extensible Markup Language (XML) 1.0, section 4.3.3 and appendix F, https://www.w3.org/TR/xml
+    """
+    text = xml if isinstance(xml, str) else _decoded(path, without_nuls(xml))
+    text = text.removeprefix("\ufeff").rstrip("\0")
+    return _DECLARED.sub(r"\1", text[:_WITHIN], count=1) + text[_WITHIN:]
+
+
+def _decoded(path: str, xml: bytes) -> str:
+    encoding = _marked(xml)
+    declared = _DECLARED.match(xml[:_WITHIN].decode("ascii", "replace"))
+    if not encoding and declared is not None:
+        encoding = declared[2].lower().replace("_", "-")
+        if re.fullmatch(r"utf-?16([bl]e)?|ucs-?2|unicode", encoding):
+            encoding = ""  # said by programs that kept it so in memory: it cannot be, since the declaration was read
+        elif not _ENCODINGS.fullmatch(encoding):
+            raise FileError(
+                f"{path}: field xml declares the encoding {declared[2]!r}, expected one such as UTF-8, UTF-16, "
+                "ISO-8859-1 or windows-1252; store it as UTF-8"
+            )
+    try:
+        return xml.decode(encoding or "utf-8")
+    except UnicodeDecodeError as error:
+        log.warning(
+            "%s: the header is not valid %s (%s), %s: those characters are replaced; store it as UTF-8, or declare its "
+            "encoding", path, (encoding or "UTF-8").upper(), error.reason,
+            f"from byte {error.start} on" if encoding else "and it declares no other encoding",
+        )  # fmt: skip
+        return xml.decode(encoding or "utf-8", "replace")
+
+
 def header_elements(path: str, xml: str | bytes) -> ElementTree.Element:
-    """A header's elements without namespaces; trailing NULs are ignored.
+    """A header's elements without namespaces, of the text that :func:`header_text` gives.
 
     Parameters
     ----------
@@ -86,9 +161,9 @@ def header_elements(path: str, xml: str | bytes) -> ElementTree.Element:
     FileError
         It is no XML, or another document.
     """
-    text = xml if isinstance(xml, str) else xml.decode("utf-8-sig", errors="replace")
+    text = header_text(path, xml)
     try:
-        root = plain_xml(text.rstrip("\0"))
+        root = plain_xml(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise FileError(f"{path}: field xml is not XML ({error}); export the scan again") from error
     for element in root.iter():
@@ -117,9 +192,12 @@ def field_strength(root: ElementTree.Element) -> float | None:
     return None
 
 
-def without_identity(xml: bytes) -> bytes:
-    """A header without who was examined, where and when: subject, study, and the identifiers of the measurement."""
-    root = plain_xml(xml.rstrip(b"\0").decode("utf-8-sig", errors="replace"))
+def without_identity(xml: str | bytes) -> bytes:
+    """A header without who was examined, where and when: subject, study, and the identifiers of the measurement.
+
+    In UTF-8, whatever `xml` is in.
+    """
+    root = plain_xml(header_text("header", xml))
     for element in list(root):
         name = element.tag.rpartition("}")[2]
         if name in ("subjectInformation", "studyInformation"):
@@ -153,7 +231,7 @@ class Header:
     cropped : bool
         Whether reconSpace has another matrix than encodedSpace, which the engine reconstructs.
     xml : str
-        The whole header.
+        The whole header, as :func:`header_text` gives it.
     """
 
     matrix: tuple[int, int, int]
@@ -170,14 +248,14 @@ class Header:
         return 3 if self.matrix[0] > 1 else 2
 
 
-def parse_header(path: str, xml: bytes, encoding: int = 0) -> Header:
-    """The header of an MRD file from its XML; trailing NULs are ignored.
+def parse_header(path: str, xml: str | bytes, encoding: int = 0) -> Header:
+    """The header of an MRD file from its XML, read as :func:`header_text` does.
 
     Parameters
     ----------
     path : str
         For messages.
-    xml : bytes
+    xml : str or bytes
     encoding : int
         Which of its encodings, as in the acquisitions' `encoding_space_ref`.
 
@@ -186,7 +264,8 @@ def parse_header(path: str, xml: bytes, encoding: int = 0) -> Header:
     FileError
         No XML, no such encoding, a size that is not positive, a number that is none.
     """
-    root = header_elements(path, xml)
+    text = header_text(path, xml)
+    root = header_elements(path, text)
 
     def numbers(where: str) -> tuple[float, ...]:
         found = [element.text or "" for element in root.findall(where)]
@@ -221,7 +300,7 @@ def parse_header(path: str, xml: bytes, encoding: int = 0) -> Header:
         sequence_type=(root.findtext("sequenceParameters/sequence_type") or "").strip(),
         parameters={name: numbers(f"sequenceParameters/{name}") for name in ("TR", "TE", "TI", "flipAngle_deg")},
         cropped=len(recon) == 3 and recon != tuple(matrix),
-        xml=xml.rstrip(b"\0").decode("utf-8-sig", errors="replace"),
+        xml=text,
     )
 
 

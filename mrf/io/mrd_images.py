@@ -16,7 +16,7 @@ from ..recon.cartesian import images_of_kspace
 from ..recon.noise import noise_covariance, whitening
 from .mrd import is_image, is_noise, read_table
 from .mrd_geometry import slice_geometry
-from .mrd_header import Header, check_size, field_strength, header_elements, parse_header
+from .mrd_header import Header, check_size, field_strength, header_elements, header_text, parse_header
 from .mrd_image_groups import FRAME_COUNTERS, checked_counter, holds_images_only, read_image_groups, series_as_told
 from .series import Series
 
@@ -81,8 +81,8 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
         raise FileError(f"{name}: none of its {len(table)} acquisitions is image data")
     if np.ptp(heads["encoding_space_ref"]):
         raise FileError(f"{name}: field encoding_space_ref varies; split the scan, several encodings are not handled")
-    root, number = header_elements(name, xml), int(heads["encoding_space_ref"][0])
-    header = parse_header(name, xml, number)
+    text, number = header_text(name, xml), int(heads["encoding_space_ref"][0])
+    root, header = header_elements(name, text), parse_header(name, text, number)
     _check_cartesian(name, root, number, heads)
     shown, notes = _shown(name, root, number, header)
     place, how = _placed(name, heads, header, _line_centre(root, number, header), frame_counter)

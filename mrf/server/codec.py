@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import InputError, MrfError
+from ..io.mrd_header import without_nuls
 
 ACQUISITION_HEADER: np.dtype[np.void] = ismrmrd.hdf5.acquisition_header_dtype
 IMAGE_HEADER: np.dtype[np.void] = ismrmrd.hdf5.image_header_dtype
@@ -143,7 +144,7 @@ def read_message(number: int, read: Read, limits: Limits) -> Message:
         case Id.CONFIG_TEXT:
             return Config(_decoded(_counted(read, "configuration", limits.text)), is_file=False)
         case Id.HEADER:
-            return HeaderXml(_counted(read, "header", limits.text).rstrip(b"\0"))
+            return HeaderXml(without_nuls(_counted(read, "header", limits.text)))
         case Id.CLOSE:
             return Close()
         case Id.TEXT:

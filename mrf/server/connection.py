@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..core.errors import FileError, InputError, MrfError
 from ..io.mrd import is_image, is_noise
-from ..io.mrd_header import Header, parse_header
+from ..io.mrd_header import Header, is_xml, parse_header
 from .answers import Answers
 from .asked import Asked, Menu
 from .codec import Acquisition, Close, Config, HeaderXml, Image, Message, ProtocolError, Text, Waveform
@@ -144,7 +144,7 @@ class Connection:
         """Take the header; one that is no XML comes from clients that only ask whether somebody is there."""
         if self.header is not None:
             raise InputError("a second header came, expected one a connection")
-        if not xml.lstrip().startswith((b"<", b"\xef\xbb\xbf<")):
+        if not is_xml(xml):
             self.answers.say("INFO", "the header is no XML: taken as a question whether the server is there")
             return
         self.header = parse_header(self.name, xml)
@@ -190,7 +190,7 @@ class Connection:
             return
         try:
             if self.saved is None and not self.lost:
-                self.saved = Saved(self.reading.save, header.xml.encode())
+                self.saved = Saved(self.reading.save, header.xml)
             if self.saved is not None:
                 self.saved.add(acquisition)
         except FileError as error:

@@ -90,7 +90,7 @@ class Measurement:
     ) -> None:
         self._name, self._asked, self._desk, self._answers, self._failed = name, asked, desk, answers, failed
         encoding = int(first.head["encoding_space_ref"])
-        self._header = parse_header(name, header.xml.encode(), encoding) if encoding else header
+        self._header = parse_header(name, header.xml, encoding) if encoding else header
         self._arrivals = Arrivals(
             name, self._header, encoding, frame_counter=reading.frame_counter,
             trajectory_units=reading.trajectory_units, at_close=reading.at_close,

@@ -28,7 +28,7 @@ class Saved:
     Parameters
     ----------
     folder : path
-    xml : bytes
+    xml : str or bytes
         The scan's header; what tells who was examined is left out.
 
     Raises
@@ -37,7 +37,7 @@ class Saved:
         It cannot be written.
     """
 
-    def __init__(self, folder: Path, xml: bytes) -> None:
+    def __init__(self, folder: Path, xml: str | bytes) -> None:
         name = time.strftime("%Y%m%d-%H%M%S") + f"-{time.monotonic_ns() % 10**9:09d}.h5"
         self.path = output_folder(folder) / name
         self._temporary = self.path.with_suffix(_PARTIAL)
@@ -46,7 +46,7 @@ class Saved:
         try:
             self._file: Any = h5py.File(self._temporary, "w")
             group = self._file.create_group("dataset")
-            group.create_dataset("xml", (1,), h5py.string_dtype())[0] = without_identity(xml).decode("utf-8", "replace")
+            group.create_dataset("xml", (1,), h5py.string_dtype())[0] = without_identity(xml).decode()
             self._data = group.create_dataset(
                 "data", (0,), ismrmrd.hdf5.acquisition_dtype, maxshape=(None,), chunks=(_CHUNK,)
             )

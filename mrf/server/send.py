@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..core.arrays import Array
 from ..core.errors import FileError, MrfError
 from ..core.storage import atomic_path, full_disk_told
-from ..io.mrd_header import without_identity
+from ..io.mrd_header import without_identity, without_nuls
 from .codec import IMAGE_HEADER, Acquisition, Close, Config, HeaderXml, Image, Limits, Message, Text
 from .wire import Wire
 
@@ -118,7 +118,7 @@ def scan_messages(
 ) -> Iterator[Message]:
     """The messages with which a scanner would send what :func:`mrf.io.mrd.read_table` read of an MRD file."""
     yield Config(config, is_file=True)
-    yield HeaderXml(xml.rstrip(b"\0"))
+    yield HeaderXml(without_nuls(xml))
     if parameters:
         yield Text(json.dumps({"parameters": dict(parameters)}))
     for row in tqdm(table, desc="sending", disable=None if progress else True):
