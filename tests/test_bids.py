@@ -376,3 +376,31 @@ def test_a_scan_becomes_a_valid_data_set(validator: str, tmp_path: Path) -> None
     told = side_car(out / "sub-01/anat/sub-01_T1map.nii.gz")
     assert told["Sources"] == ["bids::sourcedata/scan.h5"]
     assert np.nanmax(values_of(out / "sub-01/anat/sub-01_T1map.nii.gz")) <= 3.001
+
+
+def sheared(row: int, column: int, by: float) -> Array:
+    affine = np.diag([2.0, 2, 4, 1])
+    affine[:3, 3] = 3, -5, 7
+    affine[row, column] = by
+    return affine
+
+
+TURNED = np.array([[0.0, 0, 4, 1], [-2, 0, 0, 2], [0, -2, 0, 3], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("affine", "code"),
+    [
+        (np.diag([2.0, 2, 4, 1]), 1), (np.diag([-2.0, 2, 4, 1]), 1), (TURNED, 1), (sheared(1, 2, 1e-5), 1),
+        (sheared(1, 2, 1.5), 0), (sheared(0, 1, -0.01), 0), (sheared(2, 0, 3.0), 0), (TURNED @ sheared(0, 2, 0.5), 0),
+    ],
+)  # fmt: skip
+def test_every_form_of_the_header_that_has_a_code_holds_the_affine(affine: Array, code: int, tmp_path: Path) -> None:
+    maps = replace(made(), affine=affine)
+    for path in write_maps(maps, tmp_path):
+        image: Any = nibabel.load(path)
+        assert np.allclose(image.affine, affine)
+        assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, code)
+        assert np.allclose(image.header.get_zooms(), np.linalg.norm(affine[:3, :3], axis=0))
+        told = image.header.get_qform(coded=True)[0]
+        assert told is None or np.allclose(told, affine, atol=1e-3)

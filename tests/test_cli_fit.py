@@ -245,3 +245,25 @@ def test_results_are_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert fit("t1rho", scan, out, "-p", "spin_lock_times_ms=1,20,40,60") == 0
     assert fit("t1rho", out, tmp_path / "again", "-p", "spin_lock_times_ms=1,20,40,60") == 1
     assert f"{out}: is a folder of results of mrf, with maps.h5; give the images" in capsys.readouterr().err
+
+
+def test_sheared_voxels_keep_their_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    affine = np.diag([2.0, 2, 4, 1])
+    affine[1, 2] = 1.5
+    times = np.array([2.0, 5, 9, 14, 20])
+    values = 100 * np.exp(-times / 30) * np.ones((4, 5, 3, 1))
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), tmp_path / "s.nii.gz")
+    echoes = "echo_times_ms=" + ",".join(f"{time:g}" for time in times)
+    command = ["fit", "--model", "multi_echo_gradient", str(tmp_path / "s.nii.gz"), "-p", echoes, "-q"]
+    assert main([*command, "-o", str(tmp_path / "out")]) == 0
+    found = list((tmp_path / "out").rglob("*.nii.gz"))
+    assert len(found) >= 3
+    for path in found:
+        image = nibabel.load(path)
+        assert np.allclose(image.get_sform(), affine)
+        assert image.get_qform(coded=True) == (None, 0)
+    assert main(["validate", str(tmp_path / "out")]) == 0
+    image.header.set_qform(affine, code=1)
+    nibabel.save(image, path)
+    assert main(["validate", str(tmp_path / "out")]) == 1
+    assert "qform differs" in capsys.readouterr().out

@@ -84,6 +84,12 @@ def _moved(_: np.ndarray, affine: np.ndarray) -> None:
     affine[0, 3] += 0.5
 
 
+def _qform(path: Path) -> None:
+    image = nibabel.load(path)
+    image.header.set_qform(image.affine, code=1)  # which takes the shear out of it
+    nibabel.save(image, path)
+
+
 def _emptied(values: np.ndarray, _: np.ndarray) -> None:
     values[1, 1, 0] = np.nan
 
@@ -101,6 +107,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "a value": (lambda out: _image(out / NIFTI, _one_value), NIFTI, "changed", "1 of 24 values are"),
     "a hole": (lambda out: _image(out / NIFTI, _emptied), NIFTI, "changed", "1 of 24 values are"),
     "places": (lambda out: _image(out / NIFTI, _moved), NIFTI, "changed", "differs .* by 0.5 mm"),
+    "qform": (lambda out: _qform(out / NIFTI), NIFTI, "changed", "its qform differs from that of maps.h5 by 0.1"),
     "units": (
         lambda out: _image(out / NIFTI, lambda *_: None, "meter"), NIFTI, "changed", "units meter"
     ),

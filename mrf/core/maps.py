@@ -14,6 +14,7 @@ from .leftovers import settle
 from .storage import output_folder, read_hdf5, write_hdf5
 
 SCHEMA = 1
+SHEARED = 1e-4  # cosine between two axes of voxels from which on they are no right angle
 
 
 class Flag(IntFlag):
@@ -132,3 +133,17 @@ class Maps:
 
 def _group(named: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)}
+
+
+def skew(affine: Array) -> float:
+    """The largest cosine between two axes of voxels: 0 for a grid of right angles, above `SHEARED` for a sheared one.
+
+    Parameters
+    ----------
+    affine : (4, 4) float array
+        Of voxels to mm; axes of length 0 are passed over.
+    """
+    axes = np.asarray(affine, np.float64)[:3, :3]
+    size = np.linalg.norm(axes, axis=0)
+    axes = axes / np.where(size == 0, 1, size)
+    return float(np.abs(np.triu(axes.T @ axes, 1)).max())

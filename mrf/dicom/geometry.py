@@ -6,8 +6,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import InputError
-
-_ORTHOGONAL = 1e-4  # largest cosine between two axes
+from ..core.maps import SHEARED, skew
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +69,9 @@ def geometry_of(affine: Array, shape: tuple[int, ...]) -> Geometry:
     if not (sizes > 1e-6).all():
         raise InputError(f"maps: affine has voxels of {sizes.tolist()} mm, expected sizes above 0")
     axes = lps[:3, :3] / sizes
-    skew = float(np.abs(axes.T @ axes - np.eye(3)).max())
-    if skew > _ORTHOGONAL:
+    if (cosine := skew(affine)) > SHEARED:
         raise InputError(
-            f"maps: affine has axes that are not orthogonal (cosine {skew:.3g}), which DICOM images cannot be; "
+            f"maps: affine has axes that are not orthogonal (cosine {cosine:.3g}), which DICOM images cannot be; "
             "resample the maps to a grid without shear"
         )
     slices = shape[0] if len(shape) == 3 else 1

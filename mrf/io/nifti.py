@@ -14,6 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
+from ..core.maps import SHEARED, skew
 from ..core.storage import SHRUNK, SMALL, UNREADABLE, atomic_path
 
 _UNREADABLE = (*UNREADABLE, ImageFileError, HeaderDataError, EOFError, zlib.error)
@@ -22,7 +23,8 @@ _UNREADABLE = (*UNREADABLE, ImageFileError, HeaderDataError, EOFError, zlib.erro
 def write_image(path: Path, values: Array, affine: Array, side_car: dict[str, Any]) -> None:
     """A (y, x) or (z, y, x) array as NIfTI, with a JSON side-car; labels stay integers, all else is float32.
 
-    The affine is written as sform and as qform, both with code 1 (scanner).
+    The affine is written as sform and as qform, both with code 1 (scanner). A qform has no shears: for voxels that are
+    sheared its code is 0 (unknown).
 
     Parameters
     ----------
@@ -47,11 +49,27 @@ def write_image(path: Path, values: Array, affine: Array, side_car: dict[str, An
     volume = (values if values.ndim == 3 else values[None]).transpose(2, 1, 0).astype(kind)
     image = nibabel.Nifti1Image(volume, affine)
     image.header.set_xyzt_units("mm", "sec")
-    image.header.set_sform(affine, code=1)
-    image.header.set_qform(affine, code=1)
+    put_at(image.header, affine)
     with atomic_path(path) as temporary:
         nibabel.save(image, temporary)
     write_json(path.with_name(path.name.replace(".nii.gz", ".json")), side_car)
+
+
+def put_at(header: Any, affine: Array) -> None:
+    """Tell a NIfTI header where its voxels lie, by every form that can."""
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=0 if skew(affine) > SHEARED else 1)
+
+
+def unlike_qform(header: Any, affine: Array) -> float:
+    """By how much (mm) a header's qform differs from what :func:`put_at` tells of `affine`; 0 where it tells none."""
+    own = header.get_qform(coded=True)[0]
+    if own is None:
+        return 0.0
+    expected = nibabel.Nifti1Header()
+    put_at(expected, affine)
+    told = expected.get_qform(coded=True)[0]
+    return float(np.abs(own - (affine if told is None else told)).max())
 
 
 def _said(error: BaseException) -> str:
