@@ -9,7 +9,7 @@ from .characterize import Characterization
 from .core.arrays import Array
 from .core.maps import Maps
 from .core.units import MILLISECOND
-from .report import relaxometry_norm, save_figure
+from .report import PANELS, relaxometry_norm, save_figure
 
 _COLUMNS = 4
 _SHOWN = {"t1": ("T1 (ms)", 4000, "lipari"), "t2": ("T2 (ms)", 400, "navia")}
@@ -68,6 +68,11 @@ def _panels(found: Characterization, maps: Maps, at: int) -> list[tuple[str, Arr
             norm = relaxometry_norm(upper)
             panels.append((title, _plane(maps.parameters[name], at) / MILLISECOND,
                            {"cmap": getattr(cm, colours), "norm": norm}))  # fmt: skip
+    for name in found.provenance["scales"]:
+        if name not in _SHOWN and name in maps.parameters and (panel := PANELS.get(name)) is not None:
+            colours = "gray" if panel.colours == "gray" else getattr(cm, panel.colours)
+            panels.append((f"{panel.title} ({panel.unit})", _plane(maps.parameters[name], at) * panel.scale,
+                           {"cmap": colours, "vmin": panel.lower, "vmax": panel.upper}))  # fmt: skip
     if found.segmentation is not None:
         classes = _plane(found.segmentation.labels, at).astype(float)
         classes[classes == 0] = np.nan

@@ -11,14 +11,14 @@ import numpy as np
 from . import __version__
 from .core.arrays import Array, as_host
 from .core.errors import InputError
-from .core.maps import Flag, Maps
-from .core.units import MILLISECOND
+from .core.maps import SHEARED, Flag, Maps, skew
 from .dictionaries.dictionary import Dictionary
 from .texture.bins import Bins, choose
 from .texture.features import Feature, across_slices, aggregation_of, checked_draws, families_of, features_of
 from .texture.map import checked_radius, maps_of, names_of
 from .texture.matrices import Aggregation
 from .texture.roi import Region, region_record
+from .texture.scales import INSTRUMENTAL, SCALES, UNKNOWN, Scale
 from .tissue.bands import Comparison, compare_bands, tissues
 from .tissue.fractions import Fractions, tissue_fractions
 from .tissue.segment import Habitat, Segmentation, habitats, segment
@@ -29,44 +29,7 @@ TEXTURES = (
 )  # fmt: skip
 _FEW = 64  # voxels of a region below which texture says little
 _TOLD = 3  # regions in a message
-_LONGEST = {"t1": 20.0, "t2": 10.0}  # s, of a median: more was given in milliseconds
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How the values of a map become grey levels.
-
-    Attributes
-    ----------
-    unit : str
-    bin_width : float or "auto" or None
-        In the map's unit, for units that mean something.
-    value_range : (float, float) or None
-        Values that count; bins start at its lower end.
-    n_bins : int or None
-        For arbitrary units.
-    """
-
-    unit: str
-    bin_width: float | str | None = None
-    value_range: tuple[float, float] | None = None
-    n_bins: int | None = None
-
-    def shown(self, value: float) -> str:
-        """A value in messages: with its unit, times in ms."""
-        if self.unit == "s":
-            return f"{value / MILLISECOND:.4g} ms"
-        return f"{value:g} Hz" if self.unit == "Hz" else f"{value:g}"
-
-
-# Defaults, no norm: some 65 to 80 bins over what tissue has.
-SCALES = {
-    "t1": Scale("s", 60 * MILLISECOND, (0.0, 4.0)),
-    "t2": Scale("s", 5 * MILLISECOND, (0.0, 0.4)),
-    "pd": Scale("arbitrary", n_bins=64),
-    "b1": Scale("relative", 0.02, (0.0, 2.0)),
-    "off_resonance": Scale("Hz", 5.0, (-500.0, 500.0)),
-}
+_LONGEST = {"t1": 20.0, "t2": 10.0, "t2star": 10.0, "t1rho": 10.0}  # s, of a median: more was given in milliseconds
 
 
 @dataclass(frozen=True)
@@ -76,7 +39,7 @@ class Texturing:
     Attributes
     ----------
     scales : {parameter: Scale}
-        In place of those in :data:`SCALES`.
+        In place of those in :data:`mrf.texture.scales.SCALES`.
     aggregation : str or None
         As for :func:`mrf.texture_features`; None = "3d_average", of one slice "2d_average".
     families : collection of str or None
@@ -174,7 +137,8 @@ def characterize(
         Numbers of regions; 0 = none.
     names : {label: str}, optional
     parameters : sequence of str, optional
-        Of `maps`, or "pd" for its magnitude; None = t1, t2 and pd.
+        Of `maps`, or "pd" for its magnitude; None = all of tissue and pd: not b1, off_resonance and efficiencies,
+        unless there is nothing else. Without a scale of their own, 64 bins between each region's ends.
     texture : Texturing, optional
     classes : int, optional
         Of segmentation and habitats; None = by the Bayesian information criterion.
@@ -186,14 +150,15 @@ def characterize(
     Raises
     ------
     InputError
-        Labels that don't fit, no region, maps in milliseconds, unknown parameters, options of the functions named
-        above; a parameter that was asked for, or whose scale is given, that no region can use; or none that any can.
+        Labels that don't fit, no region, maps in milliseconds, sheared voxels, unknown parameters, options of the
+        functions named above; a parameter that was asked for, or whose scale is given, that no region can use; or none
+        that any can.
     """
     regions, names = _regions(maps, labels), names or {}
     chosen = {name: _values(maps, name) for name in parameters or _usual(maps)}
     _check_units(maps, labels)
     _check_fractions(coefficients, dictionary, components)
-    told = _Texture.of(maps, dictionary, texture or Texturing())
+    told = _Texture.of(maps, dictionary, texture or Texturing(), chosen)
     records = {label: _record(maps, labels == label, names.get(label, "")) for label in regions}
     taken = told.taken(chosen, labels, records, {*(parameters or ()), *(texture.scales if texture else ())})
     features = told.measured(taken, records)
@@ -219,16 +184,19 @@ def _regions(maps: Maps, labels: Array) -> list[int]:
 
 
 def _usual(maps: Maps) -> list[str]:
-    return [name for name in ("t1", "t2") if name in maps.parameters] + ["pd"]
+    there = [name for name in (*SCALES, *maps.parameters) if name in maps.parameters]
+    of_tissue = [name for name in there if name not in INSTRUMENTAL]
+    if of_tissue and (others := [name for name in maps.parameters if name in INSTRUMENTAL]):
+        log.info("%s: left out, not of tissue; --parameters names what is taken", ", ".join(others))
+    return [*dict.fromkeys(of_tissue or there), "pd"]
 
 
 def _values(maps: Maps, name: str) -> Array:
     """A map whose values can be counted: NaN where there is no result."""
     if name == "pd":
         return np.where(maps.index >= 0, np.abs(maps.pd), np.nan)
-    if name not in maps.parameters or name not in SCALES:
-        able = ", ".join([*(each for each in maps.parameters if each in SCALES), "pd"])
-        raise InputError(f"parameters: got {name!r}, expected some of {able}")
+    if name not in maps.parameters:
+        raise InputError(f"parameters: got {name!r}, expected some of {', '.join([*maps.parameters, 'pd'])}")
     return maps.parameters[name]
 
 
@@ -265,7 +233,18 @@ def _called(label: int, record: Mapping[str, Any]) -> str:
 
 
 def voxel_size(maps: Maps) -> tuple[float, ...]:
-    """(z, y, x) in mm."""
+    """(z, y, x) in mm.
+
+    Raises
+    ------
+    InputError
+        They are sheared, so that distances and volumes are not those of a box.
+    """
+    if (cosine := skew(maps.affine)) > SHEARED:
+        raise InputError(
+            f"maps: voxels are sheared (cosine {cosine:.3g} between two axes), but textures and volumes need right "
+            "angles; resample the images and fit them again"
+        )
     x, y, z = np.linalg.norm(maps.affine[:3, :3], axis=0)
     return float(z), float(y), float(x)
 
@@ -288,17 +267,27 @@ class _Texture:
     how: Texturing  # with all scales, and an aggregation
     aggregation: Aggregation
     families: tuple[str, ...]
+    spacing: tuple[float, ...]
 
     @classmethod
-    def of(cls, maps: Maps, dictionary: Dictionary | None, how: Texturing) -> "_Texture":
+    def of(cls, maps: Maps, dictionary: Dictionary | None, how: Texturing, chosen: Collection[str]) -> "_Texture":
         """What is left open is filled in, what cannot be is refused before the work begins."""
         usual = "3d_average" if maps.shape[:-2] > (1,) else "2d_average"
         mapped = names_of(how.mapped) if how.mapped else ()
+        scales = SCALES | dict(how.scales)
+        for name in chosen:
+            if name not in scales:
+                scales[name] = UNKNOWN
+                log.warning(
+                    "%s: no bins are known that suit all subjects: %d between each region's own ends, so that features "
+                    "depend on the region's extremes; Texturing(scales=...) gives a width", name, UNKNOWN.n_bins,
+                )  # fmt: skip
         filled = replace(
-            how, scales=SCALES | dict(how.scales), aggregation=how.aggregation or usual, mapped=mapped,
+            how, scales=scales, aggregation=how.aggregation or usual, mapped=mapped,
             radius=checked_radius(how.radius), draws=checked_draws(how.draws),
         )  # fmt: skip
-        return cls(maps, dictionary, filled, aggregation_of(filled.aggregation or usual), families_of(how.families))
+        families, spacing = families_of(how.families), voxel_size(maps)
+        return cls(maps, dictionary, filled, aggregation_of(filled.aggregation or usual), families, spacing)
 
     def taken(
         self, chosen: Mapping[str, Array], labels: Array, records: Mapping[int, dict[str, Any]], asked: Collection[str]
@@ -340,7 +329,7 @@ class _Texture:
         """Of one map in one region, and its record."""
         how, scale = self.how, self.how.scales[name]
         region = Region.of(
-            values, inside, spacing=voxel_size(self.maps), value_range=scale.value_range,
+            values, inside, spacing=self.spacing, value_range=scale.value_range,
             max_excluded=how.max_excluded, shown=scale.shown,
         )  # fmt: skip
         std = region.of_voxels("std", self._deviation(name, region, record))
@@ -483,7 +472,7 @@ def _provenance(maps: Maps, told: _Texture, chosen: Collection[str], classes: in
     how = told.how
     return {
         "version": __version__,
-        "voxel_mm": list(voxel_size(maps)),
+        "voxel_mm": list(told.spacing),
         "aggregation": how.aggregation,
         "families": list(told.families),
         "draws": how.draws,

@@ -165,8 +165,9 @@ def _textures(found: Characterization, maps: Maps, images: Path) -> list[Path]:
     written, width = [], 2 * found.provenance["radius"] + 1
     for parameter, some in found.textures.items():
         for name, values in some.items():
-            label, suffix = _camel(name), SUFFIXES[parameter].suffix
-            if SUFFIXES[parameter].folder != "anat":  # a texture is no field map
+            label, known = _camel(name), SUFFIXES.get(parameter)
+            suffix = OTHER if known is None else known.suffix
+            if known is None or known.folder != "anat":  # a texture is no field map
                 label, suffix = _camel(f"{name}_of_{parameter}"), OTHER
             path = images.with_name(f"{images.name}_desc-{label}_{suffix}.nii.gz")
             told = {
@@ -194,7 +195,7 @@ def _fractions(found: Characterization, maps: Maps, images: Path) -> list[Path]:
 
 def _camel(name: str) -> str:
     """A BIDS label: letters and digits."""
-    first, *others = name.split("_")
+    first, *others = (str(word) for word in re.findall("[A-Za-z0-9]+", name))
     return first + "".join(part.capitalize() for part in others)
 
 

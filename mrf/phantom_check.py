@@ -13,7 +13,7 @@ import scipy.stats
 from .constellation import RADII, Placement, neighbour_distance, place
 from .core.arrays import Array
 from .core.errors import InputError
-from .core.maps import Flag, Maps
+from .core.maps import SHEARED, Flag, Maps, skew
 from .io.template import Template
 from .regions import COLUMNS, RegionStatistics, aligned, cells, number, roi_statistics, shown, unit, write_rows
 
@@ -210,6 +210,11 @@ def _slices(maps: Maps) -> int:
 
 
 def _spacing(maps: Maps) -> tuple[float, float]:
+    if (cosine := skew(maps.affine)) > SHEARED:
+        raise InputError(
+            f"maps: voxels are sheared (cosine {cosine:.3g} between two axes), so spheres are no circles; resample the "
+            "images and fit them again"
+        )
     x, y, _ = np.linalg.norm(maps.affine[:3, :3], axis=0)
     return float(y), float(x)
 

@@ -14,11 +14,12 @@ import pytest
 import scipy.io
 
 import mrf
-from mrf.characterize import SCALES, Scale, Texturing, characterize, voxel_size
+from mrf.characterize import Texturing, characterize, voxel_size
 from mrf.cli.main import main
 from mrf.core.arrays import Array
 from mrf.core.maps import Flag, Maps
 from mrf.findings import COLUMNS, write_characterization
+from mrf.texture.scales import SCALES, Scale
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, -2.0, 0, 20], [0, 0, 5.0, -7], [0, 0, 0, 1]])
 
@@ -388,7 +389,7 @@ def test_fractions_of_the_command(small_dictionary: mrf.Dictionary, tmp_path: Pa
     [
         (
             ["--bin-width", "t1"],
-            "--bin-width: got 't1', expected one of t1, t2, b1, off_resonance, = and a",
+            "--bin-width: got 't1', expected one of t1, t2, t2star, t1rho, adc, ",
         ),
         (["--range", "t2=5"], "--range: got 't2=5', expected one of"),
         (["--names", "white"], "--names: got 'white', expected such as"),

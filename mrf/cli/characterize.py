@@ -7,7 +7,10 @@ from typing import Any
 
 from .arguments import add_output, add_regions, region_names
 
-_SECONDS = {"t1": (1.0, 20.0), "t2": (0.1, 4.0)}  # ms: a bin width and the end of a range below these were in s
+_SECONDS = {
+    "t1": (1.0, 20.0),
+    **dict.fromkeys(("t2", "t2star", "t1rho"), (0.1, 4.0)),
+}  # ms: a bin width and the end of a range below these were in s
 
 
 def add(verbs: Any) -> None:
@@ -15,15 +18,15 @@ def add(verbs: Any) -> None:
     verb = verbs.add_parser("characterize", help="texture, tissue classes and fractions of regions of maps")
     verb.add_argument("maps", type=Path, metavar="MAPS", help="an OUT folder of this program, or its maps.h5")
     add_regions(verb, required=True)
-    verb.add_argument("--parameters", metavar="NAME,...", help="t1, t2, pd, b1, off_resonance (default: t1,t2,pd)")
+    verb.add_argument("--parameters", metavar="NAME,...", help="of the maps, or pd (default: all of tissue, and pd)")
     verb.add_argument(
         "--bin-width", action="append", default=[], metavar="NAME=WIDTH",
-        help="of one map, may be repeated; in ms (b1: relative, off_resonance: Hz), or auto: from error bars and the "
-        "dictionary's step (default: t1=60, t2=5)",
+        help="of one map, repeatable; times in ms, adc in 10^-3 mm^2/s, off_resonance in Hz, others as they are; or "
+        "auto: from error bars and the dictionary's step (default: t1=60, t2=5, ...)",
     )  # fmt: skip
     verb.add_argument(
         "--range", action="append", default=[], metavar="NAME=LOW:HIGH",
-        help="values that count, in the same units (default: t1=0:4000, t2=0:400)",
+        help="values that count, in the same units (default: t1=0:4000, t2=0:400, ...)",
     )  # fmt: skip
     verb.add_argument(
         "--aggregation", help="2d_average, 2d_slice_merge, 2.5d_direction_merge, 2.5d_merge, 3d_average or 3d_merge "
@@ -110,20 +113,20 @@ def _scales(told: argparse.Namespace) -> dict[str, Any]:
     """Those that were asked for, in SI units."""
     from dataclasses import replace
 
-    from ..characterize import SCALES
     from ..core.errors import InputError
-    from ..core.units import MILLISECOND
+    from ..texture.scales import SCALES, TYPED
 
+    able = [name for name, scale in SCALES.items() if scale.n_bins is None]
     changed: dict[str, Any] = {}
     for option, texts in (("--bin-width", told.bin_width), ("--range", told.range)):
         for text in texts:
             name, _, value = text.partition("=")
-            unit = MILLISECOND if name in ("t1", "t2") else 1.0
+            unit = TYPED.get(SCALES[name].unit, (1.0, ""))[0] if name in able else 1.0
             number = r"[-+0-9.eE]+"
             wanted = rf"{number}|auto" if option == "--bin-width" else rf"{number}:{number}"
-            if name not in SCALES or name == "pd" or not re.fullmatch(wanted, value):
+            if name not in able or not re.fullmatch(wanted, value):
                 raise InputError(
-                    f"{option}: got {text!r}, expected one of t1, t2, b1, off_resonance, = and "
+                    f"{option}: got {text!r}, expected one of {', '.join(able)}, = and "
                     + ("a width or auto" if option == "--bin-width" else "LOW:HIGH")
                 )
             try:
