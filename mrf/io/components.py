@@ -106,10 +106,10 @@ def joined(parts: Mapping[str, Array], choice: Choice) -> tuple[Array, str, list
             return first, "signed", []
         negative = int((first < 0).sum())
         if negative and choice.asked:
-            least = f"{negative} magnitudes are negative, down to {first.min():.6g}: taken without their sign"
+            least = f"{negative} magnitudes are negative, down to {np.nanmin(first):.6g}: taken without their sign"
             return np.abs(first), "magnitude", [least]
         if negative:
-            told = f"no image says that it is real, but {negative} values are negative, down to {first.min():.6g}"
+            told = f"no image says that it is real, but {negative} values are negative, down to {np.nanmin(first):.6g}"
             return first, "signed", [f"{told}: taken as signed; if these are magnitudes, choose component magnitude"]
         return first, "magnitude", []
     second = parts[choice.parts[1]]
@@ -127,7 +127,7 @@ def radians(where: str, values: Array, unit: str | None) -> tuple[Array, str]:
     where : str
         For messages.
     values : float64 array
-        All phase images of one series.
+        All phase images of one series; NaN where there are no data.
     unit : str or None
         "rad", "mrad", "4096" (whole numbers, 4096 for half a turn: Siemens after its rescaling), "0..4095" (the same
         before it), or None: the range decides.
@@ -137,7 +137,7 @@ def radians(where: str, values: Array, unit: str | None) -> tuple[Array, str]:
     FileError
         The values fit no unit, or not the one that is told.
     """
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     turn = 2 * np.pi
     units = {
         "rad": (1.0, 0.0, -turn, turn),

@@ -29,14 +29,14 @@ def pixels_of(path: Path, stacks: dict[str, Stack]) -> tuple[dict[str, Array], l
     Returns
     -------
     {part: (frames, z, y, x) float64}
-        Phase in rad.
+        Phase in rad. NaN where files say that a pixel is padding: nothing was measured there.
     notes : list of str
 
     Raises
     ------
     FileError
-        Pixel data that cannot be decoded or are not finite, a scale slope that only some images have, phase of
-        unknown unit.
+        Pixel data that cannot be decoded, are not finite or padding throughout, a scale slope that only some images
+        have, phase of unknown unit.
     UnsupportedError
         Several directions of one b value that are not magnitudes.
     """
@@ -55,6 +55,10 @@ def pixels_of(path: Path, stacks: dict[str, Stack]) -> tuple[dict[str, Array], l
                     "choose component magnitude"
                 )
             values[cell] = images[id(held[0])] if len(held) == 1 else _mean([images[id(frame)] for frame in held])
+        if np.isnan(values).all():
+            raise FileError(f"{path}: all pixels of its {part} images are padding (PixelPaddingValue); export it again")
+        if padding := int(np.isnan(values).sum()):
+            notes.append(f"{padding} pixels of {part} images are padding (PixelPaddingValue): no data there")
         if part == "phase":
             units = {frame.scale.phase for frame in frames if frame.part == part}
             values, note = radians(str(path), values, units.pop() if len(units) == 1 else None)
@@ -82,13 +86,14 @@ def _scale_notes(path: Path, frames: list[Frame]) -> list[str]:
 
 
 def _decoded(frames: list[Frame]) -> dict[int, Array]:
-    """{id of a frame: (y, x) float64}, scaled; every file is decoded once."""
+    """{id of a frame: (y, x) float64}, scaled, NaN where it is padding; every file is decoded once."""
     by_source: dict[int, list[Frame]] = {}
     for frame in frames:
         by_source.setdefault(id(frame.source), []).append(frame)
     found = {}
     for group in by_source.values():
         stored = _stored(group[0].source)
+        padding = _padding(group[0].source, stored)
         for frame in group:
             scale = frame.scale
             values = stored[frame.number] * scale.slope + scale.intercept
@@ -96,8 +101,28 @@ def _decoded(frames: list[Frame]) -> dict[int, Array]:
                 values /= scale.slope * scale.private
             if not np.isfinite(values).all():
                 raise FileError(f"{frame.name}: pixel data are not all finite numbers; export the series again")
-            found[id(frame)] = values
+            found[id(frame)] = np.where(padding[frame.number], np.nan, values)
     return found
+
+
+def _padding(source: Source, stored: Array) -> Array:
+    """(frames, y, x) bool: stored numbers that are no image (DICOM PS3.3, C.7.5.1.1.2), one or a range of them."""
+    names = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    told = [source.dataset.get(name) for name in names]
+    if told[0] in (None, ""):
+        return np.zeros(stored.shape, bool)
+    ends = []
+    signed, turn = bool(source.dataset.get("PixelRepresentation")), 1 << int(source.dataset.BitsAllocated)
+    for name, value in zip(names, told, strict=True):
+        if value in (None, ""):
+            continue
+        try:
+            number = int(value)
+        except (TypeError, ValueError) as error:
+            raise FileError(f"{source.path}: field {name} is {value!r}, expected a whole number; correct it") from error
+        number %= turn  # many writers take the wrong one of the two types, signed and unsigned
+        ends.append(number - turn if signed and number >= turn // 2 else number)
+    return np.asarray((stored >= min(ends)) & (stored <= max(ends)))
 
 
 def _stored(source: Source) -> Array:
@@ -136,8 +161,8 @@ def _check_size(source: Source) -> None:
 
 
 def _mean(images: list[Array]) -> Array:
-    """Geometric mean; zero where one image is."""
+    """Geometric mean; zero where one image is, NaN where one has no data."""
     stack = np.stack(images)
     positive = (stack > 0).all(axis=0)
     logarithm = np.log(np.where(positive, stack, 1)).mean(axis=0)
-    return np.where(positive, np.exp(logarithm), 0.0)
+    return np.where(np.isnan(stack).any(axis=0), np.nan, np.where(positive, np.exp(logarithm), 0.0))

@@ -25,7 +25,7 @@ class Series:
     Attributes
     ----------
     data : (frames, z, y, x) float64 or complex128
-        In the scanner's units, every per-image scale taken out.
+        In the scanner's units, every per-image scale taken out. NaN where a file says that nothing was measured.
     affine : (4, 4) float64
         RAS+ mm affine of the transposed (x, y, z) image.
     protocol : {name: (frames,) float64}
