@@ -16,6 +16,15 @@ SUBJECT = "01"
 _LONGEST = 10**6  # values on an axis
 
 
+def path_told(text: str) -> Path:
+    """A path; an empty one is not the current folder, which `Path` makes of it."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "got an empty path (a variable of the shell that is not set?); for here write ."
+        )
+    return Path(text)
+
+
 def milliseconds_axis(text: str) -> Array:
     """Values in s from ``START:STOP:N`` (log-spaced), ``START:STOP:N:linear`` or ``V1,V2,...`` in ms."""
     return _axis(text, positive=True) * MILLISECOND

@@ -57,6 +57,11 @@ def run(told: argparse.Namespace) -> None:
             raise InputError(
                 f"{option}: fractions need an image series and its dictionary; give --series SERIES --dictionary D.h5"
             )
+    if (told.output / "maps.h5").is_file():
+        raise InputError(
+            f"-o: {told.output} holds maps (maps.h5), a data set of its own; give another folder for what is told of "
+            "regions"
+        )
     into_results(told, _characterize)
 
 

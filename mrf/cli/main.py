@@ -10,9 +10,11 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence as Arguments
+from pathlib import Path
 
 from .. import __version__
 from ..core.errors import MrfError
+from .arguments import path_told
 
 VERBS = (
     "demo", "sequence", "dictionary", "reconstruct", "match", "fit", "roi", "characterize", "serve", "send", "dicom",
@@ -35,12 +37,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    """Options that may stand before or after the verb."""
+    """Options that may stand before or after the verb, and a check of every path."""
     parser.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of a failure"
     )
     parser.add_argument("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress, no notes")
     for action in parser._actions:
+        if action.type is Path:
+            action.type = path_told
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
                 _add_common(inner)

@@ -4,8 +4,10 @@ import argparse
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ..core.errors import InputError
 from ..core.leftovers import files_in, moved_together, remove_unfinished
 from ..core.maps import Maps
 from ..core.storage import output_folder
@@ -43,8 +45,47 @@ def into_results(told: argparse.Namespace, work: Callable[[argparse.Namespace], 
         from ..dicom.extra import needed
 
         needed("highdicom")
+    check_apart(told)
     with results_folder(told.output):
         work(told)
+
+
+def check_apart(told: argparse.Namespace) -> None:
+    """Refuse to write results over what they are made of.
+
+    Raises
+    ------
+    InputError
+        The output is the folder that is read, or what is read is among the files that would be written there.
+    """
+    top = told.output.resolve()
+    replaced = {"bids": ("sub-*",), "dicom": ("dicom",), "mrd": ("images.h5",)}
+    ours = ("maps.h5", "report.png", *(pattern for kind in told.to for pattern in replaced[kind]))
+    for value in vars(told).values():
+        for given in value if isinstance(value, list) else [value]:
+            if not isinstance(given, Path) or given is told.output:
+                continue
+            inside = given.resolve().parts[len(top.parts) :] if given.resolve().is_relative_to(top) else None
+            if inside == () or (inside and any(fnmatchcase(inside[0], pattern) for pattern in ours)):
+                raise InputError(
+                    f"-o: got {told.output}, but {given}, which is read, is among what would be written there; give "
+                    "another folder"
+                )
+
+
+def check_file_apart(option: str, output: Path | None, *given: Path | None) -> None:
+    """Refuse to write a file over one that is read.
+
+    Raises
+    ------
+    InputError
+        It is one of those `given`, or the maps.h5 of a folder that is.
+    """
+    for one in given:
+        if output is None or one is None:
+            continue
+        if output.resolve() in (one.resolve(), (one / "maps.h5").resolve()):
+            raise InputError(f"{option}: got {output}, which is read as well; give another file")
 
 
 def write_outputs(maps: Maps, told: argparse.Namespace, *, title: str, header: str | None = None) -> None:

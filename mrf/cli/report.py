@@ -30,7 +30,9 @@ def add(verbs: Any) -> None:
 def run(told: argparse.Namespace) -> None:
     """Load first, then draw, then print."""
     from ..core.maps import Maps
+    from .output import check_file_apart
 
+    check_file_apart("-o", told.picture, told.output, told.compare)
     maps = Maps.load(told.output)
     if told.compare is None:
         _one(told, maps)

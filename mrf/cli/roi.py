@@ -47,7 +47,11 @@ def add(verbs: Any) -> None:
 def run(told: argparse.Namespace) -> None:
     """Check what goes together, then measure."""
     from ..core.errors import InputError
+    from .output import check_file_apart
 
+    read = told.maps, told.rois, told.template
+    for option, path in (("-o", told.output), ("--labels-out", told.labels_out), ("--picture", told.picture)):
+        check_file_apart(option, path, *read)
     if (told.rois is None) == (told.template is None):
         got = "neither" if told.rois is None else "both"
         raise InputError(f"--rois, --template: got {got}, expected one of them")

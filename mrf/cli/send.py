@@ -28,7 +28,9 @@ def run(told: argparse.Namespace) -> None:
     from ..core.errors import InputError, MrfError
     from ..io.mrd import read_table
     from ..server.send import exchange, scan_messages, write_images
+    from .output import check_file_apart
 
+    check_file_apart("-o", told.output, told.scan)
     address, parameters = _address(told.server), _parameters(told.parameter)
     if told.scan.suffix.lower() == ".dat":
         raise InputError(f"{told.scan}: servers take MRD files; give Siemens raw data to mrf reconstruct")

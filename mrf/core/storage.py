@@ -28,6 +28,11 @@ _SUMS = ".crc32"
 _CHECKSUMMED = ("v110", "v110")  # the format of HDF5 whose names, shapes and types have checksums too
 SMALL = 1 << 20  # bytes that any dataset may declare
 SHRUNK = 1100  # what a byte in a file can become at most; deflate's own limit is 1032
+HDF5 = frozenset({".h5", ".hdf5"})
+_GIVE = {
+    "maps": "a folder that mrf reconstruct, match or fit wrote (OUT), or the maps.h5 in it",
+    "dictionary": "a file (D.h5) that mrf dictionary build wrote",
+}
 UNREADABLE = OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError, OverflowError
 
 
@@ -293,6 +298,8 @@ def read_hdf5(
                 if not name.endswith(_SUMS) and (names is None or name in names or name == "metadata")
             }
     except UNREADABLE as error:
+        if path.suffix not in HDF5 and not isinstance(error, PermissionError) and not h5py.is_hdf5(path):
+            raise FileError(f"{path}: is no HDF5 file; give {_GIVE.get(kind, f'a {kind} file')}") from error
         raise FileError(f"{path}: not a readable HDF5 file, truncated or damaged ({error})") from error
     try:
         metadata = json.loads(arrays.pop("metadata").tobytes())

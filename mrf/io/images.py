@@ -10,10 +10,9 @@ import scipy.ndimage
 
 from ..core.arrays import Array
 from ..core.errors import FileError
-from ..core.storage import UNREADABLE, held
+from ..core.storage import HDF5, UNREADABLE, held
 from .nifti import opened, values_of
 
-_HDF5 = frozenset({".h5", ".hdf5"})
 _APART = 1e-2  # mm, of affines that are taken as equal
 _AROUND = 0.5  # voxels beyond the centre of the outermost ones that still belong to them
 
@@ -42,13 +41,13 @@ def read_series(path: str | Path) -> ImageSeries:
         Not there, not readable, or not a series of images.
     """
     path = Path(path)
-    data, affine = _read_hdf5(path) if path.suffix in _HDF5 else _read_nifti(path)
+    data, affine = _read_hdf5(path) if path.suffix in HDF5 else _read_nifti(path)
     if data.ndim != 4 or data.size == 0 or data.dtype.kind not in "fciu":
-        wanted = "(frames, z, y, x)" if path.suffix in _HDF5 else "4 dimensions (x, y, z, frames)"
+        wanted = "(frames, z, y, x)" if path.suffix in HDF5 else "4 dimensions (x, y, z, frames)"
         raise FileError(f"{path}: its series is {data.dtype} of shape {data.shape}, expected numbers, {wanted}")
     if affine.shape != (4, 4) or affine.dtype.kind not in "fiu" or not np.isfinite(affine).all():
         raise FileError(f"{path}: its affine is {affine.dtype} of shape {affine.shape}, expected (4, 4) finite numbers")
-    whole = data if path.suffix in _HDF5 else np.ascontiguousarray(data.T)
+    whole = data if path.suffix in HDF5 else np.ascontiguousarray(data.T)
     return ImageSeries(whole, affine.astype(np.float64))
 
 
