@@ -58,7 +58,10 @@ def write_image(path: Path, values: Array, affine: Array, side_car: dict[str, An
 def put_at(header: Any, affine: Array) -> None:
     """Tell a NIfTI header where its voxels lie, by every form that can."""
     header.set_sform(affine, code=1)
-    header.set_qform(affine, code=0 if skew(affine) > SHEARED else 1)
+    if np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).all():
+        header.set_qform(affine, code=0 if skew(affine) > SHEARED else 1)
+    else:
+        header.set_qform(None)
 
 
 def unlike_qform(header: Any, affine: Array) -> float:
