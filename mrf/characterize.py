@@ -138,7 +138,7 @@ def characterize(
     names : {label: str}, optional
     parameters : sequence of str, optional
         Of `maps`, or "pd" for its magnitude; None = all of tissue and pd: not b1, off_resonance and efficiencies,
-        unless there is nothing else. Without a scale of their own, 64 bins between each region's ends.
+        unless there is nothing else, or their scale is given. Without a known scale: 64 bins between a region's ends.
     texture : Texturing, optional
     classes : int, optional
         Of segmentation and habitats; None = by the Bayesian information criterion.
@@ -155,7 +155,7 @@ def characterize(
         that any can.
     """
     regions, names = _regions(maps, labels), names or {}
-    chosen = {name: _values(maps, name) for name in parameters or _usual(maps)}
+    chosen = {name: _values(maps, name) for name in parameters or _usual(maps, texture)}
     _check_units(maps, labels)
     _check_fractions(coefficients, dictionary, components)
     told = _Texture.of(maps, dictionary, texture or Texturing(), chosen)
@@ -183,12 +183,13 @@ def _regions(maps: Maps, labels: Array) -> list[int]:
     return found
 
 
-def _usual(maps: Maps) -> list[str]:
-    there = [name for name in (*SCALES, *maps.parameters) if name in maps.parameters]
-    of_tissue = [name for name in there if name not in INSTRUMENTAL]
-    if of_tissue and (others := [name for name in maps.parameters if name in INSTRUMENTAL]):
+def _usual(maps: Maps, texture: Texturing | None) -> list[str]:
+    asked = texture.scales if texture else ()
+    there = list(dict.fromkeys(name for name in (*SCALES, *maps.parameters) if name in maps.parameters))
+    of_tissue = [name for name in there if name not in INSTRUMENTAL or name in asked]
+    if of_tissue and (others := [name for name in there if name not in of_tissue]):
         log.info("%s: left out, not of tissue; --parameters names what is taken", ", ".join(others))
-    return [*dict.fromkeys(of_tissue or there), "pd"]
+    return [*(of_tissue or there), "pd"]
 
 
 def _values(maps: Maps, name: str) -> Array:

@@ -59,7 +59,9 @@ def test_maps_of_tissue_are_taken_and_what_is_left_out_is_said(caplog: pytest.Lo
         found = characterize(maps, halves(maps), texture=FIRST)
     assert list(found.textures) == []
     assert list(dict.fromkeys(one.parameter for one in found.features)) == ["t2star", "fat_fraction", "pd"]
-    assert "off_resonance, b1: left out, not of tissue; --parameters names what is taken" in caplog.text
+    assert "b1, off_resonance: left out, not of tissue; --parameters names what is taken" in caplog.text
+    found = characterize(maps, halves(maps), texture=replace(FIRST, scales={"b1": SCALES["b1"]}))
+    assert {one.parameter for one in found.features} == {"t2star", "fat_fraction", "b1", "pd"}
     found = characterize(maps, halves(maps), parameters=["b1"], texture=FIRST)
     assert {one.parameter for one in found.features} == {"b1"}
 

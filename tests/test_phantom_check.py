@@ -152,6 +152,17 @@ def test_mirrored_only_where_asked_for() -> None:
         check_phantom(maps, wanted)
 
 
+def test_sheared_voxels_are_refused() -> None:
+    positions = plate()
+    maps = scan(moved(positions, 0.2), template(positions))
+    sheared = maps.affine.copy()
+    sheared[0, 1] += 0.4 * sheared[1, 1]
+    with pytest.raises(
+        InputError, match=r"voxels are sheared \(cosine 0.371 between two axes\), so spheres are no circles"
+    ):
+        check_phantom(replace(maps, affine=sheared), template(positions))
+
+
 def test_wrong_templates_are_refused() -> None:
     positions = plate()
     maps = scan(moved(positions, 0.2), template(positions))

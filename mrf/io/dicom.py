@@ -44,8 +44,7 @@ def read_dicom_series(
     Series
         In the unit of the scanner: RescaleSlope and RescaleIntercept applied, and on Philips the private scale slope
         (2005,100E) as well, which images of different scans share; real-world value mappings are not applied. Phase
-        is in rad: Siemens stores 4096 for half a turn, Philips and GE mrad, of others the range decides. Padding
-        (PixelPaddingValue, PixelPaddingRangeLimit) is NaN.
+        is in rad: Siemens stores 4096 for half a turn, Philips and GE mrad, else the range decides. Padding is NaN.
 
     Raises
     ------
