@@ -139,7 +139,7 @@ def saturation_recovery(
         made: Array = 1 - efficiency * np.exp(-ts / values["t1"][:, None])
         return made
 
-    free = {} if given is not None else {"saturation_efficiency": np.linspace(0.5, 1.5, 6)}
+    free = {} if given is not None else {"saturation_efficiency": np.linspace(0.5, 1.5, 7)}
     model = SignalModel(
         {"t1": t1_axis()} | free, signal, ("t1", *free), signs=given is None or given > 1,
         notes={"reference": "Chow et al. 2014, doi:10.1002/mrm.24878"},

@@ -11,12 +11,12 @@ from ..core.maps import Flag
 from ..matching.interpolant import as_position, as_value
 from ..matching.nearest import best_atoms
 from ..matching.noise import Noise
-from ..matching.packed import Atoms
 from ..matching.refine import Refined, polish, refine
 from ..matching.scale import scaled, score_of, unscaled
 from . import rice
 from .profile import profiled
 from .signals import SignalModel
+from .signs import DOUBT, Signed, apart, fitted, patterns
 from .voxels import Estimates, Voxels
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ _LOW_SCORE = 0.5
 _BRIGHT = 10.0  # signal over noise from which a magnitude's bias is below 0.05 of its SD
 _MAXIMIZED, _ROUNDS = 6, 40  # steps of expectation maximization; of Fisher's scoring
 _STILL = 0.02  # standard deviations that an estimate still moves
+_NEARLY = 12.0  # variances by which least squares may misjudge the signs of Rician magnitudes
 
 
 def solve(voxels: Voxels, model: SignalModel) -> Estimates:
@@ -55,7 +56,7 @@ def _index(piece: Estimates) -> Array:
     return piece.index
 
 
-def _part(voxels: Voxels, some: slice) -> Voxels:
+def _part(voxels: Voxels, some: slice | Array) -> Voxels:
     noise = None if voxels.noise_std is None else voxels.noise_std[some]
     known = {name: values[some] for name, values in voxels.known.items()}
     return replace(voxels, data=voxels.data[some], used=voxels.used[some], known=known, noise_std=noise)
@@ -74,6 +75,9 @@ class _Work:
         self.signals, self.exponent = scaled(voxels.data.T)
         observed = 2 if np.iscomplexobj(voxels.data) else 1
         self.freedom = observed * (voxels.frames - 1) - len(self.free)
+        self.told = tuple(name for name in self.free if name in model.wanted)
+        self.doubtful = np.zeros(len(self.signals), bool)  # other signs are not excluded, and change the estimate
+        self.rivals: tuple[Signed, Array] | None = None  # other signs, and what they make of the magnitudes
 
     def estimates(self) -> Estimates:
         """Everything that is known of the voxels."""
@@ -81,6 +85,8 @@ class _Work:
         rician = self.voxels.magnitude and self.voxels.noise_std is not None
         if rician:
             self._without_bias(found)
+            if self.rivals is not None:
+                self._compared(found, index, *self.rivals)
         if self.space.error > _INTERPOLATED:
             self._polish(found)
         deviation = self._deviation(slice(None), found)
@@ -126,28 +132,17 @@ class _Work:
         if not (self.voxels.magnitude and self.model.signs):
             index = self._best(self.signals)
             return self._refined(self.signals, index), index
-        tried, patterns = [], _patterns(self.atoms)
-        for pattern in patterns:
-            signed = self.signals * pattern
-            index = self._best(signed)
-            atoms = self.atoms.coefficients[index].conj()
-            tried.append((np.abs(np.einsum("vr,vr->v", atoms, self._compressed(signed))), index))
-        order = np.argsort([-score for score, _ in tried], axis=0, kind="stable")
-        best: tuple[Refined, Array, Array] | None = None
-        everyone = np.arange(len(self.signals))
-        for place in order[:2]:
-            signed = self.signals * patterns[place]
-            index = np.stack([index for _, index in tried])[place, everyone]
-            found = self._refined(signed, index)
-            if best is None:
-                best = found, index, signed
-                continue
-            better = np.flatnonzero(found.residual < best[0].residual)
-            best[0].put(better, found.some(better))
-            best[1][better], best[2][better] = index[better], signed[better]
-        assert best is not None
-        self.signals = best[2]
-        return best[0], best[1]
+        rician = self.voxels.noise_std is not None
+        signed = fitted(
+            self.signals, patterns(self.space), self._best, self._refined,
+            lambda found: self._deviation(slice(None), found), self.told, _NEARLY if rician else DOUBT,
+        )  # fmt: skip
+        magnitudes, self.signals = self.signals, self.signals * signed.signs
+        if not rician:
+            self.doubtful[signed.places] = True
+        elif len(signed.places):
+            self.rivals = signed, magnitudes[signed.places] * signed.rival_signs
+        return signed.found, signed.index
 
     def _best(self, signals: Array) -> Array:
         if not len(signals):
@@ -169,9 +164,7 @@ class _Work:
 
         Expectation maximization goes the right way but ever more slowly; Fisher's scoring ends it.
         """
-        assert self.voxels.noise_std is not None
-        std = np.ldexp(self.voxels.noise_std, -self.exponent)
-        magnitudes = np.ldexp(self.voxels.data, -self.exponent[:, None])
+        std, magnitudes = self._magnitudes()
         series = self._series(found, np.arange(len(std)))
         left = np.flatnonzero(np.abs(series).min(axis=1, initial=np.inf) < _BRIGHT * std)
         for _ in range(_MAXIMIZED):
@@ -187,6 +180,28 @@ class _Work:
         after = refine(self.space, self.signals[left], found.some(left).values, self.fixed, moves=False)
         after.settled[:] = settled
         found.put(left, after)
+
+    def _magnitudes(self) -> tuple[Array, Array]:
+        """(voxels,) SD of the noise and (voxels, frames) magnitudes, in the units of the scaled data."""
+        assert self.voxels.noise_std is not None
+        return np.ldexp(self.voxels.noise_std, -self.exponent), np.ldexp(self.voxels.data, -self.exponent[:, None])
+
+    def _compared(self, found: Refined, index: Array, signed: Signed, signals: Array) -> None:
+        """Other signs where they are more likely; what remains in doubt is noted."""
+        some, rivals = signed.places, signed.rivals
+        again = _Work(_part(self.voxels, some), self.model)
+        again.signals = signals
+        again._without_bias(rivals)
+        std, magnitudes = again._magnitudes()
+        every, before = np.arange(len(some)), found.some(some)
+        gain = 2 * (
+            rice.likelihood(magnitudes, again._series(rivals, every), std)
+            - rice.likelihood(magnitudes, again._series(before, every), std)
+        )
+        self.doubtful[some] = (np.abs(gain) < DOUBT) & apart(before, rivals, std, self.told)
+        better = np.flatnonzero(gain > 0)
+        found.put(some[better], rivals.some(better))
+        self.signals[some[better]], index[some[better]] = again.signals[better], signed.rival_index[better]
 
     def _expect(self, found: Refined, some: Array, magnitudes: Array, std: Array) -> None:
         self.signals[some] = rice.expected(magnitudes[some], self._series(found, some), std[some])
@@ -291,7 +306,11 @@ class _Work:
         return np.zeros(len(some)) if deviation is None else deviation
 
     def _std(self, found: Refined, deviation: Array) -> dict[str, Array]:
-        std = {name: values * deviation for name, values in found.deviations.items()}
+        with np.errstate(invalid="ignore"):  # without noise too there is no error bar where there is no slope
+            std = {
+                name: np.where(np.isinf(values), values, values * deviation)
+                for name, values in found.deviations.items()
+            }
         doubtful = np.flatnonzero(found.at_end | ~np.isfinite(found.deviations["pd"]))
         doubtful = doubtful[deviation[doubtful] > 0]
         if len(doubtful):
@@ -314,7 +333,7 @@ class _Work:
 
     def _flags(self, found: Refined, deviation: Array | None, std: Mapping[str, Array]) -> Array:
         flags = np.zeros(len(self.signals), np.uint8)
-        lost = ~found.settled | self.noise.unexplained(deviation, found.residual, self.freedom)
+        lost = ~found.settled | self.doubtful | self.noise.unexplained(deviation, found.residual, self.freedom)
         flags[lost] |= np.uint8(Flag.REFINEMENT_FAILED)
         flags[score_of(self.signals, found.residual) < _LOW_SCORE] |= np.uint8(Flag.LOW_SCORE)
         for name in self.free:
@@ -334,12 +353,6 @@ class _Work:
 
 def _same(signals: Array) -> Array:
     return signals
-
-
-def _patterns(atoms: Atoms) -> Array:
-    """(patterns, frames) signs that the atoms have, the last frame's positive: the scale takes the other half."""
-    signs = np.where((atoms.coefficients @ atoms.basis).real < 0, -1.0, 1.0)
-    return np.unique(signs * signs[:, -1:], axis=0)
 
 
 def _variances(matrices: Array) -> Array:
