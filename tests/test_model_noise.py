@@ -11,7 +11,8 @@ import scipy.special
 import mrf
 from mrf.core.arrays import Array
 from mrf.models import fit
-from mrf.models.rice import background_noise, information
+from mrf.models.background import background_noise
+from mrf.models.rice import information
 from mrf.simulation.pulses import hann_sinc_profile
 
 TE = 4e-3 * np.arange(1, 9)

@@ -153,7 +153,7 @@ def _known(
 def _noise(text: str | None, series: "Series", mask: "Array") -> float | None:
     """What was asked for; by default what the background of magnitudes tells."""
     from ..core.errors import InputError
-    from ..models.rice import background_noise
+    from ..models.background import background_noise
 
     if text == "none":
         return None

@@ -174,7 +174,8 @@ def _with_slopes(voxels: Voxels) -> Voxels:
     sides = np.stack([np.concatenate([missing, steps], -3), np.concatenate([steps, missing], -3)])
     count = np.isfinite(sides).sum(axis=0)
     slope = np.abs(np.where(np.isfinite(sides), sides, 0).sum(axis=0) / np.maximum(count, 1)).reshape(-1)[voxels.used]
-    log.info("fit: the field changes by %.3g Hz from slice to slice in the median", float(np.median(slope)))
+    if len(slope):
+        log.info("fit: the field changes by %.3g Hz from slice to slice in the median", float(np.median(slope)))
     return replace(voxels, known={**voxels.known, "field_slope": slope})
 
 

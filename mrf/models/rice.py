@@ -16,32 +16,8 @@ import scipy.special
 
 from ..core.arrays import Array
 
-_LEVELS = (0.1, 0.25, 0.5)  # quantiles that tell the background's noise
-_ALIKE = 1.25  # how far they may lie apart
-_ENOUGH = 200  # values
 _BRIGHT = 12.0  # signal over noise from which a magnitude's information is that of a signed value within 0.5 %
 _NODES = 481
-
-
-def background_noise(images: Array, mask: Array) -> float | None:
-    """SD of the noise (of one part) from magnitudes outside the object; None if they are not Rayleigh's.
-
-    Quantiles q of Rayleigh's distribution are s sqrt(-2 ln(1 - q)); the lower ones are the least disturbed by ghosts.
-    Backgrounds that are set to zero, filtered or full of ghosts have others, and tell nothing.
-
-    Parameters
-    ----------
-    images : (frames, *matrix) array
-        Magnitudes.
-    mask : (*matrix) bool array
-        Where there is an object.
-    """
-    values = images[:, ~mask]
-    values = values[values > 0]
-    if values.size < max(_ENOUGH, 0.5 * images[:, ~mask].size):
-        return None
-    levels = np.quantile(values, _LEVELS) / np.sqrt(-2 * np.log(1 - np.array(_LEVELS)))
-    return float(levels[1]) if levels.max() <= _ALIKE * levels.min() else None
 
 
 def expected(magnitudes: Array, signal: Array, std: Array) -> Array:

@@ -117,6 +117,8 @@ def fraction_axis(start: float, stop: float, step: float) -> Array:
 
 def known_axis(values: Array, step: float, least: float) -> Array:
     """Nodes that hold all values of a known map; four at least, since cubic polynomials go through them."""
+    if not values.size:  # no voxel can be fitted: any node makes a table, and all maps are flagged
+        return np.ones(1)
     low, high = float(values.min()), float(values.max())
     if low == high:
         return np.array([low])

@@ -11,7 +11,7 @@ from ..core.arrays import Array, as_host, real
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
 from ..matching.mask import signal_mask
-from .rice import background_noise
+from .background import background_noise
 
 log = logging.getLogger(__name__)
 # What known maps may hold, and their units.
