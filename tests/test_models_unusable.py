@@ -33,7 +33,8 @@ CASES: list[tuple[str, int, dict[str, Any], tuple[str, ...]]] = [
 @pytest.mark.parametrize(("model", "frames", "protocol", "names"), CASES)
 def test_nothing_to_fit(model: str, frames: int, protocol: dict[str, Any], names: tuple[str, ...], why: str) -> None:
     """It was a ValueError: zero-size array to reduction operation minimum."""
-    data, known = np.zeros((frames, 3, 2, 2)), {name: np.full((3, 2, 2), KNOWN[name]) for name in names}
+    data = np.zeros((frames, 3, 2, 2))
+    known: dict[str, Any] = {name: np.full((3, 2, 2), KNOWN[name]) for name in names}
     if why == "not finite":
         data += np.nan
     if why == "unknown":  # signal only where the map holds nothing

@@ -180,12 +180,24 @@ def _acquisition(series: "Series", protocol: Mapping[str, Any]) -> dict[str, Any
         "echo_times": "EchoTime", "inversion_times": "InversionTime", "repetition_times": "RepetitionTimeExcitation",
         "flip_angles": "FlipAngle",
     }  # fmt: skip
+    known = dict(series.protocol) | dict(protocol)
+    if "repetition_time" in protocol:
+        known["repetition_times"] = protocol["repetition_time"]
+    excited = protocol.get("excitation_spacing", series.protocol.get("excitation_repetition_times"))
     told: dict[str, Any] = {}
     for name, word in words.items():
-        values = protocol.get(name, series.protocol.get(name))
-        if values is not None:
-            values = np.atleast_1d(np.asarray(values)) * (180 / np.pi if name == "flip_angles" else 1.0)
-            told[word] = float(values[0]) if np.ptp(values) == 0 else [float(f"{value:.10g}") for value in values]
+        if name in known:
+            told[word] = _one_or_all(np.asarray(known[name]) * (180 / np.pi if name == "flip_angles" else 1.0))
+    if excited is not None:  # then repetition times are from one preparation to the next
+        prepared = told.pop("RepetitionTimeExcitation", None)
+        told |= {} if prepared is None else {"RepetitionTimePreparation": prepared}
+        told["RepetitionTimeExcitation"] = _one_or_all(np.asarray(excited))
     if np.isfinite(series.field_strength):
         told["MagneticFieldStrength"] = series.field_strength
     return told
+
+
+def _one_or_all(values: "Array") -> float | list[float]:
+    """One number, or one of each image."""
+    flat = np.atleast_1d(values)
+    return float(flat[0]) if np.ptp(flat) == 0 else [float(f"{value:.10g}") for value in flat]

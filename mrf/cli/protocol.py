@@ -125,6 +125,8 @@ def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str,
         Something that the model needs is told by neither, or excitations that should saturate do not.
     """
     told = {key: value for key in model.protocol if (value := _told(key, series)) is not None}
+    if "n_excitations" in given:  # a place in a train goes with its length
+        told.pop("n_before_centre", None)
     made = told | dict(given)
     for first, second in _ONE_OF:
         if first in made and first not in given and second in made:
@@ -163,7 +165,7 @@ def _told(key: str, series: "Series") -> Any:
         log.info("inversion times of the files are taken as times after saturations")
         return protocol["inversion_times"]
     if key in protocol:
-        return protocol[key]
+        return protocol[key] if np.ndim(protocol[key]) else float(protocol[key])
     key = _ALSO.get(key, key)
     plural = protocol.get(f"{key}s")
     return None if plural is None or np.ptp(plural) > 0 else float(plural[0])

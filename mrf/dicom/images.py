@@ -162,7 +162,8 @@ def _mr_header(image: Image, geometry: Geometry, origin: Origin, acquisition: Ma
     dataset.AcquisitionNumber, dataset.PatientPosition = None, origin.patient_position
     dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "RM", "NONE", ""
     dataset.MRAcquisitionType = ""
-    for keyword, name in (("RepetitionTime", "RepetitionTimeExcitation"), ("EchoTime", "EchoTime")):
+    repeated = "RepetitionTimePreparation" if "RepetitionTimePreparation" in acquisition else "RepetitionTimeExcitation"
+    for keyword, name in (("RepetitionTime", repeated), ("EchoTime", "EchoTime")):
         value = acquisition.get(name)
         setattr(dataset, keyword, decimal(value / MILLISECOND) if isinstance(value, int | float) else None)
     dataset.EchoTrainLength = None

@@ -73,7 +73,10 @@ _REFERENCES = {
 }
 # What may be told of the acquisition. BIDS takes lists of some fields only, and no angle or time of 0.
 _LISTS = ("FlipAngle", "EchoTime")
-_LIMITS = {"FlipAngle": 360.0, "EchoTime": np.inf, "RepetitionTimeExcitation": np.inf, "InversionTime": np.inf}
+_LIMITS = {
+    "FlipAngle": 360.0, "EchoTime": np.inf, "RepetitionTimeExcitation": np.inf, "RepetitionTimePreparation": np.inf,
+    "InversionTime": np.inf,
+}  # fmt: skip
 _PLAIN = (
     "MagneticFieldStrength", "Manufacturer", "ManufacturersModelName", "NumberReceiveCoilActiveElements",
     "PulseSequenceType", "MRAcquisitionType", "SliceThickness",

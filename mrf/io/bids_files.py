@@ -29,6 +29,7 @@ _FIELDS = {
 }
 _LONGEST = 60.0  # s, of repetition times
 _PREPARED = ("IRT1", "MP2RAGE", "UNIT1")
+_TRAINS = ("MP2RAGE", "UNIT1")
 _GATHERED = ("echo", "inv", "flip", "part", "mt")
 _NIFTI = (".nii.gz", ".nii")
 _PARTS = {"mag": "magnitude", "phase": "phase", "real": "real", "imag": "imaginary"}
@@ -293,6 +294,54 @@ def protocol_of(path: Path, told: dict[str, Any], volumes: int) -> dict[str, Arr
     return found
 
 
+def trains_of(path: Path, told: dict[str, Any]) -> dict[str, Array]:
+    """What the side-car of MP2RAGE tells of its trains of excitations; nothing of other images.
+
+    Parameters
+    ----------
+    path : Path
+        The image.
+    told : dict
+        Its side-car.
+
+    Returns
+    -------
+    {name: float64}
+        `n_excitations` and, where NumberShots is [before, after] the centre of k-space, `n_before_centre`; of a
+        uniform image, which is made of two, their (2,) `inversion_times` (s) and `flip_angles` (rad).
+
+    Raises
+    ------
+    FileError
+        NumberShots is no whole number and no pair of them; times or angles that cannot be meant in BIDS's units.
+
+    References
+    ----------
+    BIDS 1.10, Quantitative MRI, NumberShots metadata field, https://bids-specification.readthedocs.io
+    """
+    suffix = parsed(stem(path)).suffix
+    found: dict[str, Array] = {}
+    if suffix not in _TRAINS:
+        return found
+    if (shots := told.get("NumberShots")) is not None:
+        shots = shots[0] if isinstance(shots, list) and len(shots) == 1 else shots
+        counts = _numbers(path, {"NumberShots": shots}, "NumberShots", np.size(shots), np.inf)
+        if counts is None or len(counts) > 2 or (counts % 1).any() or counts.sum() < 1:
+            raise FileError(
+                f"{path}: field NumberShots of its side-car is {shots!r}, expected the excitations of a train, or "
+                "[before, after] the centre of k-space; correct it"
+            )
+        found["n_excitations"] = counts.sum()
+        if len(counts) == 2:
+            found["n_before_centre"] = counts[0]
+    for key in ("inversion_times", "flip_angles") if suffix == "UNIT1" else ():
+        field, unit, most = _FIELDS[key]
+        if isinstance(told.get(field), list) and len(told[field]) == 2:
+            pair = _numbers(path, told, field, 2, most)
+            found |= {} if pair is None else {key: pair * unit}
+    return found
+
+
 def _numbers(path: Path, told: dict[str, Any], field: str, volumes: int, most: float) -> Array | None:
     """(volumes,) numbers of a field; None if it is not told."""
     value = told.get(field)
@@ -307,7 +356,7 @@ def _numbers(path: Path, told: dict[str, Any], field: str, volumes: int, most: f
             f"{path}: field {field} of its side-car has {len(values)} values for {volumes} volumes, expected one each"
         )
     if not (np.isfinite(values).all() and (values >= 0).all() and (values <= most).all()):
-        unit = "degrees" if field == "FlipAngle" else "seconds" if field != "MTState" else "true or false"
+        unit = {"FlipAngle": "degrees", "MTState": "true or false", "NumberShots": "a number"}.get(field, "seconds")
         raise FileError(
             f"{path}: field {field} of its side-car is {value!r}, expected {unit}, from 0 to {most:g}; correct its unit"
         )

@@ -20,6 +20,7 @@ from .bids_files import (
     protocol_of,
     side_car,
     stem,
+    trains_of,
 )  # fmt: skip
 from .components import choose, joined, radians
 from .series import PROTOCOL, Series, in_words, protocol_levels, what_varies
@@ -128,6 +129,11 @@ def _joined(
         values["phase"], note = radians(str(where), values["phase"], "rad" if units == {"rad"} else None)
         notes.append(note)
     data, kind, made = joined(values, choice)
+    trains = [trains_of(held.path, held.told) for held in by_part[choice.parts[0]]]
+    if all(str(one) == str(trains[0]) for one in trains):
+        protocol = protocol | trains[0]
+    elif trains:
+        notes.append("side-cars tell different numbers of excitations: left out")
     if suffix == "UNIT1":
         return _uniform(where, data), protocol, varying, "signed", notes
     return data, protocol, varying, kind, notes + made

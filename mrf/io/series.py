@@ -32,7 +32,9 @@ class Series:
         What the files tell of every frame, by the names of `PROTOCOL`: s, rad, b values in s/m^2, mt_states 0 or 1.
         `repetition_times` are from one preparation to the next where there are preparations;
         `excitation_repetition_times` are from pulse to pulse of the readout then. `trigger_times` count from the
-        heart beat, `acquisition_times` from the first image; they sort frames only if nothing else does.
+        heart beat, `acquisition_times` from the first image; they sort frames only if nothing else does. Of MP2RAGE
+        also `n_excitations` and `n_before_centre` of a train, one number for all frames, and of its uniform image
+        (2,) inversion times and flip angles: those of the two images of which it is made.
     varying : tuple of str
         Which of these vary between frames and sort them; empty if nothing does.
     kind : {"magnitude", "signed", "complex"}
