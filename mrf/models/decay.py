@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _STEP = 0.08  # of the logarithm of a time
 _LONGEST_T1 = 4.0  # s
 _ROUNDED = 0.51e-3  # s, of echo times that are told in whole milliseconds
+_OFF_GRID = 0.02  # of the echo spacing that echo times may be off
 _TURN = 0.4  # rad between nodes of off-resonance at the last echo
 
 
@@ -33,8 +34,9 @@ def _decay_axis(shortest: float, longest: float) -> Array:
 
 
 def multi_spin_echo(
-    voxels: Voxels, *, echo_times: npt.ArrayLike, slice_profile: npt.ArrayLike | None = None,
-    refocusing_angle: float = 180 * DEGREE, excitation_angle: float = 90 * DEGREE,
+    voxels: Voxels, *, echo_times: npt.ArrayLike, echo_spacing: float | None = None,
+    slice_profile: npt.ArrayLike | None = None, refocusing_angle: float = 180 * DEGREE,
+    excitation_angle: float = 90 * DEGREE,
 ) -> Estimates:  # fmt: skip
     """T2 (s) and B1 from a spin-echo train with stimulated echoes; T1 is a nuisance parameter, or a known map.
 
@@ -47,7 +49,12 @@ def multi_spin_echo(
     ----------
     voxels : Voxels
     echo_times : (frames,) array_like
-        s: multiples of the echo spacing, to the millisecond; echoes may be left out.
+        s: multiples of the echo spacing, to the millisecond; echoes may be left out, if `echo_spacing` is given or
+        the times tell it.
+    echo_spacing : float, optional
+        s, of the train that was played; None: the largest of which all echo times are multiples. Where only the even
+        echoes are there that is twice the true one, which nothing tells: T2 and B1 come out wrong. The provenance
+        says what was taken.
     slice_profile : (positions,) array_like, optional
         Factors on the flip angle; None: of Hann-windowed sincs of time-bandwidth product 2.
     refocusing_angle, excitation_angle : float
@@ -58,7 +65,9 @@ def multi_spin_echo(
     Ben-Eliezer et al. 2015, doi:10.1002/mrm.25156; Lebel and Wilman 2010, doi:10.1002/mrm.22487
     """
     te = times("echo_times", echo_times, voxels.frames, least=3, most=ECHO)
-    spacing, echo = _train_of(te)
+    told = None if echo_spacing is None else number("echo_spacing", echo_spacing, 5e-4, 1)
+    spacing, echo = _train_of(te) if told is None else _echoes_of(te, told)
+    log.info("fit: a train of %d echoes, %.4g ms apart", echo.max(), 1e3 * spacing)
     refocusing = float(angles("refocusing_angle", refocusing_angle, 1)[0])
     excitation = float(angles("excitation_angle", excitation_angle, 1)[0])
     train = spin_echoes(int(echo.max()), spacing, refocusing_angle=refocusing, excitation_angle=excitation)
@@ -72,23 +81,30 @@ def multi_spin_echo(
 
     mirrored = math.isclose(refocusing, math.pi, rel_tol=1e-3)
     known = "b1" in voxels.known
-    b1 = (
-        known_axis(voxels.known["b1"], 0.02, 1e-3)
-        if known
-        else np.linspace(0.5, 1.0 if mirrored else 1.5, 26 if mirrored else 51)
-    )
-    longest = min(float(te.max()) * 15, 0.9 * _LONGEST_T1)
-    place = {"t1_place": np.linspace(0, 1, 13)}  # from T2 to the longest, in their logarithms
-    axes = ({"t1": log_nodes(voxels.known["t1"], 0.3)} if "t1" in voxels.known else place) | {
-        "t2": log_axis(float(te.min()) / 4, longest, math.ceil(math.log(4 * longest / te.min()) / _STEP) + 1),
-        "b1": b1,
-    }
-    notes = {"reference": "Ben-Eliezer et al. 2015, doi:10.1002/mrm.25156"}
+    axes = _spin_echo_axes(voxels, te, mirrored)
+    notes: dict[str, object] = {
+        "reference": "Ben-Eliezer et al. 2015, doi:10.1002/mrm.25156", "echo_spacing": float(f"{spacing:.6g}"),
+    }  # fmt: skip
     if not known and mirrored:
         notes["b1_limits"] = "in [0.5, 1]: refocusing by 180 (1 + d) and 180 (1 - d) degrees gives the same signal"
     bounded = {"b1": "upper"} if mirrored and not known else {}
     model = SignalModel(axes, signal, ("t2", "b1"), bounded=bounded, notes=notes)
     return solve(voxels, model)
+
+
+def _spin_echo_axes(voxels: Voxels, te: Array, mirrored: bool) -> dict[str, Array]:
+    """Nodes of T1 or its place between T2 and the longest, of T2 and of B1."""
+    b1 = (
+        known_axis(voxels.known["b1"], 0.02, 1e-3)
+        if "b1" in voxels.known
+        else np.linspace(0.5, 1.0 if mirrored else 1.5, 26 if mirrored else 51)
+    )
+    longest = min(float(te.max()) * 15, 0.9 * _LONGEST_T1)
+    place = {"t1_place": np.linspace(0, 1, 13)}  # from T2 to the longest, in their logarithms
+    return ({"t1": log_nodes(voxels.known["t1"], 0.3)} if "t1" in voxels.known else place) | {
+        "t2": log_axis(float(te.min()) / 4, longest, math.ceil(math.log(4 * longest / te.min()) / _STEP) + 1),
+        "b1": b1,
+    }
 
 
 def _profile_of(given: npt.ArrayLike | None) -> Array:
@@ -109,11 +125,24 @@ def _train_of(te: Array) -> tuple[float, Array]:
     for echoes in range(1, 2 * len(te) + 1):
         echo = np.rint(te * echoes / te.max())
         spacing = float((echo * te).sum() / (echo * echo).sum())
-        close = np.abs(te - echo * spacing).max() <= max(0.02 * spacing, _ROUNDED)
+        close = np.abs(te - echo * spacing).max() <= max(_OFF_GRID * spacing, _ROUNDED)
         if echo.min() >= 1 and close and len(np.unique(echo)) == len(np.unique(te)):
             return spacing, echo.astype(np.int64)
     told = ", ".join(f"{time * 1e3:g}" for time in te[:4])
     raise InputError(f"echo_times: got {told} ... ms, expected multiples of an echo spacing, at least half of them")
+
+
+def _echoes_of(te: Array, told: float) -> tuple[float, Array]:
+    """Echo spacing (s), as the echo times have it, and the number of each image's echo, of a spacing that is told."""
+    echo = np.rint(te / told)
+    spacing = float((echo * te).sum() / max((echo * echo).sum(), 1))
+    off = max(np.abs(te - echo * spacing).max(), abs(spacing - told))
+    if echo.min() < 1 or len(np.unique(echo)) < len(np.unique(te)) or off > max(
+        _OFF_GRID * told, min(_ROUNDED, told / 4)
+    ):  # fmt: skip
+        shown = ", ".join(f"{time * 1e3:g}" for time in te[:4])
+        raise InputError(f"echo_spacing: got {told * 1e3:g} ms, expected one of which {shown} ... ms are multiples")
+    return spacing, echo.astype(np.int64)
 
 
 def multi_echo_gradient(voxels: Voxels, *, echo_times: npt.ArrayLike) -> Estimates:
