@@ -34,9 +34,8 @@ def _decay_axis(shortest: float, longest: float) -> Array:
 
 
 def multi_spin_echo(
-    voxels: Voxels, *, echo_times: npt.ArrayLike, echo_spacing: float | None = None,
-    slice_profile: npt.ArrayLike | None = None, refocusing_angle: float = 180 * DEGREE,
-    excitation_angle: float = 90 * DEGREE,
+    voxels: Voxels, *, echo_times: npt.ArrayLike, slice_profile: npt.ArrayLike | None = None,
+    refocusing_angle: float = 180 * DEGREE, excitation_angle: float = 90 * DEGREE, echo_spacing: float | None = None,
 ) -> Estimates:  # fmt: skip
     """T2 (s) and B1 from a spin-echo train with stimulated echoes; T1 is a nuisance parameter, or a known map.
 
@@ -51,14 +50,14 @@ def multi_spin_echo(
     echo_times : (frames,) array_like
         s: multiples of the echo spacing, to the millisecond; echoes may be left out, if `echo_spacing` is given or
         the times tell it.
-    echo_spacing : float, optional
-        s, of the train that was played; None: the largest of which all echo times are multiples. Where only the even
-        echoes are there that is twice the true one, which nothing tells: T2 and B1 come out wrong. The provenance
-        says what was taken.
     slice_profile : (positions,) array_like, optional
         Factors on the flip angle; None: of Hann-windowed sincs of time-bandwidth product 2.
     refocusing_angle, excitation_angle : float
         Nominal, at the centre of the slice (rad).
+    echo_spacing : float, optional
+        s, of the train that was played; None: the largest of which all echo times are multiples. Where only the even
+        echoes are there that is twice the true one, which nothing tells: T2 and B1 come out wrong. The provenance
+        says what was taken.
 
     References
     ----------
