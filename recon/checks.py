@@ -36,6 +36,22 @@ def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
     return samples
 
 
+def refuse_silent(kspace: Array) -> None:
+    """Refuse coils without data: fits would take their zeros for what the object looks like.
+
+    Raises
+    ------
+    InputError
+        Every sample of a coil of (coils, frames, samples) k-space is zero.
+    """
+    silent = [str(coil) for coil, samples in enumerate(kspace) if not samples.any()]
+    if silent:
+        raise InputError(
+            f"kspace: every sample of coil {', '.join(silent)} is zero, expected data from all {len(kspace)}; "
+            "leave out coils without data"
+        )
+
+
 def checked_coils(coils: Array, n_coils: int, trajectory: Trajectory) -> Array:
     """`coils` as finite (coils, *matrix) values on the host that are not zero throughout.
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from ..core.arrays import Array, beside, on_host, whole
 from ..core.errors import InputError
-from .checks import checked_kspace
+from .checks import checked_kspace, refuse_silent
 from .compression import checked_whitening
 from .nufft import spread
 from .solvers import conjugate_gradients
@@ -32,7 +32,10 @@ _RIDGE = 1e-3  # of the fit, so that nothing is made up where no sample lies
 _FINER = 2  # grid on which sensitivities are found, over the samples that calibrate
 _WINDOW = 3  # pixels of that grid per side of a local covariance
 _THIN = 12  # planes: in fewer, each has its own covariances
-_FAINT = 0.05  # of the brightest pixel: not the object
+_FAINT = 0.05  # of the brightest pixel: not what phases are told from
+_FAINTEST = 0.008  # of the brightest pixel: what the blur of a calibration leaves in the air
+_ABOVE = 2.0  # times the noise: an object
+_QUIET = 0.1  # of the pixels hold little but noise beside their strongest coil vector
 _POWER_STEPS = 12
 _REFERENCE_STEPS = 20
 _BLOCK = 2**25  # entries of local covariances at once
@@ -114,12 +117,7 @@ def _checked(kspace: Array, trajectory: Trajectory, method: str, covariance: Arr
         raise InputError(f"method: got {method!r}, expected one of {', '.join(METHODS)}")
     kspace = checked_kspace(kspace, trajectory)
     n_coils = len(kspace)
-    empty = [str(coil) for coil, samples in enumerate(kspace) if not samples.any()]
-    if empty:
-        raise InputError(
-            f"kspace: every sample of coil {', '.join(empty)} is zero, expected data from all {n_coils}; "
-            "leave out coils without data"
-        )
+    refuse_silent(kspace)
     if covariance is None:
         return kspace, np.eye(n_coils)
     matrix = checked_whitening(covariance, n_coils)
@@ -305,6 +303,7 @@ def _walsh(images: Array) -> _Found:
     """Dominant eigenvectors of the local covariances between the coils of (rank, coils, *grid) images."""
     coils, planes = images.shape[1:3]
     rows, columns = np.tril_indices(coils)
+    total = np.empty(images.shape[2:], np.float32)
     windows = [1 if n < _THIN else _WINDOW for n in images.shape[2:]]
     halo, step = windows[0] // 2, max(1, _BLOCK * planes // (coils * images[0].size))
     vectors, values = np.empty(images.shape[1:], np.complex64), np.empty(images.shape[2:], np.float32)
@@ -317,10 +316,12 @@ def _walsh(images: Array) -> _Found:
         matrices = np.empty((*local.shape[:-1], coils, coils), np.complex64)
         matrices[..., rows, columns] = local
         matrices[..., columns, rows] = local.conj()
+        total[start:stop] = np.trace(matrices, axis1=-2, axis2=-1).real
         found, values[start:stop] = _dominant(matrices)
         vectors[:, start:stop] = np.moveaxis(found, -1, 0)
-    strength = np.sqrt(values)
-    return _Found(vectors, strength / max(strength.max(), np.finfo(np.float32).tiny), _FAINT)
+    brightest = max(float(values.max()), float(np.finfo(np.float32).tiny))
+    noise = coils / (coils - 1) * np.quantile(np.maximum(total - values, 0), _QUIET) / brightest
+    return _Found(vectors, np.sqrt(values / brightest), max(_FAINTEST, _ABOVE * math.sqrt(noise)))
 
 
 def _dominant(matrices: Array) -> tuple[Array, Array]:
@@ -343,7 +344,11 @@ def _finished(found: _Found, images: Array, whiten: Array, matrix: Shape) -> Arr
     """Coils on the whole matrix, in phase with the virtual coil, of root-sum-of-squares 1 in the object."""
     vectors = _unit(np.tensordot(np.linalg.inv(whiten), found.vectors, 1))
     brightness = np.linalg.norm(images, axis=(0, 1))
-    seen = (found.strength > found.least) & (brightness > _FAINT * brightness.max()) & vectors.any(axis=0)
+    seen = (
+        (found.strength > found.least)
+        & (brightness > min(_FAINT, found.least) * brightness.max())
+        & vectors.any(axis=0)
+    )
     if not seen.any():
         raise InputError(
             f"coils: estimation found no object above {found.least}; lower crop in estimate_coils, try method='walsh', "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.interpolate
 
-from ..core.arrays import Array, real
+from ..core.arrays import Array, as_host, real
 from ..core.errors import InputError
 from .trajectory import Trajectory
 
@@ -75,14 +75,30 @@ class Segments:
         return cls(courses, carrier, phases * np.exp(2j * np.pi * frequencies * middle_t), error)
 
 
-def _checked(field_map: Array, trajectory: Trajectory) -> tuple[Array, Array]:
-    frequencies = real("field_map", field_map)
-    if frequencies.shape != trajectory.matrix:
+def check_map(field_map: Array, trajectory: Trajectory) -> Array:
+    """A field map (Hz) of the matrix, whatever its values are, of a trajectory that has sample times.
+
+    Raises
+    ------
+    InputError
+        Another shape, no real numbers, or no sample times.
+    """
+    field = as_host("field_map", field_map)
+    if field.dtype.kind not in "fiub":
+        raise InputError(f"field_map: got {field.dtype}, expected real numbers (Hz)")
+    if field.shape != trajectory.matrix:
         raise InputError(
-            f"field_map: got shape {frequencies.shape}, expected the matrix {trajectory.matrix}; resample the map"
+            f"field_map: got shape {field.shape}, expected the matrix {trajectory.matrix}; resample the map"
         )
     if trajectory.sample_times is None:
         raise InputError("field_map: the trajectory has no sample_times (s from the pulse centre); give them")
+    return field
+
+
+def _checked(field_map: Array, trajectory: Trajectory) -> tuple[Array, Array]:
+    frequencies = real("field_map", field_map)
+    check_map(frequencies, trajectory)
+    assert trajectory.sample_times is not None
     return frequencies, trajectory.sample_times
 
 

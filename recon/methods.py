@@ -52,8 +52,8 @@ class Choices:
         Conjugate-gradient steps on the data alone after a regularized solution. What the data tell is then taken from
         them, so that contrast and texture are not smoothed, and the penalty decides the rest; 0 = none.
     noise_std : float, (coils, coils) array or None
-        SD of the real (= imaginary) part of every sample, or its covariance between coils; None: estimated from what a
-        least-squares solution leaves of the data.
+        SD of the real (= imaginary) part of every sample, or its covariance between coils; None: estimated from what
+        least-squares solutions leave of the data.
     memory : int, str or None
         Bytes, or text such as "4GB", that the reconstruction may take beyond what is taken before; None: what is free.
         Where the images of all coils do not fit, they are made twice, coil by coil.
@@ -96,11 +96,12 @@ class Choices:
     def applications(self) -> int:
         """About how often the normal operator is applied."""
         steps = self.iterations or _STEPS.get(self.method, 0)
+        first = 2 * FIRST_STEPS if self.noise_std is None else 0
         if self.method == "least_squares":
-            return FIRST_STEPS + steps * (2 if self.iterations is None else 1)
+            return first + steps * (2 if self.iterations is None else 1)
         inner = _INNER if self.method == "total_variation" else 1
         tuning = _TRIED * (_START + _TUNING_STEPS * inner) if self.regularization is None else 0
-        return FIRST_STEPS + _START + tuning + steps * inner + self.refit
+        return first + _START + tuning + steps * inner + self.refit
 
 
 @dataclass(frozen=True, eq=False)

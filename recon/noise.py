@@ -11,6 +11,9 @@ from .subspace import SubspaceModel
 _FRAMES, _FEWEST = 64, 16  # that are looked at
 _SAMPLES = 100_000  # a coil, that suffice
 _OUTER = 0.5  # fraction of the samples, the farthest from k = 0, that count
+_LEAST = 1e-3  # of the mean variance: less is not believed of any sum of coils
+_MOST_TAKEN = 0.75  # of the data by a fit
+_HALVINGS = 50
 
 
 def noise_covariance(noise: Array) -> Array:
@@ -49,37 +52,68 @@ def whitening(covariance: Array) -> Array:
     return np.linalg.inv(lower)
 
 
-def estimated_covariance(model: SubspaceModel, coefficients: Array, kspace: Array, scale: float) -> Array:
+def left_covariance(model: SubspaceModel, coefficients: Array, kspace: Array, scale: float, mixing: Array) -> Array:
     """(coils, coils) covariance of the noise from what a reconstruction leaves of the data.
 
     Only the outer half of the samples of some frames is looked at: near k = 0 what the subspace or the coils do not
-    hold is as large as noise. Outliers are left out.
+    hold is as large as noise. Outliers are left out. What the fit has taken is put back as white noise: it is told
+    apart from none, but a correlation is not made of it where the fit takes most of the data. So the result is right
+    for noise that is nearly white; else it tells how to make it whiter.
 
     Parameters
     ----------
     model : SubspaceModel
+        Of mixed coils, with root-sum-of-squares 1.
     coefficients : (rank, *matrix)
     kspace : (coils, frames, samples)
     scale : float
         The model is of k-space over this.
+    mixing : (coils, coils) array
+        Makes the model's coils of those of `kspace`.
     """
     n_frames, n_samples = kspace.shape[1:]
     some = min(_FRAMES, max(_FEWEST, _SAMPLES // n_samples))
     frames = np.unique(np.linspace(0, n_frames - 1, some).astype(int))
     part = model.of_frames(frames)
-    data = on_host(kspace[:, beside(kspace, frames)]) / scale
-    left = data.astype(np.complex128) - on_host(part.forward(coefficients))
+    data = np.tensordot(mixing, on_host(kspace[:, beside(kspace, frames)]).astype(np.complex128) / scale, 1)
+    left = data - on_host(part.forward(coefficients))
     radius = np.linalg.norm(part.trajectory.radians, axis=-1)
     outer = left[:, radius >= np.quantile(radius, _OUTER)]
     spread = np.median(np.abs(outer.real), axis=1, keepdims=True) / 0.6745
     usual = (np.abs(outer) <= 5 * spread).all(axis=0)
     kept = outer[:, usual] if usual.sum() > 2 * len(outer) else outer
-    unknowns = min(1.0, coefficients.size / kspace.size)  # of the data, which the fit has taken
-    covariance: Array = kept @ kept.conj().T / (2 * kept.shape[1] * max(1 - unknowns, 0.25))
-    own = np.diag(np.diag(covariance))  # correlations are a fit's own where it takes most of the data
-    covariance = own + (1 - unknowns) * (covariance - own)
-    floor = 1e-3 * float(np.trace(covariance).real) / len(covariance) + 1e-14 * float(np.mean(np.abs(data) ** 2))
-    return covariance + floor * np.eye(len(covariance))
+    covariance: Array = kept @ kept.conj().T / (2 * kept.shape[1])
+    taken = _taken(model)
+    share = float(np.trace(taken).real) / len(taken)
+    covariance += float(np.trace(covariance).real) / len(taken) / (1 - share) * taken
+    return believed(covariance, 1e-14 * float(np.mean(np.abs(data) ** 2)))
+
+
+def believed(covariance: Array, least: float = 0.0) -> Array:
+    """A (coils, coils) covariance in which no sum of coils has much less noise than others, or less than `least`."""
+    values, vectors = np.linalg.eigh(covariance)
+    raised: Array = (vectors * np.maximum(values, max(_LEAST * values.mean(), least))) @ vectors.conj().T
+    return raised
+
+
+def _taken(model: SubspaceModel) -> Array:
+    """(coils, coils) covariance of what a fit takes of white noise with SD 1, at one sample: about its hat matrix.
+
+    In each voxel that is the projection on the vector of coils, where samples lie dense enough. Where they do not,
+    it is one on the vectors of as many voxels as alias: for these, G (G + ridge)^-1 with G the mean over voxels.
+    """
+    flat = on_host(model.coils).reshape(len(model.coils), -1).astype(np.complex128)
+    voxels = int(np.count_nonzero(flat.any(axis=0)))
+    aliased = len(model.basis) * voxels / (model.trajectory.n_frames * model.trajectory.n_samples)
+    aliased = min(aliased, _MOST_TAKEN * len(flat))  # what the few steps of a first solution take at most
+    values, vectors = np.linalg.eigh(flat @ flat.conj().T / max(voxels, 1))
+    values = np.maximum(values, 0)
+    low, high = 1e-12, 1 / max(aliased, 1e-12)  # of the ridge, which decides how much is taken in all
+    for _ in range(_HALVINGS):
+        ridge = math.sqrt(low * high)
+        low, high = (ridge, high) if (values / (values + ridge)).sum() > aliased else (low, ridge)
+    taken: Array = (vectors * (values / (values + high))) @ vectors.conj().T
+    return taken
 
 
 def checked_covariance(noise_std: float | Array, coils: int) -> Array:

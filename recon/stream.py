@@ -1,23 +1,24 @@
 """A scan as it arrives: every shot is projected on the subspace at once, and one solve is left after the last."""
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.arrays import Array, beside, free_memory, is_device_array, library, on_host, whole
 from ..core.errors import InputError
-from .checks import checked_basis, checked_coils, checked_kspace
+from .checks import checked_basis, checked_coils, checked_kspace, refuse_silent
 from .coils import COURSES, estimate_coils
 from .density import balanced_weights, density_weights
-from .fieldmap import Segments
+from .fieldmap import Segments, check_map
 from .forecast import Forecast
 from .methods import Choices
 from .motion import displacements
-from .noise import checked_covariance, estimated_covariance
+from .noise import checked_covariance, left_covariance
 from .subspace import SubspaceModel
 from .trajectory import Trajectory
-from .white import White, first_solution
+from .white import White, found_covariance
 
 _BATCH = 64  # shots of a trajectory without repeated readouts that are transformed together
 
@@ -34,7 +35,8 @@ class Stream:
     choices : Choices, optional
         Method and its parameters.
     coils, field_map : arrays, optional
-        As in :func:`mrf.reconstruct`; coils = None: estimated after the last shot.
+        As in :func:`mrf.reconstruct`; coils = None: estimated after the last shot. Then a field map, which counts
+        where coils see something, waits for them, and so does the work on the shots.
     dtype : complex64 or complex128
     kspace : (coils, frames, samples) complex array, optional
         All shots, where they are there already; see :meth:`of`, which checks them.
@@ -81,6 +83,9 @@ class Stream:
         self._coils = (
             None if coils is None else checked_coils(coils, n_coils, trajectory).astype(self._kind, copy=False)
         )
+        self._field: Array | None = None  # a map that waits for coils
+        if field_map is not None and coils is None:
+            self._field, field_map = check_map(field_map, trajectory), None
         segments = None if field_map is None else Segments.of(_inside(field_map, self._coils), trajectory)
         self._forecast = Forecast.of(
             trajectory, len(rows), n_coils, dtype=self._kind, choices=self._choices, segments=segments,
@@ -107,6 +112,8 @@ class Stream:
         self._kspace = np.zeros((n_coils, trajectory.n_frames, trajectory.n_samples), self._kind)
         self._scale = 0.0
         self._seen = np.zeros(trajectory.n_frames, bool)
+        if self._field is not None:
+            return
         if len(first) < trajectory.n_frames:
             self._gathered = np.zeros((n_coils, len(rows), len(first), trajectory.n_samples), self._kind)
         elif not self._blocked:
@@ -161,7 +168,7 @@ class Stream:
 
     def prepare(self) -> None:
         """Make what needs trajectory and basis only, before the data are complete and for other streams alike."""
-        if self._choices.method == "gridding":
+        if self._choices.method == "gridding" or self._field is not None:
             return
         self._model.toeplitz  # noqa: B018 - kept by the model
         if not self._blocked:
@@ -207,6 +214,9 @@ class Stream:
             raise InputError(f"frames: {int((~self._seen).sum())} are missing, the first is {int(self._seen.argmin())}")
         if self._scale == 0:
             raise InputError("kspace: every sample is zero; there is nothing to reconstruct")
+        refuse_silent(self._kspace)
+        if self._field is not None:
+            return self._complete.finish(noise=noise, progress=progress)
         if self._images is None and not self._blocked:
             self._images = self._no_images()
             for coil, part in self._projected():
@@ -226,12 +236,12 @@ class Stream:
         if given is not None:
             work = White.of(model, combined, checked_covariance(given, coils) / self._scale**2)
         else:
-            work = White.of(model, combined, white if gridding else self._estimated)
+            work = White.of(model, combined, white if gridding else self._left)
         told: Array | None = None  # the noise that is left in the work's data
         if gridding and noise:
             told = white
             if given is None:
-                told = self._estimated(work.model, first_solution(work.model, work.data))
+                told = found_covariance(work.model, combined, self._left)
         self._images = None  # another call makes them again from k-space
         if gridding:
             made, deviation = work.gridded(told)
@@ -242,9 +252,19 @@ class Stream:
             inverse = np.where(work.power > 0, self._scale / work.power, 0).astype(made.real.dtype)
         return made * inverse, beside(made, deviation * on_host(inverse))
 
-    def _estimated(self, model: SubspaceModel, solution: Array) -> Array:
-        """(coils, coils) covariance of the noise, from what a solution leaves."""
-        return estimated_covariance(model, solution, self._kspace, self._scale)
+    @cached_property
+    def _complete(self) -> "Stream":
+        """One of all shots, whose coils are known, so that they tell where the field map counts."""
+        model = self._model
+        return Stream(
+            model.trajectory, on_host(model.basis), len(self._kspace), choices=self._choices,
+            coils=self._sensitivities(), field_map=self._field, dtype=self._kind, kspace=self._kspace,
+            check=model.check,
+        )  # fmt: skip
+
+    def _left(self, model: SubspaceModel, solution: Array, mixing: Array) -> Array:
+        """(coils, coils) covariance of the noise of mixed coils, from what a solution leaves."""
+        return left_covariance(model, solution, self._kspace, self._scale, mixing)
 
     def _no_images(self) -> Array:
         courses = 1 if self._model.segments is None else len(self._model.segments.courses)
@@ -260,6 +280,8 @@ class Stream:
 
     def displacements(self, coefficients: Array) -> tuple[Array, Array]:
         """Where the object was in groups of frames: (groups, axes) m and their SD; see :mod:`mrf.recon.motion`."""
+        if self._field is not None:
+            return self._complete.displacements(coefficients)
         model = self._model.with_coils(self._sensitivities())
         return displacements(model, (coefficients / self._scale).astype(self._kind), self._kspace, self._scale)
 

@@ -9,14 +9,18 @@ import scipy.ndimage
 
 from ..core.arrays import Array, beside, on_host
 from .methods import FIRST_STEPS, Choices, Method
-from .noise import whitening
+from .noise import believed, whitening
 from .solvers import conjugate_gradients
 from .subspace import SubspaceModel
 from .tuning import Problem
 
+# What tells the covariance of noise that is left: of a model of mixed coils, coefficients, and what mixes the coils.
+Left = Callable[[SubspaceModel, Array, Array], Array]
 _REPLICAS = 2
 _FAINT = 1e-3  # of the largest root-sum-of-squares: nothing is seen
 _NEIGHBOURS = 5  # pixels per side over which replicas are averaged
+_PASSES = 4  # of finding the noise's covariance, at most
+_WHITE = 1.5  # ratio of variances up to which noise counts as white: no other pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ class White:
         cls,
         model: SubspaceModel,
         combined: Callable[[Array], Array],
-        covariance: Array | Callable[[SubspaceModel, Array], Array],
+        covariance: Array | Left,
     ) -> "White":
         """From what the coils' data give together, and the noise's covariance.
 
@@ -53,18 +57,25 @@ class White:
         combined : callable
             Of (coils, segments, *matrix) weights: :meth:`.SubspaceModel.combined` of the data.
         covariance : (coils, coils) array, or callable
-            Of the noise's real parts; or what tells it from a model and coefficients that fit the data.
+            Of the noise's real parts; or what tells it, for :func:`found_covariance`.
         """
-        power = _power(model.coils)
+        largest = model.coils.real.dtype.type(float(abs(model.coils).max()))
+        coils = model.coils / largest  # whose squares neither underflow nor overflow
+        power = _power(coils)
         power = np.where(power > _FAINT * power.max(), power, 0)
-        model = model.with_coils(_unit(model.coils, power))
+        model = model.with_coils(_unit(coils, power))
         if callable(covariance):
-            covariance = covariance(model, first_solution(model, combined(model.weighting)))
-        matrix = beside(model.coils, whitening(covariance).astype(model.coils.dtype))
+            covariance = found_covariance(model, combined, covariance)
+        return cls._mixed(model, combined, power * largest, whitening(covariance))
+
+    @classmethod
+    def _mixed(cls, model: SubspaceModel, combined: Callable[[Array], Array], power: Array, mixing: Array) -> "White":
+        """Of coils that a (coils, coils) matrix mixes."""
+        matrix = beside(model.coils, mixing.astype(model.coils.dtype))
         coils = np.tensordot(matrix, model.coils, 1)
         more = _power(coils)
         model = model.with_coils(_unit(coils, more))
-        # The conjugate weights on the data's coils are those on white ones, times the matrix that whitens.
+        # The conjugate weights on the data's coils are those on mixed ones, times the matrix that mixes.
         return cls(model, combined(np.tensordot(matrix.conj().T, model.weighting, 1)), power * more)
 
     def gridded(self, covariance: Array | None) -> tuple[Array, Array]:
@@ -92,10 +103,41 @@ class White:
         return model.combined(model.noise(number), weighting)
 
 
-def first_solution(model: SubspaceModel, b: Array) -> Array:
-    """A few conjugate-gradient steps: enough to tell data from noise."""
-    solution = b * 0
-    for step in conjugate_gradients(model.normal, b, None, FIRST_STEPS):
+def found_covariance(model: SubspaceModel, combined: Callable[[Array], Array], left: Left) -> Array:
+    """(coils, coils) covariance of the noise's real parts, from the data.
+
+    Sums of coils that hold little noise are left with what a fit takes from others and puts there. So the coils are
+    made white with what was found, and fitted on, until what is left is white.
+
+    Parameters
+    ----------
+    model : SubspaceModel
+        With sensitivities of root-sum-of-squares 1.
+    combined : callable
+        As for :meth:`White.of`.
+    left : callable
+        :func:`mrf.recon.noise.left_covariance` of the data.
+    """
+    covariance = np.eye(len(model.coils), dtype=np.complex128)
+    seen, images = _power(model.coils), None
+    for _ in range(_PASSES):
+        mixing = whitening(covariance)
+        white = White._mixed(model, combined, seen, mixing)
+        fit = _first_solution(white, images)
+        images = _unit(fit, white.power)
+        back = np.linalg.inv(mixing)
+        covariance = believed(back @ left(white.model, fit, mixing) @ back.conj().T)
+        variances = np.linalg.eigvalsh(mixing @ covariance @ mixing.conj().T)
+        if variances[-1] <= _WHITE * variances[0]:
+            break
+    return covariance
+
+
+def _first_solution(white: White, images: Array | None) -> Array:
+    """A few conjugate-gradient steps, from (rank, *matrix) coefficients on: enough to tell data from noise."""
+    start = None if images is None else images * white.power
+    solution = white.data * 0
+    for step in conjugate_gradients(white.model.normal, white.data, start, FIRST_STEPS):
         solution = step.solution
     return solution
 
@@ -118,6 +160,6 @@ def _power(coils: Array) -> Array:
     return power
 
 
-def _unit(coils: Array, power: Array) -> Array:
-    """Coils over their root-sum-of-squares."""
-    return coils * np.where(power > 0, 1 / np.where(power > 0, power, 1), 0)
+def _unit(images: Array, power: Array) -> Array:
+    """Coils, or images, over the root-sum-of-squares of coils; 0 where it is."""
+    return images * np.where(power > 0, 1 / np.where(power > 0, power, 1), 0)
