@@ -216,9 +216,12 @@ def _work(
             )
         else:
             fields = [_filled(one) for one in ([field] if scan.n_slices == 1 else field)]
+    heard = [bool(kspace.any()) for kspace, _ in scan.slices]
     jobs: list[Callable[[], _Slice]] = [
         partial(_one, *one, basis, field, recipe, choices, corrections, rotation, progress and executor is None)
-        for one, field in zip(scan.slices, fields, strict=True)
+        if there or not any(heard)  # which is refused
+        else partial(_nothing, scan.name, number, len(basis), one[1].matrix)
+        for number, (one, field, there) in enumerate(zip(scan.slices, fields, heard, strict=True))
     ]
     return jobs if executor is None else [executor.submit(job).result for job in jobs]
 
@@ -235,6 +238,12 @@ def scan_rotation(scan: Scan) -> Array:
     steps = scan.affine[2::-1, axes - 1 :: -1]
     rotation: Array = steps / np.linalg.norm(steps, axis=0)
     return rotation
+
+
+def _nothing(name: str, number: int, rank: int, matrix: tuple[int, ...]) -> _Slice:
+    """A slice that was not measured, among others: voxels without a value, which matching flags."""
+    log.warning("%s: slice %d: every sample is zero; its maps are empty", name, number)
+    return _Slice(np.full((rank, *matrix), complex(np.nan, np.nan), np.complex64), np.zeros(matrix, np.float32), [])
 
 
 def _one(

@@ -14,12 +14,12 @@ from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..core.storage import UNREADABLE, check_held, held
 from ..core.units import MICROSECOND, MILLISECOND
-from ..recon.noise import noise_covariance, whitening
 from ..recon.trajectory import Trajectory
 from .mrd_geometry import slice_geometry
-from .mrd_header import UNITS, Header, check_size, parse_header, spatial_frequencies
+from .mrd_header import UNITS, Header, check_size, header_elements, parse_header, spatial_frequencies
+from .mrd_noise import joined_noise, noise_whitening
 from .mrd_sort import COUNTERS, Frames, sort_frames
-from .mrd_triggers import heart_beats
+from .mrd_triggers import TICK, heart_beats
 
 log = logging.getLogger(__name__)
 _TOGETHER = 16  # frames that are whitened together
@@ -69,14 +69,15 @@ class Scan:
     trajectory : Trajectory or tuple of Trajectory
         One, or one a slice.
     noise : (coils, samples) complex64 or None
-        The noise scans as they were stored.
+        The noise scans as they were stored, without the samples that are to be discarded.
     header : Header
     affine : (4, 4) float64
         RAS+ mm affine of the transposed (x, y, z) result.
     notes : tuple of str
         The choices made while reading.
     noise_std : float or None
-        SD of the real (= imaginary) part of a sample, where noise scans tell it.
+        SD of the real (= imaginary) part of a sample, where noise scans tell it; the root mean square over frames,
+        which differ if they are means of different numbers of averages.
     beats : tuple of (beats,) arrays
         For each slice when the heart's triggers came (s, the first at 0), where time stamps tell it.
     """
@@ -174,7 +175,7 @@ def read_table(path: str | Path) -> tuple[bytes, Array]:
 
 
 def _flagged(heads: Array, bit: int) -> Array:
-    flagged: Array = (heads["flags"] >> np.uint64(bit - 1)) & np.uint64(1)
+    flagged: Array = (heads["flags"].astype(np.uint64) >> np.uint64(bit - 1)) & np.uint64(1)
     return flagged.astype(bool)
 
 
@@ -203,21 +204,22 @@ def assemble(
     try:
         k, how = spatial_frequencies(name, frames.k[inner], frames.partition[inner], header, trajectory_units)
         matrix, extent = header.matrix[-header.axes :], header.field_of_view[-header.axes :]
-        times = _sample_times(heads, header, k.shape[2])
+        times, when = _sample_times(name, heads, header, frames)
         first = Trajectory(k[0], matrix, extent, sample_times=times)
         trajectories = tuple(
             first if np.array_equal(one, k[0]) else Trajectory(one, matrix, extent, sample_times=times) for one in k
         )
     except InputError as error:
         raise FileError(f"{name}: trajectory: {error}; or give --trajectory-units") from error
-    noise = _noise(name, table[noisy], frames)
-    kspace = frames.kspace[inner]
-    if noise is not None:
-        kspace = _whiten(name, kspace, noise, table[noisy]["head"], heads)
+    kspace, noise, deviation = frames.kspace[inner], None, None
+    if noisy.any():
+        noise, dwells = joined_noise(name, table[noisy], kspace.shape[1])
+        kspace = _whitened(kspace, noise_whitening(name, noise, dwells, float(heads["sample_time_us"][0])))
+        deviation = math.sqrt(0.5 * float(np.mean(1 / frames.averages)))
         notes.append(f"whitened with {noise.shape[1]} noise samples")
     if header.cropped:
         notes.append("reconSpace differs from encodedSpace, which is what is reconstructed")
-    notes += [*frames.notes, *where, how]
+    notes += [*frames.notes, *where, how, *when]
     for note in notes:
         log.info("%s: %s", name, note)
     single = len(kspace) == 1
@@ -229,25 +231,42 @@ def assemble(
         header=header,
         affine=affine,
         notes=tuple(notes),
-        noise_std=None if noise is None else math.sqrt(0.5 / frames.averages),
+        noise_std=deviation,
         beats=tuple(heart_beats(heads[heads["idx"]["slice"] == z]) for z in np.unique(heads["idx"]["slice"])[order]),
     )
 
 
-def _sample_times(heads: Array, header: Header, samples: int) -> Array | None:
+def _sample_times(name: str, heads: Array, header: Header, frames: Frames) -> tuple[Array | None, list[str]]:
     """(samples,) s from the pulse centre, for readouts that are all alike: `center_sample` is at the echo time.
 
-    None where dwell times, sizes or directions differ, or none are told.
+    None where dwell times, sizes or directions differ, none are told, or several readouts follow one excitation: when
+    each came is not told. And notes on what was assumed.
     """
     fields = ("sample_time_us", "number_of_samples", "discard_pre", "discard_post", "center_sample")
     alike = all(np.ptp(heads[field]) == 0 for field in fields)
     dwell = float(heads["sample_time_us"][0]) * MICROSECOND
-    if not alike or dwell <= 0 or _flagged(heads, ismrmrd.ACQ_IS_REVERSE).any():
-        return None
+    if not alike or not 0 < dwell < math.inf or _flagged(heads, ismrmrd.ACQ_IS_REVERSE).any():
+        return None, []
     size, before, after, centre = (int(heads[field][0]) for field in fields[1:])
     one = (np.arange(before, size - after) - centre) * dwell
-    echo = header.parameters["TE"]
-    return np.tile(one + (echo[0] * MILLISECOND if echo else 0.0), samples // len(one))
+    echo, readouts, notes = header.parameters["TE"], frames.k.shape[2] // len(one), []
+    if readouts > 1 and _after_one_pulse(name, heads, header, frames):
+        return None, [f"{readouts} readouts a frame after one excitation, whose times are not told: no sample times"]
+    if readouts > 1:
+        notes.append(f"{readouts} readouts a frame, timed as if each had an excitation of its own")
+    return np.tile(one + (echo[0] * MILLISECOND if echo else 0.0), readouts), notes
+
+
+def _after_one_pulse(name: str, heads: Array, header: Header, frames: Frames) -> bool:
+    """Whether the header or time stamps say that the readouts of a frame follow one excitation."""
+    encoding = header_elements(name, header.xml).findall("encoding")[int(heads["encoding_space_ref"][0])]
+    if (encoding.findtext("trajectory") or "").strip().lower() == "epi":
+        return True
+    if not np.ptp(heads["acquisition_time_stamp"]):
+        return False  # which are not told
+    repeated = header.parameters["TR"]
+    least = min(repeated) * MILLISECOND / TICK - 1 if repeated else 0  # ticks from an excitation to the next one
+    return int(frames.lasting.max()) <= max(0, least - 1e-6)
 
 
 def _image_data(name: str, table: Array) -> tuple[Array, Array, list[str]]:
@@ -267,30 +286,10 @@ def _image_data(name: str, table: Array) -> tuple[Array, Array, list[str]]:
     return image, noisy, notes
 
 
-def _noise(name: str, table: Array, frames: Frames) -> Array | None:
-    """(coils, samples): the noise scans joined."""
-    coils = frames.kspace.shape[1]
-    parts = []
-    for row in table:
-        if int(row["head"]["active_channels"]) != coils or len(row["data"]) % (2 * coils):
-            raise FileError(
-                f"{name}: a noise scan has {row['head']['active_channels']} channels and {len(row['data'])} values, "
-                f"the image data {coils} channels; leave the noise scan out or export the scan again"
-            )
-        parts.append(np.ascontiguousarray(row["data"]).view(np.complex64).reshape(coils, -1))
-    return np.concatenate(parts, axis=1) if parts else None
-
-
-def _whiten(name: str, kspace: Array, noise: Array, noise_heads: Array, heads: Array) -> Array:
+def _whitened(kspace: Array, matrix: Array) -> Array:
     """K-space in units of its noise, in place: unit variance per complex sample, no correlation between coils."""
-    noise_dwell, dwell = float(noise_heads["sample_time_us"][0]), float(heads["sample_time_us"][0])
-    share = noise_dwell / dwell if noise_dwell > 0 and dwell > 0 else 1.0
-    try:
-        matrix = whitening(2 * share * noise_covariance(noise))  # of complex samples, not of their real parts
-    except InputError as error:
-        raise FileError(f"{name}: {error}; leave the noise scans or that coil out") from error
     for one in kspace:
         for start in range(0, one.shape[1], _TOGETHER):  # in place and in cache
             some = one[:, start : start + _TOGETHER]
-            some[:] = np.tensordot(matrix.astype(np.complex64), some, 1)
+            some[:] = np.tensordot(matrix, some, 1)
     return kspace

@@ -13,11 +13,11 @@ from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..core.units import MILLIMETRE
 from ..recon.cartesian import images_of_kspace
-from ..recon.noise import noise_covariance, whitening
 from .mrd import is_image, is_noise, read_table
 from .mrd_geometry import slice_geometry
 from .mrd_header import Header, check_size, field_strength, header_elements, header_text, parse_header
 from .mrd_image_groups import FRAME_COUNTERS, checked_counter, holds_images_only, read_image_groups, series_as_told
+from .mrd_noise import joined_noise, noise_whitening
 from .series import Series
 
 _OTHERS = ("segment", "user")
@@ -105,7 +105,8 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
 
 def _whiten(name: str, noise: Array, heads: Array, sampled: _Sampled) -> float:
     """Whiten k-space in place; returns what gives its images noise of SD 1."""
-    matrix = _whitening(name, noise, heads, sampled.kspace.shape[1])
+    samples, dwells = joined_noise(name, noise, sampled.kspace.shape[1])
+    matrix = noise_whitening(name, samples, dwells, float(heads["sample_time_us"][0]))
     for one in sampled.kspace:
         one[:] = np.tensordot(matrix, one, 1)
     return 1 / _noise_std(sampled)
@@ -317,24 +318,6 @@ def _unbroken(lines: Array) -> bool:
     edges = np.diff(lines.astype(np.int8), axis=1, prepend=0, append=0)
     middle = lines[len(lines) // 2]
     return bool(((edges == 1).sum(axis=1) <= 1).all() and middle[len(middle) // 2] and 2 * middle.sum() >= len(middle))
-
-
-def _whitening(name: str, noise: Array, heads: Array, coils: int) -> Array:
-    """(coils, coils) complex64 that gives samples noise of SD sqrt(1/2) in real and imaginary parts."""
-    parts = []
-    for row in noise:
-        if int(row["head"]["active_channels"]) != coils or len(row["data"]) % (2 * coils):
-            raise FileError(
-                f"{name}: a noise scan has {row['head']['active_channels']} channels and {len(row['data'])} values, "
-                f"the image data {coils} channels; leave the noise scan out or export the scan again"
-            )
-        parts.append(np.ascontiguousarray(row["data"], np.float32).view(np.complex64).reshape(coils, -1))
-    dwell, own = float(noise["head"]["sample_time_us"][0]), float(heads["sample_time_us"][0])
-    share = dwell / own if dwell > 0 and own > 0 else 1.0
-    try:
-        return whitening(2 * share * noise_covariance(np.concatenate(parts, axis=1))).astype(np.complex64)
-    except InputError as error:
-        raise FileError(f"{name}: {error}; leave the noise scans or that coil out") from error
 
 
 def _noise_std(sampled: _Sampled) -> float:

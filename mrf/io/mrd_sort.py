@@ -29,8 +29,10 @@ class Frames:
         kspace_encode_step_2 of each sample.
     first : (slices,) int64
         First acquisition of each slice.
-    averages : int
-        Of which each frame is the mean.
+    averages : (slices, frames) int64
+        Of how many each frame is the mean.
+    lasting : (slices, frames) int64
+        From the first to the last time stamp of an average of each frame, in their ticks.
     notes : tuple of str
         How the frames were told apart, what was averaged.
     """
@@ -39,7 +41,8 @@ class Frames:
     k: Array
     partition: Array
     first: Array
-    averages: int
+    averages: Array
+    lasting: Array
     notes: tuple[str, ...]
 
 
@@ -61,6 +64,7 @@ def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_c
     decoded = [_decode(name, row, int(number), header.axes) for row, number in zip(table, numbers, strict=True)]
     _refuse_lost(name, [data for data, _, _ in decoded], numbers, idx["slice"])
     joined: list[tuple[Array, Array, Array]] = []
+    averages, lasting = [], []
     slices = np.unique(idx["slice"])
     group = np.searchsorted(slices, idx["slice"]) * n_frames + frame
     ends = np.cumsum(np.bincount(group, minlength=len(slices) * n_frames))
@@ -71,8 +75,10 @@ def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_c
                 f"{name}: {where} has no frame {number % n_frames} of {n_frames} (counted by {counter}); export the "
                 "scan again or choose another counter with --frame-counter"
             )
-        parts = [decoded[i] for i in rows]
-        joined.append(_average(f"{name}: {where}, frame {number % n_frames}", idx["average"][rows], parts))
+        parts, average = [decoded[i] for i in rows], idx["average"][rows]
+        joined.append(_average(f"{name}: {where}, frame {number % n_frames}", average, parts))
+        averages.append(len(np.unique(average)))
+        lasting.append(int(np.ptp(heads["acquisition_time_stamp"][rows][average == average[0]])))
     shapes = sorted({one[0].shape for one in joined})
     if len(shapes) > 1:
         raise FileError(
@@ -85,16 +91,17 @@ def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_c
     for number, one in enumerate(samples):
         kspace[number // n_frames, :, number % n_frames] = one
     counted = (len(slices), n_frames)
-    averages = len(np.unique(idx["average"]))
+    fewest, most = min(averages), max(averages)
     return Frames(
         kspace=kspace,
         k=np.array(k).reshape(*counted, *k[0].shape),
         partition=np.array(partition).reshape(*counted, *partition[0].shape),
         first=np.array([np.flatnonzero(idx["slice"] == z)[0] for z in slices]),
-        averages=averages,
+        averages=np.array(averages).reshape(counted),
+        lasting=np.array(lasting).reshape(counted),
         notes=(
             f"{len(slices)} slices of {n_frames} frames, counted by {counter}",
-            *((f"{averages} averages averaged",) if averages > 1 else ()),
+            *((f"{most if fewest == most else f'{fewest} to {most}'} averages averaged",) if most > 1 else ()),
         ),
     )
 

@@ -15,6 +15,7 @@ from ..simulation.sequence import EventKind, Sequence
 from .mrd_header import parse_header, sequence_of_header
 
 xsd = ismrmrd.xsd
+_UNEVEN = 0.01  # of their spacing, by which sample times may be off
 
 
 def write_mrd(
@@ -28,14 +29,15 @@ def write_mrd(
     slice_thickness: float = 5 * MILLIMETRE,
     dwell_time: float = 5 * MICROSECOND,
 ) -> None:
-    """Write one slice or volume as an MRD file, one acquisition a frame, numbered by ``idx.contrast``.
+    """Write one slice or volume as an MRD file, its frames numbered by ``idx.contrast``.
 
     Parameters
     ----------
     path : path
     kspace : (coils, frames, samples) complex array
     trajectory : Trajectory
-        Stored in cycles per field of view, (kx, ky[, kz]).
+        Stored in cycles per field of view, (kx, ky[, kz]). Of its sample times the spacing is, which must be even;
+        where they begin anew, a frame has as many acquisitions. The first is read as the header's echo time, or 0.
     sequence : Sequence, optional
         Made by `fisp` or `bssfp`; its flip angles and times go into the header.
     sequence_type : str, optional
@@ -48,7 +50,7 @@ def write_mrd(
     Raises
     ------
     InputError
-        Shapes that do not fit, or a sequence that an MRD header cannot tell.
+        Shapes that do not fit, or sample times or a sequence that MRD cannot tell.
     FileError
         The file cannot be written.
     """
@@ -58,8 +60,7 @@ def write_mrd(
             f"kspace: got shape {kspace.shape}, expected (coils, {trajectory.n_frames}, {trajectory.n_samples}) and at "
             "most 65535 samples"
         )
-    if trajectory.sample_times is not None and samples > 1:
-        dwell_time = float(np.mean(np.diff(trajectory.sample_times)))
+    readouts, dwell_time = _readouts(trajectory, dwell_time)
     header = _header(trajectory, sequence, sequence_type, coils, slice_thickness)
     _check_told(header, sequence, frames)
     stored = (trajectory.k * np.array(trajectory.field_of_view))[..., ::-1].astype(np.float32)
@@ -68,15 +69,38 @@ def write_mrd(
         scan = _acquisition(noise, np.zeros((noise.shape[1], 0), np.float32), dwell_time)
         scan.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
         acquisitions.append(scan)
-    for frame in range(frames):
-        acquisition = _acquisition(kspace[:, frame], stored[frame], dwell_time)
+    for number in range(frames * readouts):
+        frame, start = number // readouts, number % readouts * (samples // readouts)
+        part = slice(start, start + samples // readouts)
+        acquisition = _acquisition(kspace[:, frame, part], stored[frame, part], dwell_time)
         acquisition.idx.contrast = frame
-        acquisition.scan_counter = frame
+        acquisition.scan_counter = number
         acquisitions.append(acquisition)
     acquisitions[-1].setFlag(ismrmrd.ACQ_LAST_IN_MEASUREMENT)
     with atomic_path(path) as temporary, full_disk_told(), ismrmrd.File(str(temporary), mode="w") as file:
         file["dataset"].header = header
         file["dataset"].acquisitions = acquisitions
+
+
+def _readouts(trajectory: Trajectory, dwell_time: float) -> tuple[int, float]:
+    """Readouts of a frame and the spacing of their samples (s), `dwell_time` if the trajectory does not tell it."""
+    each = trajectory.per_readout
+    times, readouts = each.sample_times, each.n_frames // trajectory.n_frames
+    if times is None or trajectory.n_samples == 1:
+        return 1, dwell_time
+    spacing = float(times[-1] - times[0]) / max(1, len(times) - 1)
+    even = times[0] + spacing * np.arange(len(times))
+    if spacing <= 0 or np.abs(times - even).max() > _UNEVEN * spacing:
+        raise InputError(
+            "sample_times: not evenly spaced and rising within a readout, which MRD cannot tell; leave them out of the "
+            "trajectory, or resample the readouts"
+        )
+    if readouts > 1 and trajectory.n_frames == 1:
+        raise InputError(
+            f"sample_times: begin anew {readouts} times within the only frame; an MRD reader would take that for as "
+            "many frames: leave them out of the trajectory"
+        )
+    return readouts, spacing
 
 
 def _acquisition(data: Array, k: Array, dwell_time: float) -> Any:
