@@ -32,7 +32,7 @@ _RIDGE = 1e-3  # of the fit, so that nothing is made up where no sample lies
 _FINER = 2  # grid on which sensitivities are found, over the samples that calibrate
 _WINDOW = 3  # pixels of that grid per side of a local covariance
 _THIN = 12  # planes: in fewer, each has its own covariances
-_FAINT = 0.05  # of the brightest pixel: not what phases are told from
+_FAINT = 0.05  # of the brightest pixel: not what phases are told from, or, in noise, not the object
 _FAINTEST = 0.008  # of the brightest pixel: what the blur of a calibration leaves in the air
 _ABOVE = 3.0  # times the noise: an object
 _QUIET = 0.1  # of the pixels hold little but noise beside their strongest coil vector
@@ -321,7 +321,8 @@ def _walsh(images: Array) -> _Found:
         vectors[:, start:stop] = np.moveaxis(found, -1, 0)
     brightest = max(float(values.max()), float(np.finfo(np.float32).tiny))
     noise = coils / (coils - 1) * np.quantile(np.maximum(total - values, 0), _QUIET) / brightest
-    return _Found(vectors, np.sqrt(values / brightest), max(_FAINTEST, _ABOVE * math.sqrt(noise)))
+    least = min(_FAINT, max(_FAINTEST, _ABOVE * math.sqrt(noise)))
+    return _Found(vectors, np.sqrt(values / brightest), least)
 
 
 def _dominant(matrices: Array) -> tuple[Array, Array]:

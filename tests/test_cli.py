@@ -152,9 +152,16 @@ def test_slices_become_one_volume(
     assert volume.mask[0].sum() < volume.mask[1].sum()  # one threshold for the whole volume
     with pytest.raises(mrf.InputError, match=r"scan\.h5: has 299 frames, the dictionary's sequence 300"):
         reconstruct_scan(replace(one, kspace=one.kspace[:, :299]), d, recipe)
-    silent = replace(both, kspace=both.kspace * np.array([1, 0])[:, None, None, None])
-    with pytest.raises(mrf.InputError, match=r"scan\.h5: slice 1: kspace: every sample is zero"):
-        reconstruct_scan(silent, d, recipe)
+    empty = replace(both, kspace=both.kspace * np.array([1, 0])[:, None, None, None])
+    maps = reconstruct_scan(empty, d, recipe)
+    assert np.array_equal(maps.index[0], single.index)
+    assert (maps.flags[1] & 1).all()
+    with pytest.raises(mrf.InputError, match=r"scan\.h5: slice 0: kspace: every sample is zero"):
+        reconstruct_scan(replace(both, kspace=0 * both.kspace), d, recipe)
+    silent = both.kspace.copy()
+    silent[1, 2] = 0
+    with pytest.raises(mrf.InputError, match=r"scan\.h5: slice 1: kspace: every sample of coil 2 is zero"):
+        reconstruct_scan(replace(both, kspace=silent), d, recipe)
 
 
 def test_failures_are_one_line(scan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

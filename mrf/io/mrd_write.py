@@ -64,11 +64,7 @@ def write_mrd(
     header = _header(trajectory, sequence, sequence_type, coils, slice_thickness)
     _check_told(header, sequence, frames)
     stored = (trajectory.k * np.array(trajectory.field_of_view))[..., ::-1].astype(np.float32)
-    acquisitions = []
-    if noise is not None:
-        scan = _acquisition(noise, np.zeros((noise.shape[1], 0), np.float32), dwell_time)
-        scan.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
-        acquisitions.append(scan)
+    acquisitions = [] if noise is None else [_noise_scan(noise, dwell_time)]
     for number in range(frames * readouts):
         frame, start = number // readouts, number % readouts * (samples // readouts)
         part = slice(start, start + samples // readouts)
@@ -101,6 +97,12 @@ def _readouts(trajectory: Trajectory, dwell_time: float) -> tuple[int, float]:
             "many frames: leave them out of the trajectory"
         )
     return readouts, spacing
+
+
+def _noise_scan(noise: Array, dwell_time: float) -> Any:
+    scan = _acquisition(noise, np.zeros((noise.shape[1], 0), np.float32), dwell_time)
+    scan.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+    return scan
 
 
 def _acquisition(data: Array, k: Array, dwell_time: float) -> Any:
