@@ -15,7 +15,7 @@ import numpy as np
 
 import mrf
 from mrf.matching.mask import signal_mask
-from mrf.models.rice import background_noise
+from mrf.models.background import background_noise
 from mrf.phantom_check import table
 from mrf.phantom_picture import write_picture
 

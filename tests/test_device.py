@@ -98,6 +98,7 @@ def test_states_are_as_many_as_certified(short_fisp: Sequence, twin: Twin) -> No
     assert 1 < len(twin.launches) == len(set(twin.launches))
 
 
+@pytest.mark.filterwarnings("ignore:slice_profile. the pulse is not symmetric")
 @pytest.mark.parametrize("dtype", LIMIT)
 @pytest.mark.parametrize("shape", ["mirrored", "complex"])
 def test_shaped_pulses(shape: str, dtype: str, twin: Twin, only: Any) -> None:

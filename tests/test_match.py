@@ -82,7 +82,7 @@ def test_noise_has_a_low_score(small_dictionary: mrf.Dictionary) -> None:
         ({"mask": np.zeros(2, bool)}, "with 0 voxels"),
         ({"mask": np.array([1.0, np.nan])}, "mask: got float64 values"),
         ({"low_score": np.nan}, "low_score: got nan"),
-        ({"memory": "10kB"}, r"memory: 0 MB are too few .* give at least \d+ MB"),
+        ({"memory": "10kB"}, r"memory: 0\.01 MB are too few .* give at least 0\.\d+ MB"),
         ({"noise_std": 0.0}, "noise_std: got float64 values that are not all positive"),
         ({"noise_std": np.array([1.0, np.nan])}, "not all positive"),
         ({"noise_std": np.ones(3)}, r"noise_std: got shape \(3,\)"),
