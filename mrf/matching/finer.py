@@ -15,6 +15,7 @@ _ASTRAY = 0.1  # from which the best of the dictionary's atoms may belong to ano
 _HALVINGS = 6
 _ASKED = 8  # tissues in the middle of an interval
 _GROWTH, _FEWEST, _MOST = 4, 1 << 17, 1 << 19  # times as many cells as before at most, or so many; never more
+_BYTES = 1 << 28  # of the table, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +84,10 @@ def finer(space: Interpolant, basis: Array) -> Interpolant:
     basis : (rank, frames) array
         The dictionary's.
     """
-    if space.again is None or space.error <= _ROUGH:
+    exact = space.again
+    if exact is None or space.error <= _ROUGH:
         return space
-    most = min(max(_GROWTH * len(space.table), _FEWEST), _MOST)
+    most = min(max(_GROWTH * len(space.table), _FEWEST), _MOST, _BYTES // space.table[0].nbytes)
     given = steps = Steps.of(space)
     for _ in range(_HALVINGS):
         axes = steps.halved(most)
@@ -99,7 +101,7 @@ def finer(space: Interpolant, basis: Array) -> Interpolant:
         _warn(name, steps)
     astray = any((errors > _ASTRAY).any() for errors in given.errors.values())
     starts = _atoms(space, basis) if astray else None
-    return replace(space, error=space.measured(space.again), starts=starts, rough=rough)  # type: ignore[arg-type]
+    return replace(space, error=space.measured(exact), starts=starts, rough=rough)
 
 
 def _warn(name: str, steps: Steps) -> None:
@@ -115,15 +117,16 @@ def _warn(name: str, steps: Steps) -> None:
 
 def _atoms(space: Interpolant, basis: Array) -> Table:
     """All nodes that were simulated, as a search takes them."""
-    rows, half = space.table.astype(np.float64), space.rank
-    signals = (
-        rows[:, :half] * space.phase if space.phase is not None else rows[:, :half] + 1j * rows[:, half : 2 * half]
-    )
+    rows, half = space.table, space.rank
+    if space.phase is None:
+        signals = rows[:, :half] + np.complex64(1j) * rows[:, half : 2 * half]
+    else:
+        signals = rows[:, :half] * np.complex64(space.phase)
     norms = np.linalg.norm(signals, axis=1)
     there = norms > 0
     grid = np.meshgrid(*space.axes.values(), indexing="ij")
     parameters = {name: values.reshape(-1)[there] for name, values in zip(space.axes, grid, strict=True)}
-    return Table(parameters, read_only((signals[there] / norms[there, None]).astype(np.complex64)), basis)
+    return Table(parameters, read_only(signals[there] / norms[there, None]), basis)
 
 
 def _between(space: Interpolant, axes: dict[str, Array]) -> Interpolant:

@@ -18,6 +18,7 @@ from .search import likeness, search
 _SAMPLE = 1024  # atoms that tell in which direction a group is widest
 _VOXELS = 1024  # of a task
 _GROUPED = 1 << 20  # numbers that are described together
+_ITERATIONS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,8 +238,7 @@ def _described(atoms: Array, size: int, directions: int) -> Array:
     count = -(-len(atoms) // size)
     full = np.concatenate([atoms, np.repeat(atoms[-1:], count * size - len(atoms), axis=0)])
     full = full.reshape(count, size, -1).astype(np.result_type(full, np.float64))
-    _, vectors = np.linalg.eigh(full.transpose(0, 2, 1) @ full.conj())
-    spans = vectors[:, :, ::-1][:, :, :directions]  # (children, rank, directions)
+    spans = _spans(full, directions)
     inside = full @ spans.conj()
     norms, norms_in = np.linalg.norm(full, axis=2), np.linalg.norm(inside, axis=2)
     away = np.linalg.norm(full - inside @ spans.transpose(0, 2, 1), axis=2).max(axis=1)
@@ -257,6 +257,18 @@ def _described(atoms: Array, size: int, directions: int) -> Array:
     boxes = np.stack([np.abs(middle), half], axis=2)
     constants = np.stack([inverse, *cones, norms.max(axis=1), norms_in.max(axis=1), away], axis=1)
     return np.concatenate([rows.reshape(count, -1), boxes.reshape(count, -1), constants], axis=1)
+
+
+def _spans(atoms: Array, directions: int) -> Array:
+    """(children, rank, directions) orthonormal: nearly those that hold most of (children, size, rank) atoms.
+
+    Subspace iteration from some of the atoms on. Nothing depends on how near: bounds tell what is outside.
+    """
+    some = np.linspace(0, atoms.shape[1] - 1, directions).round().astype(int)
+    spans: Array = np.linalg.qr(atoms[:, some].transpose(0, 2, 1))[0]
+    for _ in range(_ITERATIONS):
+        spans = np.linalg.qr(atoms.transpose(0, 2, 1) @ (atoms.conj() @ spans))[0]
+    return spans
 
 
 def _ends(values: Array, least_or_most: Callable[..., Array]) -> Array:
