@@ -133,6 +133,8 @@ def _chosen(told: argparse.Namespace) -> Cases:
     elif not told.only:
         long = {"small": {name: make for name, make in LONG.items() if name in GATES}, "large": LONG}.get(told.size, {})
         every = CASES | long | (PEERS if told.peers else {})
+        if told.size == "small":
+            every.pop("demo", None)  # make demo has the same gate
     absent = [name for name in told.only if name not in every]
     if absent:
         raise UnsupportedError(f"--only {' '.join(absent)}: no such case for --device {told.device}")
