@@ -38,8 +38,7 @@ class Steps:
         rng = np.random.default_rng(0)
         tissues: list[dict[str, Array]] = []
         for name, axis in space.axes.items():
-            position = as_position(name, axis)
-            middle = np.repeat(as_value(name, (position[1:] + position[:-1]) / 2), _ASKED)
+            middle = np.repeat(_middles(name, axis), _ASKED)
             others = {other: rng.choice(values, len(middle)) for other, values in space.axes.items()}
             tissues.append(others | {name: middle})
         whole = {name: np.concatenate([some[name] for some in tissues]) for name in space.axes}
@@ -64,12 +63,16 @@ class Steps:
             if error > _ROUGH and np.prod(list(grown.values()), dtype=float) <= most:
                 counts = grown
                 chosen[name].append(i)
-        axes = {}
-        for name, axis in self.nodes.items():
-            position = as_position(name, axis)
-            more = as_value(name, (position[1:] + position[:-1]) / 2)[chosen[name]]
-            axes[name] = np.sort(np.concatenate([axis, more]))
-        return axes
+        return {
+            name: np.sort(np.concatenate([axis, _middles(name, axis)[chosen[name]]]))
+            for name, axis in self.nodes.items()
+        }
+
+
+def _middles(name: str, axis: Array) -> Array:
+    """(nodes - 1,) values half-way between nodes, as the polynomials see them."""
+    position = as_position(name, axis)
+    return as_value(name, (position[1:] + position[:-1]) / 2)
 
 
 def finer(space: Interpolant, basis: Array) -> Interpolant:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, memory_budget
+from ..core.arrays import Array, complex_kind, memory_budget
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
-from ..simulation.epg import TOLERANCE, simulate
+from ..simulation.epg import simulate
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import Sequence
 from ..simulation.timing import remaining, seconds
@@ -77,7 +77,7 @@ def synthesize(
     >>> synthesize(maps, multi_spin_echo(3, 0.02)).round(3).imag[:, 0]
     array([1.637, 1.341, 1.098], dtype=float32)
     """
-    where, kind = _simulated(maps), np.dtype(dtype)
+    where, kind = _simulated(maps), complex_kind(dtype)
     _check_room(sequence, where, kind, memory)
     names, density = ["t1", "t2", *(name for name in _OTHERS if name in maps.parameters)], maps.pd[where]
     tissue: dict[str, Any] = {name: maps.parameters[name][where] for name in names}
@@ -147,8 +147,6 @@ def weighted(
 
 
 def _check_room(sequence: Sequence, where: Array, kind: np.dtype[Any], memory: int | float | str | None) -> None:
-    if kind not in TOLERANCE:
-        raise InputError(f"dtype: got {kind}, expected complex64 or complex128")
     needed, budget = sequence.n_frames * where.size * kind.itemsize, memory_budget(memory)
     if needed > budget:
         raise InputError(
