@@ -229,7 +229,7 @@ def run_words(stage: Stage, words: list[str]) -> None:
                     pytest.importorskip(module)
             stage.mrf(rest)
         case ["make", target]:
-            assert re.search(rf"^make {target}\b", CI, re.MULTILINE), f"make {target}: .ci/run does not run it"
+            assert re.search(rf"^ *make {target}\b", CI, re.MULTILINE), f"make {target}: .ci/run does not run it"
         case ["pip", "install", *told]:
             told = [one for one in told if one != "-e"]
             assert all(_installable(one) for one in told), f"{told}: nothing of this project, nor of its extras"
