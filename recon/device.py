@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import logging
 import math
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ SOURCE = Path(__file__).with_name("toeplitz.cu")
 _CUDA_12 = (("cuda_runtime", "libcudart.so.12"), ("cufft", "libcufft.so.11"))
 _THREADS = 128
 _TOGETHER = 1 << 28  # bytes of coils' channels that are transformed at once
+_FORWARD = -1  # the sign in the exponent, which tells cuFFT the direction
 _CHECKED = 8  # results of a transform that are worked out by the plain sum
 _WRONG = 1e-2  # of their root mean square, in single precision; in double, 100 times the precision asked for
 _Made = TypeVar("_Made")
@@ -160,25 +162,29 @@ def fourier(like: Array) -> Any:
     return cupyx.scipy.fft
 
 
-def convolved(kernels: Array, ramps: Array, images: Array, weights: Array, channels: int) -> Array:
+def convolved(
+    kernels: Array, ramps: Array, plans: dict[Any, Any], images: Array, weights: Array, channels: int
+) -> Array:
     """:meth:`.Toeplitz.apply` on a GPU.
 
     Parameters
     ----------
     kernels : (lattices, pairs, *matrix) real or complex cupy array
     ramps : (lattices, *matrix) complex cupy array
+    plans : dict
+        Those of transforms, empty at first; the caller keeps it with the kernels.
     images : (ranks, *matrix) complex cupy array
     weights : (coils, segments, *matrix) complex cupy array
     channels : int
     """
-    xp, transforms, real = library(images), fourier(images), images.real.dtype
+    xp, real = library(images), images.real.dtype
     images, weights = xp.ascontiguousarray(images), xp.ascontiguousarray(weights)
     out: Array = xp.zeros(images.shape, images.dtype)
     device = int(images.device.id)  # type: ignore[attr-defined]
     told = macros(real.name, len(images), weights.shape[1], kernels.dtype.kind == "c")
     kernel = compiled(SOURCE, told, device)
     points, matrix = images[0].size, images.shape[1:]
-    columns, axes = math.ceil(points / _THREADS), tuple(range(3, 2 + images.ndim))
+    columns = math.ceil(points / _THREADS)
     at_once = max(1, _TOGETHER // (channels * images[0].nbytes))  # coils' lattices
     layers = min(len(kernels), at_once)
     coils = at_once // layers
@@ -188,12 +194,22 @@ def convolved(kernels: Array, ramps: Array, images: Array, weights: Array, chann
         lattices, pairs = np.int32(len(ramp)), len(some) * len(ramp)
         grids = xp.empty((len(some), len(ramp), channels, *matrix), images.dtype)
         _launch(kernel("enter"), columns, pairs, (images, some, ramp, grids, np.int64(points), lattices))
-        grids = transforms.fftn(grids, axes=axes, overwrite_x=True)
+        plan = _plan(grids, plans)
+        plan.fft(grids, grids, _FORWARD)
         _launch(kernel("mix"), columns, pairs, (own, grids, np.int64(points), lattices))
-        grids = transforms.ifftn(grids, axes=axes, norm="forward", overwrite_x=True)  # `leave` divides
+        plan.fft(grids, grids, -_FORWARD)  # not divided: `leave` does that
         numbers = (np.int64(points), np.int32(len(some)), lattices, real.type(1 / points))
         _launch(kernel("leave"), columns, len(images), (grids, some, ramp, out, *numbers))
     return out
+
+
+def _plan(grids: Array, plans: dict[Any, Any]) -> Any:
+    """cuFFT's, of all axes but the first three. Looked up here: cupyx.scipy.fft looks at shapes, orders and axes for as
+    long as the transform takes. Its work area is one thread's."""
+    key = grids.shape, threading.get_ident()
+    if key not in plans:
+        plans[key] = fourier(grids).get_fft_plan(grids, axes=tuple(range(3, grids.ndim)))
+    return plans[key]
 
 
 def _launch(kernel: Any, columns: int, rows: int, arguments: tuple[Any, ...]) -> None:

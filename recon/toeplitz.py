@@ -114,13 +114,13 @@ class Toeplitz:
             ramps.append((outer.astype(complex_type), along[-1].astype(complex_type)))
         return ramps
 
-    def _beside(self, images: Array) -> tuple[Array, Array]:
-        """Kernels and the ramps of all lattices where the images lie; copied once a device."""
+    def _beside(self, images: Array) -> tuple[Array, Array, dict[Any, Any]]:
+        """Kernels and the ramps of all lattices where the images lie, copied once a device, and plans to come."""
         key = f"_on_device_{images.device}"
         if key not in self.__dict__:
             ramps = np.stack([np.multiply.outer(outer, inner).reshape(self.matrix) for outer, inner in self._ramps])
-            self.__dict__[key] = beside(images, self.kernels), beside(images, ramps)
-        there: tuple[Array, Array] = self.__dict__[key]
+            self.__dict__[key] = beside(images, self.kernels), beside(images, ramps), {}
+        there: tuple[Array, Array, dict[Any, Any]] = self.__dict__[key]
         return there
 
     def apply(self, images: Array, weights: Array, threads: int | None = None) -> Array:

@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -235,9 +236,24 @@ def _only_device(x: Any) -> DeviceArray:
     return x
 
 
+class FourierPlan:
+    """A stand-in for cuFFT's: not divided either way, and only for arrays like the one it was made for."""
+
+    def __init__(self, like: DeviceArray, axes: tuple[int, ...]) -> None:
+        self.shape, self.dtype, self.axes = like.shape, like.dtype, axes
+
+    def fft(self, of: DeviceArray, out: DeviceArray, sign: int) -> None:
+        assert (of.shape, of.dtype) == (out.shape, out.dtype) == (self.shape, self.dtype)
+        assert of.flags.c_contiguous
+        assert out.flags.c_contiguous
+        made = {-1: scipy.fft.fftn, 1: partial(scipy.fft.ifftn, norm="forward")}[sign]
+        out[...] = _device(made(_host(_only_device(of)), axes=self.axes))
+
+
 def fourier() -> dict[str, Any]:
     """Stand-ins for cupyx and what is in it, by module name."""
     transforms = SimpleNamespace(
+        get_fft_plan=lambda x, axes: FourierPlan(_only_device(x), axes),
         fftn=lambda x, axes=None, overwrite_x=False: _device(scipy.fft.fftn(_host(_only_device(x)), axes=axes)),
         ifftn=lambda x, axes=None, norm=None, overwrite_x=False: _device(
             scipy.fft.ifftn(_host(_only_device(x)), axes=axes, norm=norm)
