@@ -116,7 +116,7 @@ class Toeplitz:
 
     def _beside(self, images: Array) -> tuple[Array, Array, dict[Any, Any]]:
         """Kernels and the ramps of all lattices where the images lie, copied once a device, and plans to come."""
-        key = f"_on_device_{images.device}"
+        key = f"_on_device_{images.device.id}"  # type: ignore[attr-defined]
         if key not in self.__dict__:
             ramps = np.stack([np.multiply.outer(outer, inner).reshape(self.matrix) for outer, inner in self._ramps])
             self.__dict__[key] = beside(images, self.kernels), beside(images, ramps), {}

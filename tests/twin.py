@@ -246,7 +246,7 @@ class FourierPlan:
         assert (of.shape, of.dtype) == (out.shape, out.dtype) == (self.shape, self.dtype)
         assert of.flags.c_contiguous
         assert out.flags.c_contiguous
-        made = {-1: scipy.fft.fftn, 1: partial(scipy.fft.ifftn, norm="forward")}[sign]
+        made: Any = {-1: scipy.fft.fftn, 1: partial(scipy.fft.ifftn, norm="forward")}[sign]
         out[...] = _device(made(_host(_only_device(of)), axes=self.axes))
 
 
