@@ -1,6 +1,7 @@
 """A sequence is a flat table of events; everything the scanner plays is written with the eight events below."""
 
 import hashlib
+import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -264,14 +265,19 @@ def _echo_train(
         )
     if (usual := float(np.median(repetition_time))) > _LONG:
         log.warning("%s: the repetition time is %g s in the median; were milliseconds meant?", kind, usual)
-    events: list[Event] = []
-    if inversion_time is not None:
-        events += [invert(inversion_efficiency), delay(_number("inversion_time", inversion_time, 0))]
-    for flip, tr, te, phase in zip(flip_angle, repetition_time, echo_time, rf_phase, strict=True):
-        events += [pulse(flip, phase), delay(te), readout(), delay(tr - te)]
-        if spoiled:
-            events.append(dephase())
-    return Sequence(events, kind)
+    played: list[tuple[EventKind, Values, Values]] = [
+        (EventKind.PULSE, flip_angle, rf_phase),
+        (EventKind.DELAY, echo_time, 0),
+        (EventKind.READOUT, 0, 0),
+        (EventKind.DELAY, repetition_time - echo_time, 0),
+    ]
+    if spoiled:
+        played.append((EventKind.DEPHASE, 1, 0))
+    columns = np.broadcast_arrays(*itertools.chain(*played))
+    train = Sequence(np.stack(columns, axis=-1).reshape(-1, 3), kind)
+    if inversion_time is None:
+        return train
+    return Sequence([invert(inversion_efficiency), delay(_number("inversion_time", inversion_time, 0))], kind) + train
 
 
 def fisp(
