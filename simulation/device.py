@@ -234,21 +234,30 @@ def plan(train: Train, orders: Array, schedulers: int) -> Iterator[Launch]:
     reached = program.span * train.passes + 1  # higher orders stay empty
     wanted = np.minimum(orders, reached)
     real = "float" if train.real == np.float32 else "double"
-    needs = np.flatnonzero(np.bincount(wanted))
-    chosen = [_choose(real, program.channels, int(need), len(orders), schedulers) for need in needs]
-    for variant in dict.fromkeys(chosen):
-        takes = np.zeros(int(needs[-1]) + 1, np.bool_)
-        takes[needs[[each == variant for each in chosen]]] = True
-        atoms = np.flatnonzero(takes[wanted])
+    counts = np.bincount(wanted)
+    needs = np.flatnonzero(counts)
+    ranked = _cheapest_first(real, program.channels, int(needs[-1]), len(orders), schedulers)
+    chosen = [next(variant for variant in ranked if variant.capacity >= need) for need in needs]
+    variants = list(dict.fromkeys(chosen))
+    number = np.zeros(len(counts), np.int8)
+    number[needs] = [variants.index(one) for one in chosen]
+    own = number[wanted]
+    one_by_one = np.argsort(own, kind="stable")  # by counting, as these are bytes
+    for variant, atoms in zip(variants, np.split(one_by_one, np.cumsum(np.bincount(own))[:-1]), strict=True):
         yield Launch(variant, int(needs[0]) if len(needs) == 1 else variant.capacity, atoms)
 
 
-def _choose(real: str, channels: int, orders: int, atoms: int, schedulers: int) -> Variant:
-    """The variant with the least instructions: waves of warps times instructions of one warp; few lanes if equal."""
+def _cheapest_first(real: str, channels: int, orders: int, atoms: int, schedulers: int) -> list[Variant]:
+    """All variants, by their instructions: waves of warps times instructions of one warp; few lanes first if equal.
+
+    Raises
+    ------
+    UnsupportedError
+        None of them holds so many orders.
+    """
     variants = [Variant(real, channels, group, held) for group in _GROUPS for held in _HELD[real, channels]]
-    fitting = [variant for variant in variants if variant.capacity >= orders]
-    if not fitting:
-        most = max(variant.capacity for variant in variants)
+    most = max(variant.capacity for variant in variants)
+    if orders > most:
         raise UnsupportedError(
             f"n_states: {orders} configuration orders are needed, but a GPU holds at most {most} "
             f"({real}, {'complex' if channels == 2 else 'real'} states); ask for fewer with n_states or tolerance, or "
@@ -260,7 +269,7 @@ def _choose(real: str, channels: int, orders: int, atoms: int, schedulers: int) 
         per_order = 8 if channels == 1 else 24
         return waves * (per_order * variant.held + _OVERHEAD), variant.group
 
-    return min(fitting, key=cost)
+    return sorted(variants, key=cost)
 
 
 def blocks(launch: Launch) -> int:
@@ -294,8 +303,9 @@ def pack(train: Train) -> Common:
 def pack_own(launch: Launch, tissue: Array) -> tuple[Array, Array]:
     """(atoms, 6) float64 R1, R2, b1, off-resonance, diffusion, R1rho of a launch, and the rows of its signals."""
     own = tissue[launch.atoms]
-    own[:, [0, 1, 5]] = 1 / own[:, [0, 1, 5]]
-    return np.ascontiguousarray(own), launch.atoms.astype(np.int64)
+    for column in (0, 1, 5):
+        np.reciprocal(own[:, column], out=own[:, column])
+    return own, launch.atoms.astype(np.int64)
 
 
 def arguments(train: Train, launch: Launch, common: Common, own: Any, rows: Any, out: Any) -> tuple[Any, ...]:

@@ -144,13 +144,14 @@ def _nodes(tissue: Array) -> list[Array]:
         return [order[i : i + size] for i in range(0, len(order), size)]
     varied = _varied(tissue)
     edges = np.geomspace(t2.min(), t2.max(), _NODES + 1)
+    node = np.searchsorted(edges[1:-1], t2).astype(np.int8)
+    ascending = np.argsort(node, kind="stable")  # by counting, as these are bytes
     rng = np.random.default_rng(0)
     nodes = []
-    for low, high in itertools.pairwise(edges):
-        inside = np.flatnonzero((t2 >= low * (1 - 1e-12)) & (t2 <= high * (1 + 1e-12)))
+    for inside in np.split(ascending, np.cumsum(np.bincount(node))[:-1]):
         if len(inside):
-            ends = inside[t2[inside] >= 0.98 * t2[inside].max()]
-            others = inside[t2[inside] >= 0.8 * t2[inside].max()]
+            own = t2[inside]
+            ends, others = (inside[own >= share * own.max()] for share in (0.98, 0.8))
             nodes.append(_extremes(tissue, ends, others, varied, rng))
     return nodes
 
