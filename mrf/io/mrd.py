@@ -17,7 +17,7 @@ from ..core.units import MICROSECOND, MILLISECOND
 from ..recon.trajectory import Trajectory
 from .mrd_geometry import slice_geometry
 from .mrd_header import UNITS, Header, check_size, header_elements, parse_header, spatial_frequencies
-from .mrd_noise import joined_noise, noise_whitening
+from .mrd_noise import dwell_time, joined_noise, noise_bandwidth, noise_whitening
 from .mrd_sort import COUNTERS, Frames, sort_frames
 from .mrd_triggers import TICK, heart_beats
 
@@ -160,6 +160,7 @@ def read_table(path: str | Path) -> tuple[bytes, Array]:
             group = file[groups[0]]
             text = held(path, group._contents["xml"]).astype(object).reshape(-1)
             check_held(path, group.acquisitions.data)
+            _refuse_big_endian(path, group.acquisitions.data.dtype)
             table = np.asarray(group.acquisitions.data[()])
     except UNREADABLE as error:
         cure = "" if h5py.is_hdf5(path) else "; give an MRD file (.h5) or Siemens raw data (.dat)"
@@ -172,6 +173,16 @@ def read_table(path: str | Path) -> tuple[bytes, Array]:
     if len(text) != 1 or not isinstance(text[0], str | bytes):
         raise FileError(f"{path}: field xml holds no text; export the scan again")
     return text[0].encode() if isinstance(text[0], str) else text[0], table
+
+
+def _refuse_big_endian(path: str | Path, dtype: np.dtype[Any]) -> None:
+    """HDF5's library has returned the bytes of such arrays of varying length as they are, and called them native."""
+    for field in ("traj", "data"):
+        numbers = h5py.check_vlen_dtype(dtype[field]) if field in (dtype.names or ()) else None
+        if numbers is not None and not numbers.isnative:
+            raise FileError(
+                f"{path}: field {field} is stored big-endian, which is read wrongly; store it little-endian"
+            )
 
 
 def _flagged(heads: Array, bit: int) -> Array:
@@ -214,9 +225,11 @@ def assemble(
     kspace, noise, deviation = frames.kspace[inner], None, None
     if noisy.any():
         noise, dwells = joined_noise(name, table[noisy], kspace.shape[1])
-        kspace = _whitened(kspace, noise_whitening(name, noise, dwells, float(heads["sample_time_us"][0])))
+        dwell, differing = dwell_time(heads)
+        bandwidth = noise_bandwidth(header_elements(name, header.xml))
+        kspace = _whitened(kspace, noise_whitening(name, noise, dwells, dwell, bandwidth))
         deviation = math.sqrt(0.5 * float(np.mean(1 / frames.averages)))
-        notes.append(f"whitened with {noise.shape[1]} noise samples")
+        notes += [f"whitened with {noise.shape[1]} noise samples", *differing]
     if header.cropped:
         notes.append("reconSpace differs from encodedSpace, which is what is reconstructed")
     notes += [*frames.notes, *where, how, *when]

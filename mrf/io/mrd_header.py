@@ -43,6 +43,7 @@ _ENCODINGS = re.compile(  # a list, since Python has codecs by name that are no 
 )
 _ALWAYS = 1 << 20  # places that need no samples to be believed
 _PLACES = 16  # that one sample can stand for
+_NORMALIZED = 0.51  # a trajectory that reaches no more is normalized to the matrix
 _NOWHERE = {"normalized": 0.2, "cycles_per_fov": 0.02}  # cycles per pixel: less is another unit
 
 
@@ -334,10 +335,10 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
     path : str
         For messages.
     k : (..., 2 or 3) array
-        Columns (kx, ky[, kz]) as stored. A third column is kz in a 3-D encoding; in a 2-D one it is the
-        density some writers store there, and is left out.
+        Columns (kx, ky[, kz]) as stored. A third column is kz in a 3-D encoding, unless it cannot be: never negative
+        (a density), or of another unit than kx and ky.
     partition : (...) int array
-        kspace_encode_step_2: kz of a 3-D encoding with two columns.
+        kspace_encode_step_2: kz of a 3-D encoding whose trajectory does not tell it.
     units : str, optional
         None = values within +-0.51 are normalized to the matrix (+-0.5), larger ones cycles per field of view;
         "given" = these, made of a trajectory in 1/m, as messages then say.
@@ -348,11 +349,25 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
         1/m.
     note : str
         How it was read.
+
+    Raises
+    ------
+    FileError
+        It was never filled in, or nothing tells kz.
+    InputError
+        It reaches next to nowhere in the unit that was found.
     """
-    axes = header.axes
-    largest = float(np.abs(k).max())
+    axes, doubt = header.axes, "" if k.shape[-1] == 2 or units == "given" else _no_kz(k, units)
+    if doubt:
+        if not np.ptp(partition):
+            raise FileError(
+                f"{path}: trajectory: its third column {doubt}, so it is not kz; store kz there (0 = centre)"
+            )
+        k = k[..., :2]
+        log.warning("%s: the trajectory's third column %s: kz is idx.kspace_encode_step_2", path, doubt)
+    largest = float(np.abs(k[..., :2]).max())
     asked, given = units is not None, units == "given"
-    units = "cycles_per_fov" if given else units or ("normalized" if largest <= 0.51 else "cycles_per_fov")
+    units = "cycles_per_fov" if given else units or ("normalized" if largest <= _NORMALIZED else "cycles_per_fov")
     if not np.ptp(k):
         raise FileError(
             f"{path}: trajectory: every location is the same: the trajectory was never filled in; store it with the "
@@ -365,7 +380,8 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
     if units == "normalized":
         factor *= np.array(header.matrix)[-stored:]
     converted = k[..., ::-1].astype(np.float64) * factor
-    reach = np.abs(converted * np.array(header.field_of_view)[-stored:] / np.array(header.matrix)[-stored:]).max()
+    plane = converted[..., -2:] * np.array(header.field_of_view)[-2:] / np.array(header.matrix)[-2:]
+    reach = np.abs(plane).max()  # what kz reaches would hide that kx and ky don't
     if not asked and reach < _NOWHERE[units]:
         raise InputError(f"it reaches only {reach:.3g} of 0.5 cycles per pixel if it is {units}; expected more")
     reason = "as asked" if asked else f"its largest value is {largest:.4g}"
@@ -377,7 +393,17 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
     if stored < axes:
         kz = (partition - header.partition_centre) / header.field_of_view[0]
         converted = np.concatenate([kz[..., None], converted], axis=-1)
-    return converted, note
+    return converted, f"{note}; kz is idx.kspace_encode_step_2" if doubt else note
+
+
+def _no_kz(k: Array, units: str | None) -> str:
+    """Why the third of (..., 3) columns cannot be kz; empty if it can."""
+    plane, kz = float(np.abs(k[..., :2]).max()), float(np.abs(k[..., 2]).max())
+    if k[..., 2].min() >= 0:
+        return "is never negative"
+    if units is None and (plane <= _NORMALIZED) != (kz <= _NORMALIZED):
+        return f"reaches {kz:.4g}, kx and ky {plane:.4g}, which are different units"
+    return ""
 
 
 def sequence_of_header(path: str, header: Header, n_frames: int) -> Sequence:

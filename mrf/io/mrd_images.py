@@ -1,6 +1,7 @@
 """Cartesian raw data in the ISMRM raw data format (MRD), read as the series of complex images that they encode."""
 
 import dataclasses
+import logging
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +18,12 @@ from .mrd import is_image, is_noise, read_table
 from .mrd_geometry import slice_geometry
 from .mrd_header import Header, check_size, field_strength, header_elements, header_text, parse_header
 from .mrd_image_groups import FRAME_COUNTERS, checked_counter, holds_images_only, read_image_groups, series_as_told
-from .mrd_noise import joined_noise, noise_whitening
+from .mrd_noise import dwell_time, joined_noise, noise_bandwidth, noise_whitening
 from .series import Series
 
+log = logging.getLogger(__name__)
 _OTHERS = ("segment", "user")
+_ALIKE = 1e-6  # of noise in two frames
 _OFF_GRID = 0.05  # cycles per field of view by which stored locations may differ from the grid
 _ELSEWHERE = "use mrf reconstruct, or make images with the scanner's or another tool and give those"
 
@@ -93,8 +96,8 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
     notes += _check_complete(name, sampled)
     kspace, scale = sampled.kspace, 1.0
     if len(noise):
-        scale = _whiten(name, noise, heads, sampled)
-        notes.append("noise scans whiten: images are in units of the noise (SD 1 of real and imaginary parts)")
+        scale, differing = _whiten(name, noise, heads, sampled, noise_bandwidth(root))
+        notes += ["noise scans whiten: images are in units of the noise (SD 1 of real and imaginary parts)", *differing]
     first = np.array([np.flatnonzero(place.slice == z)[0] for z in range(len(kspace))])
     order, affine, where = slice_geometry(name, heads[first], shown)
     data = scale * _images(name, kspace[order], header, shown)
@@ -103,13 +106,20 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
     return dataclasses.replace(series, noise_std=1.0) if len(noise) else series
 
 
-def _whiten(name: str, noise: Array, heads: Array, sampled: _Sampled) -> float:
-    """Whiten k-space in place; returns what gives its images noise of SD 1."""
+def _whiten(name: str, noise: Array, heads: Array, sampled: _Sampled, bandwidth: float) -> tuple[float, list[str]]:
+    """Whiten k-space in place; what gives its images noise of SD 1 (root mean square), and where frames differ."""
     samples, dwells = joined_noise(name, noise, sampled.kspace.shape[1])
-    matrix = noise_whitening(name, samples, dwells, float(heads["sample_time_us"][0]))
+    dwell, notes = dwell_time(heads)
+    matrix = noise_whitening(name, samples, dwells, dwell, bandwidth)
     for one in sampled.kspace:
         one[:] = np.tensordot(matrix, one, 1)
-    return 1 / _noise_std(sampled)
+    deviations = _noise_std(sampled)
+    if np.ptp(deviations) > _ALIKE * deviations.max():
+        least, most = deviations.min(), deviations.max()
+        notes.append(f"averages differ between frames or slices: noise by {most / least:.3g}, and is told by its mean")
+    for note in notes:
+        log.warning("%s: %s; error bars hold for a mean frame", name, note)
+    return 1 / math.sqrt(float(np.mean(deviations**2))), notes
 
 
 def _check_cartesian(name: str, root: ElementTree.Element, number: int, heads: Array) -> None:
@@ -320,12 +330,13 @@ def _unbroken(lines: Array) -> bool:
     return bool(((edges == 1).sum(axis=1) <= 1).all() and middle[len(middle) // 2] and 2 * middle.sum() >= len(middle))
 
 
-def _noise_std(sampled: _Sampled) -> float:
-    """SD of the real part of an image of whitened k-space, coils of root-sum-of-squares 1."""
+def _noise_std(sampled: _Sampled) -> Array:
+    """(slices, frames) SD of the real part of an image of whitened k-space, coils of root-sum-of-squares 1."""
     counts = sampled.counts
-    shares = np.divide(1.0, counts, out=np.zeros(counts.shape), where=counts > 0).sum(axis=(2, 3)).mean()
+    shares = np.divide(1.0, counts, out=np.zeros(counts.shape), where=counts > 0).sum(axis=(2, 3))
     size, count = math.prod(sampled.kspace.shape[3:]), sampled.readout.stop - sampled.readout.start
-    return math.sqrt(0.5 * count * float(shares)) / size
+    deviations: Array = np.sqrt(0.5 * count * shares) / size
+    return deviations
 
 
 def _images(name: str, kspace: Array, header: Header, shown: Header) -> Array:

@@ -1,12 +1,17 @@
 """Noise scans of MRD files: what they hold, and the matrix that makes k-space white."""
 
+import logging
 import math
+from xml.etree import ElementTree
 
 import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..recon.noise import noise_covariance, whitening
+
+log = logging.getLogger(__name__)
+_LEAST_BANDWIDTH = 0.1
 
 
 def joined_noise(name: str, table: Array, coils: int) -> tuple[Array, Array]:
@@ -53,7 +58,39 @@ def joined_noise(name: str, table: Array, coils: int) -> tuple[Array, Array]:
     return np.concatenate(parts, axis=1), np.concatenate(dwells)
 
 
-def noise_whitening(name: str, noise: Array, dwells: Array, dwell: float) -> Array:
+def dwell_time(heads: Array) -> tuple[float, list[str]]:
+    """The dwell time (us) that gives the mean variance of all acquisitions, 0 where one is not told; and a note where
+    they differ."""
+    told = heads["sample_time_us"].astype(np.float64)
+    if not ((told > 0) & np.isfinite(told)).all():
+        return 0.0, []
+    dwell = len(told) / float(np.sum(1 / told))
+    if not np.ptp(told):
+        return dwell, []
+    spread = (
+        f"dwell times of {told.min():g} to {told.max():g} us: noise differs between frames, and is told by its mean"
+    )
+    return dwell, [spread]
+
+
+def noise_bandwidth(root: ElementTree.Element) -> float:
+    """The header's `relativeReceiverNoiseBandwidth`: the receiver's filter lets that part of the noise of a noise scan
+    through. 1 where it is not told, or cannot be right."""
+    told = (root.findtext("acquisitionSystemInformation/relativeReceiverNoiseBandwidth") or "").strip()
+    try:
+        share = float(told or 1)
+    except ValueError:
+        share = math.nan
+    if _LEAST_BANDWIDTH <= share <= 1:
+        return share
+    log.warning(
+        "header field relativeReceiverNoiseBandwidth is %r, expected %g to 1; it is left out: correct the header",
+        told, _LEAST_BANDWIDTH,
+    )  # fmt: skip
+    return 1.0
+
+
+def noise_whitening(name: str, noise: Array, dwells: Array, dwell: float, bandwidth: float = 1.0) -> Array:
     """(coils, coils) complex64 matrix that gives samples of a dwell time complex noise of variance 1, uncorrelated.
 
     Parameters
@@ -64,6 +101,9 @@ def noise_whitening(name: str, noise: Array, dwells: Array, dwell: float) -> Arr
         As :func:`joined_noise` returns them: the variance of noise is one over its dwell time.
     dwell : float
         Of the samples (us); where one of two dwell times is not told, they count as equal.
+    bandwidth : float
+        Part of the noise scan's band that is not filtered out (:func:`noise_bandwidth`). Images lie in the middle of
+        the band, where noise is as dense as if nothing were.
 
     Raises
     ------
@@ -73,6 +113,6 @@ def noise_whitening(name: str, noise: Array, dwells: Array, dwell: float) -> Arr
     told = (dwells > 0) & np.isfinite(dwells) & (0 < dwell < math.inf)
     share = np.divide(dwells, dwell, out=np.ones_like(dwells), where=told)
     try:  # twice: of complex samples, not of their real parts
-        return whitening(2 * noise_covariance(noise * np.sqrt(share))).astype(np.complex64)
+        return whitening(2 / bandwidth * noise_covariance(noise * np.sqrt(share))).astype(np.complex64)
     except InputError as error:
         raise FileError(f"{name}: {error}; leave the noise scans or that coil out") from error

@@ -209,9 +209,6 @@ def _decode(name: str, row: Array, number: int, axes: int) -> tuple[Array, Array
         )
     data = np.ascontiguousarray(row["data"], np.float32).view(np.complex64).reshape(coils, samples)
     k = np.asarray(row["traj"], np.float32).reshape(samples, columns)[:, :axes]
-    for field, values in (("data", data), ("traj", k)):
-        if not np.isfinite(values).all():
-            raise FileError(f"{where}: field {field} holds NaN or infinite values; repair or leave out that data")
     start, stop = int(head["discard_pre"]), samples - int(head["discard_post"])
     if start >= stop:
         raise FileError(
@@ -221,6 +218,9 @@ def _decode(name: str, row: Array, number: int, axes: int) -> tuple[Array, Array
     kept = slice(start, stop)
     step = -1 if int(head["flags"]) >> (ismrmrd.ACQ_IS_REVERSE - 1) & 1 else 1
     data, k = data[:, kept][:, ::step], k[kept][::step]
+    for field, values in (("data", data), ("traj", k)):
+        if not np.isfinite(values).all():
+            raise FileError(f"{where}: field {field} holds NaN or infinite values; repair or leave out that data")
     return data, k, np.full(len(k), int(head["idx"]["kspace_encode_step_2"]))
 
 
