@@ -1,5 +1,6 @@
 """Signs that magnitudes have lost: the pattern with the least residual wins, and what cannot be told is flagged."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import mrf
 from mrf.models import fit
+from mrf.simulation import cardiac
 
 SATURATIONS = {
     "SASHA": [0.1, 0.175, 0.25, 0.325, 0.4, 0.475, 0.55, 0.625, 0.7, np.inf],
@@ -87,13 +89,17 @@ def test_signs_that_cannot_be_told_are_flagged() -> None:
 
 
 def test_known_noise_tells_signs_that_are_in_doubt() -> None:
-    """With four images of SNR 33 many voxels have two patterns; wrong ones are flagged more often than others."""
+    """With four images of SNR 33 many voxels have two patterns: wrong ones are flagged more often than others, and the
+    error bars of those that are not flagged reach as far as signs that are not excluded."""
     rng, times = np.random.default_rng(0), SATURATIONS["few"]
     t1 = rng.uniform(0.3, 2, 3000)
     series = recovered(times, t1, 1.0)
-    data = np.abs(series + 0.01 * (rng.normal(size=series.shape) + 1j * rng.normal(size=series.shape)))
-    maps = fit("saturation_recovery", data, saturation_times=times, magnitude=True, noise_std=0.01)
-    told, good = maps.flags & mrf.Flag.REFINEMENT_FAILED > 0, np.abs(maps.t1 - t1) < 3 * maps.std["t1"]
+    noisy = series + 0.01 * (rng.normal(size=series.shape) + 1j * rng.normal(size=series.shape))
+    maps = fit("saturation_recovery", np.abs(noisy), saturation_times=times, magnitude=True, noise_std=0.01)
+    sure = fit("saturation_recovery", noisy.real, saturation_times=times, magnitude=False, noise_std=0.01)
+    told, off = maps.flags & mrf.Flag.REFINEMENT_FAILED > 0, np.abs(maps.t1 - t1)
+    good = off < 3 * sure.std["t1"]
+    assert np.mean(off[~told] < 1.96 * maps.std["t1"][~told]) > 0.94
     assert told[~good].mean() > 3 * told[good].mean()
     assert (~good & ~told).mean() < 0.02
 
@@ -102,3 +108,55 @@ def test_data_of_one_value_warn_of_nothing() -> None:
     """No residual times an infinite error bar is no number: there was a RuntimeWarning."""
     maps = fit("saturation_recovery", np.ones((5, 3, 4)), saturation_times=[0.1, 0.2, 0.5, 1, 2])
     assert maps.flags.all()
+
+
+def test_error_bars_reach_signs_that_are_not_excluded() -> None:
+    """The second image lies 1.4 SD from its null: half of the time both of its signs are likely."""
+    rng, times, t1 = np.random.default_rng(5), np.array([0.05, 0.2, 0.5, 1.0, 2.0, 4.0]), 0.27
+    series = 1 - 1.95 * np.exp(-times / t1)[:, None] * np.ones(6000)
+    data = np.abs(series + 0.05 * (rng.normal(size=series.shape) + 1j * rng.normal(size=series.shape)))
+    maps = fit("inversion_recovery", data, inversion_times=times, inversion_efficiency=0.95, noise_std=0.05)
+    told = maps.flags == 0
+    assert np.mean(np.abs(maps.t1 - t1)[told] < 1.96 * maps.std["t1"][told]) > 0.94
+
+
+def test_a_few_signed_voxels_are_not_taken_for_magnitudes(caplog: pytest.LogCaptureFixture) -> None:
+    """Among many voxels that are positive throughout; the negative values of five became 0, and T1 0.95 s for 1.4."""
+    times = np.array([0.4, 0.9, 1.8, 3.5])
+    t1 = np.r_[np.full(3000, 0.45), np.full(5, 1.4)]
+    series = 1 - 2 * np.exp(-times[:, None] / t1)
+    with caplog.at_level(logging.WARNING, logger="mrf"):
+        maps = fit("inversion_recovery", series, inversion_times=times, inversion_efficiency=1.0)
+    assert "5 voxels have negative values" in caplog.text
+    assert (maps.flags[-5:] == mrf.Flag.INVALID).all()
+    assert np.allclose(maps.t1[:3000], 0.45, rtol=1e-3)
+    signed = fit("inversion_recovery", series, inversion_times=times, inversion_efficiency=1.0, magnitude=False)
+    assert np.allclose(signed.t1, t1, rtol=1e-3)
+
+
+def test_a_uniform_image_keeps_its_signs() -> None:
+    """However few of its voxels are negative."""
+    told = {
+        "inversion_times": [0.8, 2.7], "repetition_time": 5.0, "flip_angles": np.deg2rad([4, 5]),
+        "excitation_spacing": 0.007, "n_excitations": 160,
+    }  # fmt: skip
+    negative = np.array([-0.4, -0.2, -0.1])
+    alone = fit("mp2rage", np.linspace(-0.4, 0.4, 9)[None], **told)
+    among = fit("mp2rage", np.r_[np.full(5000, 0.3), negative][None], **told)
+    assert np.allclose(among.t1[-3:], alone.t1[[0, 2, 3]], rtol=1e-12)
+    assert (among.flags[-3:] == alone.flags[[0, 2, 3]]).all()
+
+
+@pytest.mark.parametrize("t1", [0.8, 1.2])
+@pytest.mark.parametrize("shift", [0.0, 100.0, 130.0, 150.0])
+def test_molli_signs_off_resonance(t1: float, shift: float) -> None:
+    """Balanced readouts turn off resonance: real parts of the model are no signs of magnitudes."""
+    rng, sequence = np.random.default_rng(0), cardiac.molli(rr_intervals=np.full(10, 0.9), inversion_efficiency=0.96)
+    series = mrf.simulate(sequence, t1=t1, t2=0.05, off_resonance=shift)
+    clean = series[:, None] * np.ones(500)
+    noise = np.abs(series).max() / 50
+    data = np.abs(clean + noise * (rng.normal(size=clean.shape) + 1j * rng.normal(size=clean.shape)))
+    maps = fit("molli", data, noise_std=noise, off_resonance=shift, rr_intervals=np.full(10, 0.9))
+    off = np.abs(maps.t1 - t1)
+    assert (maps.flags == 0).mean() > 0.98
+    assert 0.92 < np.mean(off < 1.96 * maps.std["t1"]) < 0.98

@@ -187,12 +187,12 @@ def test_third_column_is_density_in_two_dimensions_and_kz_in_three(tmp_path: Pat
     def volume(acquisitions: list[Any], header: Any) -> list[Any]:
         space = header.encoding[0].encodedSpace
         space.matrixSize.z, space.fieldOfView_mm.z = 4, 80.0
-        return [remade(a, a.data, np.c_[a.traj, np.full((20, 1), 1.5, np.float32)]) for a in acquisitions]
+        return [remade(a, a.data, np.c_[a.traj, np.full((20, 1), -1.5, np.float32)]) for a in acquisitions]
 
     found = read_mrd(written(tmp_path / "b.h5", volume))
     assert isinstance(found.trajectory, mrf.Trajectory)
     assert found.trajectory.matrix == (4, 16, 20)
-    assert np.allclose(found.trajectory.k[..., 0], 1.5 / 0.08)
+    assert np.allclose(found.trajectory.k[..., 0], -1.5 / 0.08)
 
     def stack(acquisitions: list[Any], header: Any) -> list[Any]:
         space = header.encoding[0].encodedSpace

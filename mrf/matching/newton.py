@@ -192,8 +192,8 @@ def _step(
 
 
 @numba.njit(**COMPILE)
-def _shorten(step: Memory, unknowns: int, free: Memory, limits: Memory) -> None:
-    """Keep to a few intervals of each axis."""
+def _shorten(step: Memory, unknowns: int, free: Memory, limits: Memory) -> float:
+    """Keep to a few intervals of each axis; the part of the step that is left."""
     part = 1.0
     for k in range(unknowns):
         most = limits[2 * MOST + free[k]]
@@ -201,13 +201,14 @@ def _shorten(step: Memory, unknowns: int, free: Memory, limits: Memory) -> None:
             part = most / abs(step[k])
     for k in range(unknowns):
         step[k] *= part
+    return part
 
 
 @numba.njit(**COMPILE)
-def _move(axes: int, position: Memory, unknowns: int, free: Memory, limits: Memory, work: Any) -> float:
-    """Write where the step leads to; returns how much the residual's energy should fall."""
-    _shorten(work.step, unknowns, free, limits)
-    gain = 0.0
+def _move(axes: int, position: Memory, unknowns: int, free: Memory, limits: Memory, work: Any) -> Any:
+    """Write where the step leads to; returns how much the residual's energy should fall, and the part of the step that
+    is taken."""
+    part, gain = _shorten(work.step, unknowns, free, limits), 0.0
     for a in range(axes):
         work.there[a] = position[a]
     for k in range(unknowns):
@@ -215,7 +216,7 @@ def _move(axes: int, position: Memory, unknowns: int, free: Memory, limits: Memo
         work.there[a] = min(max(position[a] + work.step[k], limits[a]), limits[MOST + a])
         for j in range(unknowns):
             gain += work.step[k] * work.information[k * MOST + j] * work.step[j]
-    return gain
+    return gain, part
 
 
 @numba.njit(**COMPILE)
@@ -247,14 +248,15 @@ def _refine_one(
         if not possible:
             damping, fresh = max(10 * damping, 1e-6), False
             continue
-        gain = _move(space.axes, position, unknowns, free, limits, work)
+        gain, part = _move(space.axes, position, unknowns, free, limits, work)
         signal_at(space, work.there, unknowns, free, work.weights, work.products, work.cells, other)
         again = _residual(x, other, work.turned, width, paired, rank, work.left)
         noise = left / freedom + _ROUNDING / (_SETTLED * _SETTLED) * energy
         next_gain = gain * gain / before if before > 0 else gain  # steps shrink by as much again, or by more
-        before = gain if damping == 0 else 0.0
+        whole = part == 1.0  # a part of a step gains little, however far the minimum is
+        before = gain if damping == 0 and whole else 0.0
         fresh = again[2] <= left
-        settled = (min(gain, next_gain) if fresh else gain) <= _SETTLED * _SETTLED * noise
+        settled = whole and (min(gain, next_gain) if fresh else gain) <= _SETTLED * _SETTLED * noise
         if fresh:
             for k in range(unknowns):
                 position[free[k]] = work.there[free[k]]

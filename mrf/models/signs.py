@@ -4,6 +4,7 @@ The best atoms do not tell the pattern: where a model's direction turns within o
 saturation and a T1 longer than all times) the pattern with the best atom may be another than that with the best fit.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ class Signed:
         The best of these others.
     rival_signs : (rivals, frames)
     rival_index : (rivals,) int64
+    reach : {name: (voxels,) float64}
+        The least SD whose 95 % interval holds the intervals of all signs that are not excluded; empty without noise.
     """
 
     found: Refined
@@ -46,6 +49,7 @@ class Signed:
     rivals: Refined
     rival_signs: Array
     rival_index: Array
+    reach: dict[str, Array]
 
 
 def patterns(space: Interpolant) -> Array:
@@ -105,7 +109,20 @@ def fitted(
     return Signed(
         found, every[first, np.arange(len(first))], tried[first],
         places, _chosen([fit.some(places) for fit in fits], there), tried[there], every[there, places],
+        {} if noise is None else {name: _reach(fits, found, noise, name) for name in names},
     )  # fmt: skip
+
+
+def _reach(fits: list[Refined], found: Refined, noise: Array, name: str) -> Array:
+    """What :class:`Signed` calls so: a profile of the residual over all signs, each parabolic about its least."""
+    made = np.zeros(len(noise))
+    for fit in fits:
+        higher, unheard = fit.residual - found.residual, np.full(len(noise), math.inf)
+        rise = np.divide(higher, noise**2, out=unheard, where=noise > 0)
+        own = np.where(np.isfinite(fit.deviations[name]), fit.deviations[name], 0) * noise
+        end = np.abs(fit.values[name] - found.values[name]) + np.sqrt(np.maximum(DOUBT - rise, 0)) * own
+        made = np.where(rise < DOUBT, np.maximum(made, end), made)
+    return made / math.sqrt(DOUBT)
 
 
 def apart(one: Refined, other: Refined, noise: Array | None, names: tuple[str, ...]) -> Array:

@@ -77,6 +77,7 @@ class _Work:
         self.freedom = observed * (voxels.frames - 1) - len(self.free)
         self.told = tuple(name for name in self.free if name in model.wanted)
         self.doubtful = np.zeros(len(self.signals), bool)  # other signs are not excluded, and change the estimate
+        self.reach: dict[str, Array] = {}  # SDs that other signs, which are not excluded, need
         self.rivals: tuple[Signed, Array] | None = None  # other signs, and what they make of the magnitudes
 
     def estimates(self) -> Estimates:
@@ -93,6 +94,7 @@ class _Work:
         std = {} if deviation is None else self._std(found, deviation)
         if rician:
             std = self._widened(found, std)
+        std |= {name: np.maximum(std[name], least) for name, least in self.reach.items() if name in std}
         values, std = self._derived(found, std)
         pd = unscaled(found.scale, self.exponent)
         notes = {"noise": "given" if self.voxels.noise_std is not None else "each voxel's residual"}
@@ -138,6 +140,7 @@ class _Work:
             lambda found: self._deviation(slice(None), found), self.told, _NEARLY if rician else DOUBT,
         )  # fmt: skip
         magnitudes, self.signals = self.signals, self.signals * signed.signs
+        self.reach = signed.reach
         if not rician:
             self.doubtful[signed.places] = True
         elif len(signed.places):

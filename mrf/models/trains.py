@@ -63,7 +63,7 @@ def mp2rage(
         number("inversion_efficiency", inversion_efficiency, 0, 1),
     )  # fmt: skip
     trains.check()
-    if voxels.frames not in (1, 2) or (voxels.frames == 2 and voxels.magnitude):
+    if voxels.frames not in (1, 2) or (voxels.frames == 2 and voxels.magnitude and len(voxels.used)):
         raise InputError(
             f"data: got {voxels.frames} {'magnitude ' if voxels.magnitude else ''}images, expected two complex or "
             "signed ones, or one uniform image: magnitudes do not tell the sign of the first"
@@ -219,7 +219,11 @@ def molli(
     def signal(values: Values) -> Array:
         one, none = np.ones_like(values["t1"]), np.zeros_like(values["t1"])
         b1, field = values.get("b1", one), values.get("off_resonance", none)
-        return simulate(sequence, t1=values["t1"], t2=relaxed, b1=b1, off_resonance=field, dtype="complex128")
+        made = simulate(sequence, t1=values["t1"], t2=relaxed, b1=b1, off_resonance=field, dtype="complex128")
+        if np.iscomplexobj(voxels.data):
+            return made
+        signed: Array = np.copysign(np.abs(made), (made * made[:, -1:].conj()).real)  # the last one's phase is taken off
+        return signed
 
     fields = (
         {"off_resonance": known_axis(voxels.known["off_resonance"], 10, -1e4)}

@@ -69,9 +69,10 @@ class Voxels:
         where = _mask(mask, shape)
         flat = images.reshape(len(images), -1)
         valid = np.isfinite(flat).all(axis=0) & where.reshape(-1)
-        told = _lost_signs(flat[:, valid]) if magnitude is None else _chosen(magnitude)
+        told = len(flat) > 1 and _lost_signs(flat[:, valid]) if magnitude is None else _chosen(magnitude)
         if told:
-            flat = _without_signs(flat, valid)
+            flat, signed = _without_signs(flat, valid)
+            valid &= ~signed
         valid &= flat.any(axis=0) | (len(images) == 1)
         given = {name: _map(name, values, shape) for name, values in known.items() if values is not None}
         for name, values in given.items():
@@ -196,8 +197,9 @@ def _chosen(magnitude: object) -> bool:
     return bool(magnitude)
 
 
-def _without_signs(flat: Array, valid: Array) -> Array:
-    """(frames, voxels) magnitudes; slightly negative ones, of interpolation, are zero.
+def _without_signs(flat: Array, valid: Array) -> tuple[Array, Array]:
+    """(frames, voxels) magnitudes, slightly negative ones, of interpolation, being zero; and (voxels,) where more is
+    negative than interpolation makes.
 
     Raises
     ------
@@ -206,7 +208,14 @@ def _without_signs(flat: Array, valid: Array) -> Array:
     """
     if np.iscomplexobj(flat) or not _lost_signs(flat[:, valid]):
         raise InputError("magnitude: the data are complex or below zero somewhere; leave it out, or take magnitudes")
-    return flat.clip(min=0)
+    below = np.where(valid & (flat < 0), flat, 0)
+    signed: Array = (below**2).sum(axis=0) > _STRAY * (np.where(valid, flat, 0) ** 2).sum(axis=0)
+    if signed.any():
+        log.warning(
+            "data: %d voxels have negative values, the others are magnitudes: they are flagged as invalid; if the data "
+            "are signed, say magnitude=False", signed.sum(),
+        )  # fmt: skip
+    return flat.clip(min=0), signed
 
 
 def _background(told: str, images: Array, mask: Array, magnitude: bool) -> float:
