@@ -21,6 +21,7 @@ from .trajectory import Trajectory
 from .white import White, found_covariance
 
 _BATCH = 64  # shots of a trajectory without repeated readouts that are transformed together
+_LOUDER = 1e6  # than the first frame that is not silent, by whose scale single precision goes
 
 
 class Stream:
@@ -107,10 +108,11 @@ class Stream:
         self._pending: list[int] = []
         if kspace is not None:
             self._kspace, self._scale = kspace, max(float(np.abs(one).max()) for one in kspace)
+            self._largest = self._scale
             self._seen = np.ones(trajectory.n_frames, bool)
             return
         self._kspace = np.zeros((n_coils, trajectory.n_frames, trajectory.n_samples), self._kind)
-        self._scale = 0.0
+        self._scale = self._largest = 0.0
         self._seen = np.zeros(trajectory.n_frames, bool)
         if self._field is not None:
             return
@@ -132,7 +134,9 @@ class Stream:
         shape = (len(self._kspace), self._kspace.shape[2])
         if samples.shape != shape or not np.isfinite(samples).all():
             raise InputError(f"samples: got shape {samples.shape} or values that are not finite, expected {shape}")
-        self._scale = self._scale or float(np.abs(samples).max())  # so that no scale overflows single precision
+        largest = float(np.abs(samples).max())
+        self._largest = max(self._largest, largest)
+        self._scale = self._scale or largest  # so that no scale overflows single precision
         self._kspace[:, frame] = samples
         self._seen[frame] = True
         if self._gathered is not None:
@@ -215,6 +219,8 @@ class Stream:
         if self._scale == 0:
             raise InputError("kspace: every sample is zero; there is nothing to reconstruct")
         refuse_silent(self._kspace)
+        if self._largest > _LOUDER * self._scale:  # the first frames were next to nothing: all of them again
+            self._scale, self._images, self._gathered, self._pending = self._largest, None, None, []
         if self._field is not None:
             return self._complete.finish(noise=noise, progress=progress)
         if self._images is None and not self._blocked:
@@ -297,7 +303,7 @@ class Stream:
         """Transform the shots that wait."""
         frames = np.array(self._pending)
         part = self._model.of_frames(frames)
-        gathered = (part.gather(samples[frames], self._scale) for samples in self._kspace)
+        gathered = (part.gather(samples[frames], self._scale or 1.0) for samples in self._kspace)
         for image, more in zip(images, part.spread(gathered), strict=True):
             image += more
         self._pending = []

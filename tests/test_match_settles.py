@@ -10,7 +10,9 @@ from mrf.matching.match import interpolant_of
 
 def misfit(dictionary: mrf.Dictionary, coefficients: Array, values: dict[str, Array]) -> Array:
     """(voxels,) energy that signals of these tissues leave, at their best scale."""
-    made = interpolant_of(dictionary).again.coefficients(values)
+    exact = interpolant_of(dictionary).again
+    assert exact is not None
+    made = exact.coefficients(values)
     scale = np.sum(made.conj() * coefficients.T, axis=1) / np.sum(np.abs(made) ** 2, axis=1)
     left: Array = np.sum(np.abs(coefficients.T - scale[:, None] * made) ** 2, axis=1)
     return left

@@ -136,7 +136,7 @@ def test_a_few_signed_voxels_are_not_taken_for_magnitudes(caplog: pytest.LogCapt
 
 def test_a_uniform_image_keeps_its_signs() -> None:
     """However few of its voxels are negative."""
-    told = {
+    told: dict[str, Any] = {
         "inversion_times": [0.8, 2.7], "repetition_time": 5.0, "flip_angles": np.deg2rad([4, 5]),
         "excitation_spacing": 0.007, "n_excitations": 160,
     }  # fmt: skip

@@ -9,6 +9,7 @@ import mrf
 from mrf.core.arrays import Array
 from mrf.phantom import add_noise, brain, spiral
 from mrf.recon.density import balanced_weights
+from mrf.recon.methods import Choices
 from mrf.recon.noise import left_covariance
 from mrf.recon.stream import Stream
 from mrf.recon.subspace import SubspaceModel
@@ -175,3 +176,19 @@ def test_streams_take_maps_of_any_value_where_no_coil_sees(value: float) -> None
     assert np.isfinite(stream.displacements(one)[0]).all()
     with pytest.raises(mrf.InputError, match="field_map: got shape"):
         Stream(trajectory, basis, 4, field_map=field[1:])
+
+
+@pytest.mark.parametrize("method", ["gridding", "least_squares"])
+@pytest.mark.parametrize("share", [0.0, 1e-18])
+def test_streams_that_begin_with_nothing(method: str, share: float) -> None:
+    """Their first frame that was not silent gave the scale: coefficients were NaN, or the solver stopped."""
+    rng, frames, places = np.random.default_rng(0), 130, np.random.default_rng(1).uniform(-8, 8, (130, 60, 2)) / 0.2
+    trajectory = mrf.Trajectory(places, (16, 16), (0.2, 0.2))
+    basis = np.linalg.qr(rng.standard_normal((frames, 2)))[0].T
+    kspace, coils = drawn(0, 1, frames, 60).astype(np.complex64), np.ones((1, 16, 16), np.complex64)
+    kspace[:, :64] *= share
+    stream = Stream(trajectory, basis, 1, choices=Choices(method), coils=coils)
+    for frame in range(frames):
+        stream.add(frame, kspace[:, frame])
+    expected = mrf.reconstruct(kspace, trajectory, basis, coils=coils, method=method)
+    assert relative(stream.finish()[0], expected) < 1e-5

@@ -29,6 +29,7 @@ from .mrd_server import (
     offline,
     scan_objects,
     served,
+    write_scan,
 )
 
 # --- what the images say
@@ -300,3 +301,19 @@ def test_the_first_slice_is_prepared_while_it_arrives(scan: Path, wait: Wait, re
     if repeats:
         assert np.nanmedian(np.abs(told.values(1)[0] / (maps.t1 * 1e3) - 1)) < 1e-3
     assert len(told.images) == 3
+
+
+def test_a_slice_of_zeros_does_not_end_the_scan(tmp_path: Path) -> None:
+    """The slices after it had arrived and were never answered."""
+    path = write_scan(tmp_path / "scan.h5", slices=3)
+    config, header, noise, *images = scan_objects(path)
+    for one in images:
+        if one.idx.slice == 1:
+            one.data[:] = 0
+    with served(QUICK) as server:
+        told = answered(server.port, config, header, noise, *images, timeout=100)
+    assert not errors(told)
+    assert {image.slice for image in told.images} == {0, 1, 2}
+    assert any("slice 1: every sample is zero" in text for text in told.texts)
+    zeros = {image.slice for image in told.images if not np.asarray(image.data).any()}
+    assert zeros <= {1}

@@ -222,8 +222,8 @@ def molli(
         made = simulate(sequence, t1=values["t1"], t2=relaxed, b1=b1, off_resonance=field, dtype="complex128")
         if np.iscomplexobj(voxels.data):
             return made
-        signed: Array = np.copysign(np.abs(made), (made * made[:, -1:].conj()).real)  # the last one's phase is taken off
-        return signed
+        turned: Array = np.copysign(np.abs(made), (made * made[:, -1:].conj()).real)  # real but for one phase
+        return turned
 
     fields = (
         {"off_resonance": known_axis(voxels.known["off_resonance"], 10, -1e4)}

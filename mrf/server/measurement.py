@@ -282,6 +282,9 @@ class Measurement:
             clock.check()
             scan = self._arrivals.scan(part)
             self._count(-self._arrivals.release(part))
+            if not scan.kspace.any():
+                self._answers.give(part.number, self._marked(part.number, "every sample is zero"))
+                return
             solved = solve_slice(scan, dictionary, self._asked.recipe, self._desk, clock)
             self._answer(part, solved)
         except GoneError:
@@ -315,9 +318,12 @@ class Measurement:
             self._answers.say("WARNING", f"{title} moved during the scan, by {moved:.1f} mm or more: maps are blurred")
 
     def late(self, number: int) -> list[Message]:
-        """What is sent where there are no maps when the deadline has passed: images that are marked, and words."""
+        """What is sent where there are no maps when the deadline has passed."""
+        return self._marked(number, f"not ready {self._asked.deadline:g} s after the last acquisition")
+
+    def _marked(self, number: int, reason: str) -> list[Message]:
+        """Images that are marked as no maps, and words."""
         place, title = self._places[number]
-        reason = f"not ready {self._asked.deadline:g} s after the last acquisition"
         given, recipe = self._desk.given, self._asked.recipe
         fitted = [
             name
