@@ -51,6 +51,8 @@ _PUBLIC = {
     "regions": ["RegionStatistics", "roi_statistics", "write_statistics"],
     "phantom_check": ["PhantomCheck", "check_phantom"],
     "texture.scales": ["Scale"],
+    "recipe": ["Recipe"],
+    "pipeline": ["reconstruct_scan"],
     "characterize": ["Characterization", "Measured", "Texturing", "characterize"],
     "io.mrd": ["read_mrd"],
     "io.mrd_write": ["write_mrd"],

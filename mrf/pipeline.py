@@ -129,24 +129,38 @@ def _in_words(told: object) -> str:
 def reconstruct_scan(
     scan: Scan,
     dictionary: Dictionary,
-    recipe: Recipe,
+    recipe: Recipe | None = None,
     *,
     known: Mapping[str, Array] | None = None,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> Maps:
-    """Reconstruct every slice, here or by an executor, and match it; `known`: as in :func:`mrf.match`.
+    """Reconstruct every slice, here or by an executor, and match it, as ``mrf reconstruct`` does.
+
+    Parameters
+    ----------
+    scan : Scan
+        From :func:`mrf.read_mrd` or :func:`mrf.read_twix`.
+    dictionary : Dictionary
+    recipe : Recipe, optional
+        None: wavelets tuned to the scan's noise, error bars from its replicas, a mask where there is signal. What it
+        says of dictionaries (`rank`, `t1`, `t2`, ...) is for those who build one.
+    known : {name: (*matrix) array}, optional
+        As in :func:`mrf.match`; an off-resonance map also corrects blurring.
+    executor, progress : optional
+        What does the slices, if not this process; a progress bar.
 
     Returns
     -------
     Maps
-        (y, x), or (z, y, x) for several slices or a volume.
+        (y, x), or (z, y, x) for several slices or a volume, with the scan's affine.
 
     Raises
     ------
     InputError
         The scan's number of frames is not the dictionary's.
     """
+    recipe = recipe or Recipe()
     if scan.n_frames != dictionary.sequence.n_frames:
         raise InputError(
             f"{scan.name}: has {scan.n_frames} frames, the dictionary's sequence {dictionary.sequence.n_frames}; "
@@ -155,13 +169,7 @@ def reconstruct_scan(
     warn_of_profile(scan, dictionary, recipe)
     affine = scan_affine(scan, recipe)
     corrections = checked_corrections(scan, recipe)
-    slices = []
-    for number, made in enumerate(_work(scan, dictionary.basis, recipe, corrections, known or {}, executor, progress)):
-        log.info("slice %d of %d: %s", number + 1, scan.n_slices, recipe.method)
-        try:
-            slices.append(made())
-        except InputError as error:
-            raise InputError(f"{scan.name}: slice {number}: {error}") from error
+    slices = _made(scan, recipe, _work(scan, dictionary.basis, recipe, corrections, known or {}, executor, progress))
     alone = len(slices) == 1
     coefficients = slices[0].coefficients if alone else np.stack([one.coefficients for one in slices], axis=1)
     mask = signal_mask(coefficients, recipe.mask_threshold)
@@ -184,6 +192,18 @@ class _Slice:
     coefficients: Array
     deviation: Array
     motion: list[list[float]]
+
+
+def _made(scan: Scan, recipe: Recipe, work: list[Callable[[], _Slice]]) -> list[_Slice]:
+    """The slices, one by one; what a message says of one is said with its number."""
+    slices = []
+    for number, one in enumerate(work):
+        log.info("slice %d of %d: %s", number + 1, scan.n_slices, recipe.method)
+        try:
+            slices.append(one())
+        except InputError as error:
+            raise InputError(f"{scan.name}: slice {number}: {error}") from error
+    return slices
 
 
 def _warn_of_motion(scan: Scan, motion: list[list[list[float]]]) -> None:

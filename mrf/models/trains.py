@@ -220,10 +220,7 @@ def molli(
         one, none = np.ones_like(values["t1"]), np.zeros_like(values["t1"])
         b1, field = values.get("b1", one), values.get("off_resonance", none)
         made = simulate(sequence, t1=values["t1"], t2=relaxed, b1=b1, off_resonance=field, dtype="complex128")
-        if np.iscomplexobj(voxels.data):
-            return made
-        turned: Array = np.copysign(np.abs(made), (made * made[:, -1:].conj()).real)  # real but for one phase
-        return turned
+        return made if np.iscomplexobj(voxels.data) else _signed(made)
 
     fields = (
         {"off_resonance": known_axis(voxels.known["off_resonance"], 10, -1e4)}
@@ -235,6 +232,12 @@ def molli(
         notes={"reference": "Kellman and Hansen 2014, doi:10.1186/1532-429X-16-2"},
     )  # fmt: skip
     return solve(replace(voxels, data=np.ascontiguousarray(voxels.data[:, order])), model)
+
+
+def _signed(made: Array) -> Array:
+    """Magnitudes with the signs that are left when the last one's phase, of off-resonance, is taken off."""
+    signed: Array = np.copysign(np.abs(made), (made * made[:, -1:].conj()).real)
+    return signed
 
 
 def _intervals(taken: Array, scheme: str) -> Array:
