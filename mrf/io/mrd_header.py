@@ -352,27 +352,20 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
 
     Raises
     ------
-    FileError
-        It was never filled in, or nothing tells kz.
-    InputError
-        It reaches next to nowhere in the unit that was found.
+    FileError, InputError
+        It was never filled in, or nothing tells kz; it reaches next to nowhere in the unit that was found.
     """
-    axes, doubt = header.axes, "" if k.shape[-1] == 2 or units == "given" else _no_kz(k, units)
-    if doubt:
-        if not np.ptp(partition):
-            raise FileError(
-                f"{path}: trajectory: its third column {doubt}, so it is not kz; store kz there (0 = centre)"
-            )
-        k = k[..., :2]
-        log.warning("%s: the trajectory's third column %s: kz is idx.kspace_encode_step_2", path, doubt)
-    largest = float(np.abs(k[..., :2]).max())
-    asked, given = units is not None, units == "given"
-    units = "cycles_per_fov" if given else units or ("normalized" if largest <= _NORMALIZED else "cycles_per_fov")
     if not np.ptp(k):
         raise FileError(
             f"{path}: trajectory: every location is the same: the trajectory was never filled in; store it with the "
             "data"
         )
+    axes, told = header.axes, k.shape[-1]
+    asked, given = units is not None, units == "given"
+    if told == 3 and not given:
+        k = _without_what_is_no_kz(path, k, partition, units)
+    largest = float(np.abs(k[..., :2]).max())
+    units = "cycles_per_fov" if given else units or ("normalized" if largest <= _NORMALIZED else "cycles_per_fov")
     stored = k.shape[-1]
     factor = np.ones(stored)
     if units != "1/m":
@@ -381,11 +374,11 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
         factor *= np.array(header.matrix)[-stored:]
     converted = k[..., ::-1].astype(np.float64) * factor
     plane = converted[..., -2:] * np.array(header.field_of_view)[-2:] / np.array(header.matrix)[-2:]
-    reach = np.abs(plane).max()  # what kz reaches would hide that kx and ky don't
+    reach = np.abs(plane).max()  # kz may reach far and hide that they don't
     if not asked and reach < _NOWHERE[units]:
         raise InputError(f"it reaches only {reach:.3g} of 0.5 cycles per pixel if it is {units}; expected more")
-    reason = "as asked" if asked else f"its largest value is {largest:.4g}"
-    note = "trajectory as given, in 1/m" if given else f"trajectory read as {units} ({reason})"
+    note = f"trajectory read as {units} ({'as asked' if asked else f'its largest value is {largest:.4g}'})"
+    note = "trajectory as given, in 1/m" if given else note
     if reach < 0.25:
         cure = "its unit (1/m)" if given else "--trajectory-units"
         note += f"; it reaches only {reach:.3g} of 0.5 cycles per pixel: check {cure} and the matrix"
@@ -393,7 +386,17 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
     if stored < axes:
         kz = (partition - header.partition_centre) / header.field_of_view[0]
         converted = np.concatenate([kz[..., None], converted], axis=-1)
-    return converted, f"{note}; kz is idx.kspace_encode_step_2" if doubt else note
+    return converted, note + ("; kz is idx.kspace_encode_step_2" if told > stored else "")
+
+
+def _without_what_is_no_kz(path: str, k: Array, partition: Array, units: str | None) -> Array:
+    """(..., 3) columns, or two where the third cannot be kz; refused where nothing else tells it."""
+    why = _no_kz(k, units)
+    if why and not np.ptp(partition):
+        raise FileError(f"{path}: trajectory: its third column {why}, so it is not kz; store kz there (0 = centre)")
+    if why:
+        log.warning("%s: the trajectory's third column %s: kz is idx.kspace_encode_step_2", path, why)
+    return k[..., :2] if why else k
 
 
 def _no_kz(k: Array, units: str | None) -> str:
