@@ -7,14 +7,24 @@ from ..core.errors import InputError
 from .trajectory import Trajectory
 
 
+def check_trajectory(trajectory: object) -> None:
+    """Refuse what is no :class:`.Trajectory`, such as an array of places alone."""
+    if not isinstance(trajectory, Trajectory):
+        raise InputError(
+            f"trajectory: got {type(trajectory).__name__}, expected mrf.Trajectory(k, matrix, field_of_view), k "
+            "of shape (frames, samples, 2 or 3), ([kz,] ky, kx) in 1/m"
+        )
+
+
 def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
     """`kspace` as finite complex64 or complex128 of shape (coils, frames, samples).
 
     Raises
     ------
     InputError
-        Another shape than the trajectory's, NaN, infinite, or zero throughout.
+        Another shape than the trajectory's, NaN, infinite, or zero throughout; no trajectory.
     """
+    check_trajectory(trajectory)
     samples = kspace if is_device_array(kspace) else np.asarray(kspace)
     expected = (trajectory.n_frames, trajectory.n_samples)
     if samples.ndim != 3 or samples.shape[1:] != expected or samples.shape[0] == 0:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..core.arrays import Array, beside, free_memory, is_device_array, library, on_host, whole
 from ..core.errors import InputError
-from .checks import checked_basis, checked_coils, checked_kspace, refuse_silent
+from .checks import check_trajectory, checked_basis, checked_coils, checked_kspace, refuse_silent
 from .coils import COURSES, estimate_coils
 from .density import balanced_weights, density_weights
 from .fieldmap import Segments, check_map
@@ -76,6 +76,7 @@ class Stream:
         like: "Stream | None" = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
+        check_trajectory(trajectory)
         self._choices = choices or Choices()
         self._kind = np.dtype(dtype)
         shape = (whole("n_coils", n_coils, 1), *trajectory.matrix)

@@ -160,6 +160,13 @@ def _positions(path: Path) -> None:
     np.save(path, read.k[..., ::-1] * read.field_of_view[0])
 
 
+@makes("kspace.npy")
+def _samples(path: Path) -> None:
+    read = read_mrd(_beside(path, "SCAN.h5")).kspace
+    assert isinstance(read, np.ndarray)
+    np.save(path, read)
+
+
 def _nifti(path: Path, values: Array, affine: Array) -> None:
     nibabel.save(nibabel.Nifti1Image(values, affine), path)
 

@@ -392,3 +392,13 @@ def test_colour_scale() -> None:
     assert norm(2000) - norm(1999) == pytest.approx(1 / 2000 / 2, rel=1e-2)
     values = np.linspace(0, 4000, 50)
     assert np.allclose(norm.inverse(norm(values)), values)
+
+
+def test_axes_in_seconds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They were built: T1 of 5 ms at most, or a message of atoms without a norm."""
+    for axes in (["--t1", "1:5:6", "--t2", "0.5:3:5"], ["--t2", "0.01:0.5:5"]):
+        assert main(["dictionary", "build", "--sequence", "jiang2015_fisp", *axes, "-o", str(tmp_path / "D.h5")]) == 1
+        assert "ms, which no tissue has; give ms, not seconds" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["reconstruct", "S.h5", "--t1", "200:3000:40", "--t2", "20:200:40", "-o", "O"])
+    assert "is told by --recipe (t1 = [0.1, 4, 60], in s) or a --dictionary" in capsys.readouterr().err

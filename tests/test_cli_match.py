@@ -113,7 +113,9 @@ def test_failures_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str],
         file["series"] = np.abs(source["series"])
     assert "magnitude images, but the sequence's signals change their sign" in told(series="magnitude.h5")
     _save(folder / "percent.nii.gz", np.full((2, 6, 5), 100.0), AFFINE)
-    assert "known: b1 is 100 to 100 in the mask, nowhere" in told("--b1-map", folder / "percent.nii.gz")
+    assert "percent.nii.gz: has a median of 100 where it is used, expected 1 = nominal: divide percent by 100" in told(
+        "--b1-map", folder / "percent.nii.gz"
+    )
     _save(folder / "far.nii.gz", np.ones((2, 6, 5)), AFFINE + np.outer([1, 0, 0, 0], [0, 0, 0, 900]))
     assert "far.nii.gz: none of the scan's voxels lie within it" in told("--b1-map", folder / "far.nii.gz")
     assert "known: the dictionary has no off_resonance axis" in told("--field-map", folder / "b1.nii.gz")

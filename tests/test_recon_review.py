@@ -1,6 +1,8 @@
 """Reconstructions of unusual scans: correlated noise, dead or tiny coils, bright rims, maps with holes in streams."""
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,3 +194,17 @@ def test_streams_that_begin_with_nothing(method: str, share: float) -> None:
         stream.add(frame, kspace[:, frame])
     expected = mrf.reconstruct(kspace, trajectory, basis, coils=coils, method=method)
     assert relative(stream.finish()[0], expected) < 1e-5
+
+
+def test_places_alone_are_no_trajectory(tmp_path: Path) -> None:
+    """It was an AttributeError of numpy's."""
+    kspace, trajectory, basis, _, _ = setting()
+    places: Any = trajectory.k
+    for work in (
+        lambda: mrf.reconstruct(kspace, places, basis),
+        lambda: mrf.estimate_coils(kspace, places),
+        lambda: Stream(places, basis, len(kspace)),
+        lambda: mrf.write_mrd(tmp_path / "a.h5", kspace, places),
+    ):
+        with pytest.raises(mrf.InputError, match=r"trajectory: got ndarray, expected mrf.Trajectory\(k, matrix, field"):
+            work()

@@ -13,6 +13,7 @@ from ..dictionaries.grid import log_axis
 
 FORMATS = ("bids", "dicom", "mrd")
 SUBJECT = "01"
+_MOST_B1 = 5.0  # of a map's median: more are percent
 _LONGEST = 10**6  # values on an axis
 
 
@@ -135,11 +136,19 @@ def add_known_maps(verb: Any) -> None:
 
 
 def known_maps(told: argparse.Namespace, affine: Array, shape: tuple[int, ...]) -> dict[str, Array]:
-    """The maps that were given, on the voxels of `shape`."""
+    """The maps that were given, on the voxels of `shape`; 0 and NaN are no value."""
     from ..io.images import read_map
 
     given = {"b1": told.b1_map, "off_resonance": told.field_map}
-    return {name: read_map(path, affine, shape) for name, path in given.items() if path}
+    known = {name: read_map(path, affine, shape) for name, path in given.items() if path}
+    inside = known.get("b1", np.zeros(0))
+    inside = inside[np.isfinite(inside) & (inside != 0)]
+    if len(inside) and np.median(inside) > _MOST_B1:
+        raise InputError(
+            f"{told.b1_map}: has a median of {np.median(inside):.6g} where it is used, expected 1 = nominal: divide "
+            "percent by 100"
+        )
+    return known
 
 
 def _axis(text: str, *, positive: bool) -> Array:

@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..core.units import MILLISECOND
 from .arguments import frequency_axis, milliseconds_axis, relative_axis, repetitions
+
+# s that the longest value reaches at least, and an axis of tissue.
+_USUAL = {"t1": (20 * MILLISECOND, "100:4000:60"), "t2": (1 * MILLISECOND, "10:500:50")}
 
 
 def add(verbs: Any) -> None:
@@ -77,6 +81,12 @@ def _build(told: argparse.Namespace) -> None:
     output_folder(told.output.parent)
     given = {name: getattr(told, name) for name in KNOWN}
     given = {name: axis for name, axis in given.items() if axis is not None}
+    for name, (least, usual) in _USUAL.items():
+        if name in given and given[name].max() < least:
+            raise InputError(
+                f"--{name}: reaches {given[name].max() / MILLISECOND:g} ms, which no tissue has; give ms, not seconds, "
+                f"e.g. --{name} {usual}"
+            )
     if not {"t1", "t2"} <= set(given):
         try:
             given = {**published_axes(told.sequence), **given}
@@ -108,7 +118,6 @@ def _build(told: argparse.Namespace) -> None:
 
 
 def _show(told: argparse.Namespace) -> None:
-    from ..core.units import MILLISECOND
     from ..dictionaries.dictionary import Dictionary
 
     found = Dictionary.load(told.dictionary)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..core.arrays import Array
     from ..io.series import Series
 
-_MOST_B1, _MOST_T1 = 5.0, 20.0  # medians of maps beyond which they are in another unit: relative, s
+_MOST_T1 = 20.0  # s: a map's median beyond which it is in another unit
 
 
 def add(verbs: Any) -> None:
@@ -137,7 +137,7 @@ def _known(
     if told.t1_map:
         known["t1"] = read_map(told.t1_map, series.affine, shape)
     for name, path, most, unit in (
-        ("b1", told.b1_map, _MOST_B1, "1 = nominal: divide percent by 100"),
+        ("b1", told.b1_map, np.inf, "relative"),
         ("t1", told.t1_map, _MOST_T1, "seconds: divide ms by 1000"),
         ("off_resonance", told.field_map, np.inf, "Hz"),
     ):

@@ -50,6 +50,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
                 _add_common(inner)
 
 
+_GRID = ("--t1", "--t2", "--b1", "--off-resonance", "--rank")  # of `mrf dictionary build`
+
+
 def _parsed(arguments: Arguments[str] | None) -> argparse.Namespace:
     """What was told; what nothing takes is refused by the verb that it was said to, with its usage."""
     asked = parser()
@@ -57,8 +60,11 @@ def _parsed(arguments: Arguments[str] | None) -> argparse.Namespace:
     if more:
         while verbs := [action for action in asked._actions if isinstance(action, argparse._SubParsersAction)]:
             asked = verbs[0].choices[getattr(told, verbs[0].dest)]
-        close = [near for one in more for near in difflib.get_close_matches(one, asked._option_string_actions, 1)]
+        options = asked._option_string_actions
+        close = dict.fromkeys(near for one in more for near in difflib.get_close_matches(one, options, 1))
         meant = f"; is {' or '.join(close)} meant?" if close else ""
+        if "--recipe" in options and any(one.partition("=")[0] in _GRID for one in more):
+            meant = "; what is matched with is told by --recipe (t1 = [0.1, 4, 60], in s) or a --dictionary"
         asked.error(f"unrecognized arguments: {' '.join(more)}{meant}")
     return told
 

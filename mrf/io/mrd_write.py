@@ -10,6 +10,7 @@ from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..core.storage import atomic_path, full_disk_told
 from ..core.units import DEGREE, MICROSECOND, MILLIMETRE, MILLISECOND
+from ..recon.checks import check_trajectory
 from ..recon.trajectory import Trajectory
 from ..simulation.sequence import EventKind, Sequence
 from .mrd_header import parse_header, sequence_of_header
@@ -54,7 +55,8 @@ def write_mrd(
     FileError
         The file cannot be written.
     """
-    coils, frames, samples = kspace.shape
+    check_trajectory(trajectory)
+    coils, frames, samples = kspace.shape if kspace.ndim == 3 else (0, 0, 0)
     if (frames, samples) != (trajectory.n_frames, trajectory.n_samples) or samples > 65535:
         raise InputError(
             f"kspace: got shape {kspace.shape}, expected (coils, {trajectory.n_frames}, {trajectory.n_samples}) and at "

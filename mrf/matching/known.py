@@ -10,6 +10,7 @@ from ..core.errors import InputError
 from ..dictionaries.dictionary import Dictionary
 
 log = logging.getLogger(__name__)
+_HOW = {"b1": " (mrf dictionary build --b1 0.5:1.5:21:linear)", "off_resonance": " (--off-resonance -50:50:41)"}
 _BEYOND = 1e-6  # of an axis: rounding of its ends
 
 
@@ -31,7 +32,7 @@ def known_values(
             meant = name.lower() if name.lower() in dictionary.parameters else ""
             raise InputError(
                 f"known: the dictionary has no {name} axis, only {', '.join(dictionary.parameters)}; "
-                + (f"its name is {meant}" if meant else "build it with one")
+                + (f"its name is {meant}" if meant else f"build it with one{_HOW.get(name, '')}")
             )
         values[name], wrong = _within(name, given, float(axis.min()), float(axis.max()), where)
         outside |= wrong
