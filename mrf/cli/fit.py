@@ -95,7 +95,8 @@ def _fit(told: argparse.Namespace) -> None:
     model = MODELS[told.model]
     given = typed(told.protocol, told.model, model)
     series = read_input(
-        told.input, series=told.series, component=told.component, frame_counter=told.frame_counter
+        told.input, series=told.series, component=told.component, frame_counter=told.frame_counter,
+        count=max((np.size(values) for values in given.values()), default=1),
     )  # fmt: skip
     try:
         protocol = protocol_of(told.model, model, series, given)

@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def read_dicom_series(
-    path: str | Path, *, series: str | int | Sequence[str | int] | None = None, component: str | None = None
-) -> Series:
+    path: str | Path, *, series: str | int | Sequence[str | int] | None = None, component: str | None = None,
+    count: int | None = None,
+) -> Series:  # fmt: skip
     """Read MR images that differ in a time, flip angle or b value, sorted by these and by place.
 
     Several series are taken as one if they have one geometry and differ in what varies: many scanners store a series
@@ -38,6 +39,8 @@ def read_dicom_series(
     component : {"magnitude", "phase", "real", "complex"}, optional
         What to make of the images. By default complex data where magnitude and phase, or real and imaginary images
         are complete, else real ones where there are as many as magnitudes, else magnitudes; notes tell the choice.
+    count : int, optional
+        How many images each slice has, if their files do not tell what varies: they are sorted by their numbers then.
 
     Returns
     -------
@@ -49,9 +52,8 @@ def read_dicom_series(
     Raises
     ------
     FileError
-        Nothing there, no MR image in it (or a DICOMDIR, spectroscopy, ... is given), mixed geometries,
-        nothing that varies, missing or doubled images, fields that only some images have, pixel data that cannot be
-        decoded; the message names file and field.
+        Nothing there, no MR image in it (or a DICOMDIR, spectroscopy, ... is given), mixed geometries, nothing that
+        varies, missing or doubled images, fields that some lack, undecodable pixels; it names file and field.
     InputError
         No such component, or an empty list of series.
     UnsupportedError
@@ -64,11 +66,11 @@ def read_dicom_series(
     """
     path = Path(path)
     frames, notes = _frames(path, series)
-    by_part: dict[str, list[Frame]] = {}
-    for frame in frames:
-        by_part.setdefault(frame.part, []).append(frame)
+    by_part = {
+        part: [frame for frame in frames if frame.part == part] for part in dict.fromkeys(f.part for f in frames)
+    }
     choice, chosen = choose(str(path), {part: len(images) for part, images in by_part.items()}, component)
-    stacks = {part: stacked(path, by_part[part]) for part in choice.parts}
+    stacks = {part: stacked(path, by_part[part], count) for part in choice.parts}
     _check_together(path, stacks)
     values, scaling = pixels_of(path, stacks)
     data, kind, made = joined(values, choice)

@@ -29,7 +29,7 @@ _KEYWORDS = (
     "PixelPaddingValue", "PixelRepresentation", "PixelSpacing", "PlanarConfiguration",
     "RealWorldValueMappingSequence", "RepetitionTime", "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows",
     "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "ScanOptions", "SequenceVariant", "SeriesDescription",
-    "SeriesInstanceUID", "SeriesNumber",
+    "SeriesInstanceUID", "SeriesNumber", "InstanceNumber",
     "SharedFunctionalGroupsSequence", "SliceThickness", "SpacingBetweenSlices", "TriggerTime",
 )  # fmt: skip
 # (group, element in its block) of private fields; blocks 10 to 1F and their creators are looked through.

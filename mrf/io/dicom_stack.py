@@ -15,6 +15,7 @@ from .series import levels as levels_of
 
 _EVEN = 0.1  # mm that slices may lie beside their place
 _PLACE = 1e-2  # mm between places that are the same
+_NUMBERS = "SeriesNumber", "InstanceNumber"
 _TOGETHER = 1e-3  # s that trigger times of one frame's slices may differ by
 
 
@@ -66,7 +67,7 @@ def check_geometry(path: Path, frames: Sequence[Frame]) -> None:
             )
 
 
-def stacked(path: Path, frames: list[Frame]) -> Stack:
+def stacked(path: Path, frames: list[Frame], count: int | None = None) -> Stack:
     """Sort images by what varies and by place.
 
     Parameters
@@ -75,6 +76,8 @@ def stacked(path: Path, frames: list[Frame]) -> Stack:
         For messages.
     frames : list of Frame
         Of one component and geometry.
+    count : int, optional
+        How many images each slice has, where the files do not tell what varies: then their numbers sort them.
 
     Raises
     ------
@@ -91,7 +94,9 @@ def stacked(path: Path, frames: list[Frame]) -> Stack:
     varying = what_varies(told)
     if varying == ("trigger_times",) and len(frames) == len(depths):
         varying = ()  # each slice at its own time of the heart beat
-    numbers = [np.zeros(len(frames), np.int64), *(protocol_levels(name, told[name])[1] for name in varying)]
+    by_number = not varying and count is not None and (np.bincount(slices) == count).all()
+    first = _numbered(frames, slices) if by_number else np.zeros(len(frames), np.int64)
+    numbers = [first, *(protocol_levels(name, told[name])[1] for name in varying)]
     keys, frame_of = np.unique(np.array(numbers), axis=1, return_inverse=True)
     cells: dict[tuple[int, int], list[Frame]] = {}
     for frame, f, z in zip(frames, np.ravel(frame_of), slices, strict=True):
@@ -101,11 +106,21 @@ def stacked(path: Path, frames: list[Frame]) -> Stack:
     protocol = _protocol(cells, shape, [name for name in told if name not in varying], varying)
     step = (depths[-1] - depths[0]) / (len(depths) - 1) if len(depths) > 1 else frames[0].thickness
     affine = _affine(cells[0, 0][0], normal, step)
-    notes.append(f"{shape[0]} frames of {shape[1]} slices, sorted by {' and '.join(varying) or 'nothing that varies'}")
+    how = "the numbers of series and images, as no time is told" if by_number else "nothing that varies"
+    notes.append(f"{shape[0]} frames of {shape[1]} slices, sorted by {' and '.join(varying) or how}")
     whole = np.prod([len(set(row)) for row in keys.tolist()])
     if len(varying) > 1 and shape[0] not in (whole, max(len(set(row)) for row in keys.tolist())):
         notes.append(f"{' and '.join(varying)} are no full grid: {shape[0]} of {whole} combinations are there")
     return Stack(cells, shape, protocol, varying, affine, notes)
+
+
+def _numbered(frames: list[Frame], slices: Array) -> Array:
+    """(frames,) the place of each among those of its slice, by the numbers of series and image."""
+    keys = [(*(int(f.source.dataset.get(name) or 0) for name in _NUMBERS), f.number) for f in frames]
+    order = sorted(range(len(frames)), key=lambda i: (slices[i], keys[i]))
+    place = np.empty(len(frames), np.int64)
+    place[order] = np.concatenate([np.arange(n) for n in np.bincount(slices)])
+    return place
 
 
 def _traces(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
@@ -186,15 +201,21 @@ def _doubled(path: Path, images: list[Frame], z: int, varying: tuple[str, ...], 
     if a.source.series != b.source.series:
         return (
             f"{what}, of {a.source.series_name} and {b.source.series_name}; choose with the parameter series (UID, "
-            "number or description; several are taken as one)"
+            "number or description; several are taken as one), or tell mrf fit what varied (-p)"
         )
     if a.source is not b.source and a.source.dataset.get("SOPInstanceUID") == b.source.dataset.get("SOPInstanceUID"):
         return f"{what} and have one SOPInstanceUID: a copy; remove it"
     fields = ", ".join(keywords[-1] for keywords, _ in FIELDS.values())
-    nothing = "" if varying else f"; no time varies (fields {fields})"
-    return (
-        f"{what}{nothing}; expected one image of each: give one series whose images differ in a time, angle or b value"
+    nothing, cure = (
+        ("", "")
+        if varying
+        else (
+            f"; no time varies (fields {fields})",
+            ", or tell mrf fit what did (-p inversion_times_ms=50,400,1100), in the order of the images' numbers",
+        )
     )
+    expected = "expected one image of each: give one series whose images differ in a time, angle or b value"
+    return f"{what}{nothing}; {expected}{cure}"
 
 
 def _uneven(

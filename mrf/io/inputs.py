@@ -20,7 +20,7 @@ _ENDINGS = (".h5", ".hdf5", ".mrd")
 
 def read_input(
     path: str | Path, *, series: str | int | Sequence[str | int] | None = None, component: str | None = None,
-    frame_counter: str | None = None,
+    frame_counter: str | None = None, count: int | None = None,
 ) -> Series:  # fmt: skip
     """Read an image series, whatever it is stored as.
 
@@ -36,6 +36,8 @@ def read_input(
         Of DICOM, NIfTI and BIDS: what to make of magnitude, phase, real and imaginary images.
     frame_counter : str, optional
         Of MRD: the counter that numbers the frames.
+    count : int, optional
+        How many frames are expected, by which DICOM is sorted whose files do not tell what varies.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def read_input(
     if frame_counter is not None and kind != "MRD":
         raise InputError(f"frame_counter: got {frame_counter!r}, but {path} is {kind}, which has none; leave it out")
     if kind == "DICOM":
-        return read_dicom_series(path, series=series, component=component)
+        return read_dicom_series(path, series=series, component=component, count=count)
     if kind == "NIfTI":
         return read_bids_series(path, component=component)
     if kind == "MRD":
