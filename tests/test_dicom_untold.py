@@ -36,7 +36,16 @@ def test_numbers_sort_what_no_time_tells(tmp_path: Path, apart: bool, capsys: py
     assert np.array_equal(found.data[:, 0, 0, 0], np.rint(STORED - 0.5))
     assert any("the numbers of series and images, as no time is told" in note for note in found.notes)
     typed = "inversion_times_ms=" + ",".join(map(str, TIMES))
-    told = ["fit", "--model", "inversion_recovery", str(tmp_path / "dicom"), "-p", typed, "-o", str(tmp_path / "OUT")]
-    assert main(told) == 0, capsys.readouterr().err
+    arguments = [
+        "fit",
+        "--model",
+        "inversion_recovery",
+        str(tmp_path / "dicom"),
+        "-p",
+        typed,
+        "-o",
+        str(tmp_path / "OUT"),
+    ]
+    assert main(arguments) == 0, capsys.readouterr().err
     maps = mrf.Maps.load(tmp_path / "OUT")
     assert np.allclose(maps.t1, T1, rtol=0.01)

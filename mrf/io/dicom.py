@@ -54,10 +54,8 @@ def read_dicom_series(
     FileError
         Nothing there, no MR image in it (or a DICOMDIR, spectroscopy, ... is given), mixed geometries, nothing that
         varies, missing or doubled images, fields that some lack, undecodable pixels; it names file and field.
-    InputError
-        No such component, or an empty list of series.
-    UnsupportedError
-        Siemens mosaics.
+    InputError, UnsupportedError
+        No such component, or an empty list of series; Siemens mosaics.
 
     References
     ----------
@@ -80,6 +78,13 @@ def read_dicom_series(
     used = [frame.source for stack in stacks.values() for images in stack.cells.values() for frame in images]
     files, strength = tuple(dict.fromkeys(source.path for source in used)), _field_strength(used[0])
     return Series(data, first.affine, first.protocol, first.varying, kind, strength, tuple(notes), files)
+
+
+def _by_part(frames: list[Frame]) -> dict[str, list[Frame]]:
+    made: dict[str, list[Frame]] = {}
+    for frame in frames:
+        made.setdefault(frame.part, []).append(frame)
+    return made
 
 
 def _frames(path: Path, series: str | int | Sequence[str | int] | None) -> tuple[list[Frame], list[str]]:
