@@ -1,5 +1,6 @@
 """What is answered, when, and where it lies."""
 
+import copy
 import importlib
 import struct
 import threading
@@ -13,7 +14,11 @@ import numpy as np
 import pytest
 
 import mrf
+from mrf.io.mrd import read_table
+from mrf.io.mrd_header import parse_header
+from mrf.server.arrivals import Arrivals
 from mrf.server.asked import Asked
+from mrf.server.codec import Acquisition
 from mrf.server.desk import Desk
 
 from .mrd_server import (
@@ -31,6 +36,7 @@ from .mrd_server import (
     served,
     write_scan,
 )
+from .test_mrd_review import file
 
 # --- what the images say
 
@@ -317,3 +323,28 @@ def test_a_slice_of_zeros_does_not_end_the_scan(tmp_path: Path) -> None:
     assert any("slice 1: every sample is zero" in text for text in told.texts)
     zeros = {image.slice for image in told.images if not np.asarray(image.data).any()}
     assert zeros <= {1}
+
+
+def test_a_slice_whose_shots_come_one_after_another(tmp_path: Path) -> None:
+    """All frames' first shots, then all second ones: the first frame's last shot is flagged as the slice's last one."""
+
+    def shots(acquisitions: list[Any], header: Any) -> list[Any]:
+        limits = header.encoding[0].encodingLimits
+        limits.contrast, shot = None, ismrmrd.xsd.limitType(minimum=0, maximum=2, center=0)
+        limits.kspace_encoding_step_1 = shot
+        limits.repetition = ismrmrd.xsd.limitType(minimum=0, maximum=5, center=0)
+        made = []
+        for arm in range(3):
+            for number, one in enumerate(acquisitions[1:]):
+                other = copy.deepcopy(one)
+                other.clearFlag(ismrmrd.ACQ_LAST_IN_MEASUREMENT)
+                other.idx.kspace_encode_step_1, other.idx.contrast, other.idx.repetition = arm, 0, number
+                if arm == 2:
+                    other.setFlag(ismrmrd.ACQ_LAST_IN_SLICE)
+                made.append(other)
+        return made
+
+    xml, table = read_table(file(tmp_path / "scan.h5", shots))
+    arrivals = Arrivals("scan", parse_header("scan", xml))
+    done = [arrivals.add(Acquisition(row["head"], row["traj"], row["data"]), 6)[0].done for row in table]
+    assert done == [False] * 17 + [True]

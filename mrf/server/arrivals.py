@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -107,6 +108,7 @@ class Part:
     done: bool = False
     frames: set[tuple[int, ...]] = field(default_factory=set)
     keys: set[tuple[int, ...]] = field(default_factory=set)
+    shots: set[tuple[int, ...]] = field(default_factory=set)
 
     @property
     def title(self) -> str:
@@ -166,7 +168,8 @@ class Arrivals:
         """Take image data: their slice, which is done if it is now known to be complete, and their bytes.
 
         A slice is complete when all frames of the sequence have come, with their averages, partitions and segments, and
-        either the header's limits say that there is nothing else or a flag says that this is the last one.
+        either the header's limits say that there is nothing else or a flag says that this is the last one, all frames
+        having as many shots.
 
         Raises
         ------
@@ -187,7 +190,9 @@ class Arrivals:
         idx, counter = head["idx"], self.expected.counter
         frame = (int(idx[counter]),) if counter else (int(idx["contrast"]), int(idx["repetition"]))
         part.frames.add(frame)
-        part.keys.add((*frame, *(int(idx[name]) for name in self.expected.repeats)))
+        key = (*frame, *(int(idx[name]) for name in self.expected.repeats))
+        part.keys.add(key)
+        part.shots.add((*key, int(idx["kspace_encode_step_1"])))
         part.done = not self._at_close and self._complete(part, head, n_frames)
         return part, acquisition.nbytes
 
@@ -197,7 +202,8 @@ class Arrivals:
         if seen < n_frames * self.expected.times:
             return False
         if any(int(head["flags"]) >> (bit - 1) & 1 for bit in _LAST):
-            return True
+            shots = Counter(shot[:-1] for shot in part.shots)  # each may be the last of a frame, shots outside
+            return len(set(shots.values())) == 1
         return self.expected.told and not self.expected.ambiguous
 
     def rest(self) -> list[Part]:
