@@ -227,8 +227,11 @@ def test_the_best_atom_has_error_bars_where_noise_is_told(coarse: mrf.Dictionary
     assert dict(mrf.match(x, coarse, refine=False).std) == {}
     by_atom = mrf.match(x, coarse, refine=False, noise_std=0.01)
     refined = mrf.match(x, coarse, noise_std=0.01)
-    for name in ("t1", "t2", "pd"):
-        assert np.allclose(by_atom.std[name], refined.std[name], rtol=1e-3)
+    assert np.allclose(by_atom.std["pd"], refined.std["pd"], rtol=1e-3)
+    for name in ("t1", "t2"):  # and the truth may lie between atoms
+        axis = np.unique(coarse.parameters[name])
+        step = np.gradient(axis)[np.searchsorted(axis, by_atom.parameters[name])]
+        assert np.allclose(by_atom.std[name] ** 2, refined.std[name] ** 2 + step**2 / 12, rtol=2e-3)
 
 
 def test_dense_grids_give_the_same(coarse: mrf.Dictionary) -> None:

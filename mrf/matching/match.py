@@ -1,6 +1,7 @@
 """`match`: coefficient images to parameter maps."""
 
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Mapping
@@ -53,7 +54,8 @@ def match(
         From :func:`mrf.reconstruct` or ``dictionary.compress(series)``. Cupy arrays are searched on their GPU.
     refine : bool
         True: least squares from the best atom on, with interpolated or, where that is too far off, simulated signals.
-        False: the best atom, exactly that of double precision; of scores within 1e-14 the lowest index wins.
+        False: the best atom, exactly that of double precision; of scores within 1e-14 the lowest index wins. Error bars
+        count that the truth may lie between atoms.
     known : {name: (*matrix) array or number}, optional
         Parameters measured otherwise ("b1", "off_resonance" in Hz, ...): held fixed in each voxel; the best atom is
         then one with the nearest value of the axis. Voxels outside the axis are flagged as invalid.
@@ -238,7 +240,12 @@ class _Work:
             return made
         white = self.noise.whiten(signals)
         at = refine(self.white, white, atoms, frozenset(self.known), moves=False, threads=self.threads)
-        return made | self._std(used, at, exponent)
+        std = self._std(used, at, exponent)
+        for name, axis in self.white.axes.items():
+            if f"std.{name}" in std and name not in self.known:  # the truth lies anywhere in the atom's interval
+                step = np.gradient(axis)[np.searchsorted(axis, atoms[name]).clip(max=len(axis) - 1)]
+                std[f"std.{name}"] = np.hypot(std[f"std.{name}"], step / math.sqrt(12))
+        return made | std
 
     def _deviation(self, used: Array, found: Refined, exponent: Array) -> Array | None:
         return self.noise.deviation(used, found.residual, self._freedom(), exponent)
