@@ -54,8 +54,7 @@ def match(
         From :func:`mrf.reconstruct` or ``dictionary.compress(series)``. Cupy arrays are searched on their GPU.
     refine : bool
         True: least squares from the best atom on, with interpolated or, where that is too far off, simulated signals.
-        False: the best atom, exactly that of double precision; of scores within 1e-14 the lowest index wins. Error bars
-        count that the truth may lie between atoms.
+        False: the best atom in double precision (within 1e-14 the lowest index); error bars count the grid's steps.
     known : {name: (*matrix) array or number}, optional
         Parameters measured otherwise ("b1", "off_resonance" in Hz, ...): held fixed in each voxel; the best atom is
         then one with the nearest value of the axis. Voxels outside the axis are flagged as invalid.
