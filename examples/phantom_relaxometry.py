@@ -8,6 +8,7 @@ found in the maps however the phantom lies. Without a folder the phantom is simu
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,4 +89,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except mrf.MrfError as error:
+        sys.exit(str(error))

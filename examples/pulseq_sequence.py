@@ -10,6 +10,7 @@ Needs pypulseq: pip install -e ".[pulseq]", in the checkout.
 
 import argparse
 import importlib.util
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -87,4 +88,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except mrf.MrfError as error:
+        sys.exit(str(error))

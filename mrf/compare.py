@@ -10,7 +10,7 @@ import numpy as np
 from .core.arrays import Array
 from .core.errors import InputError
 from .core.maps import Flag, Maps
-from .report import PANELS, Panel, save_figure
+from .report import PANELS, Panel, draw_plane, mark_bar, save_figure
 
 _APART = 1e-2  # mm, of affines that are taken as equal
 _COVERED = 1.96  # standard deviations within which 95 % of differences of independent noise lie
@@ -210,18 +210,19 @@ def _plane(values: Array) -> Array:
 
 
 def _draw_pair(axes: Any, name: str, a: Array, b: Array, names: tuple[str, str]) -> None:
-    """One parameter: both results on one scale, and b - a around zero."""
+    """One parameter: both results on the report's scale, and b - a around zero."""
     from cmcrameri import cm
 
     panel: Panel = PANELS[name]
     unit = f" ({panel.unit})" if panel.unit else ""
     held = np.concatenate([a[np.isfinite(a)], b[np.isfinite(b)]]) * panel.scale
-    low, high = np.percentile(held, [1, 99]) if held.size else (0.0, 1.0)
     for place, values, told in zip(axes[:2], (a, b), names, strict=True):
-        colours = cm.batlow.with_extremes(bad="#202020")
-        picture = place.imshow(_plane(values) * panel.scale, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+        picture, upper = draw_plane(place, panel, values * panel.scale, held)
         place.set_title(f"{panel.title}{unit}, {told.encode(errors='replace').decode()}", parse_math="$" in panel.unit)
-        place.figure.colorbar(picture, ax=place, orientation="horizontal", shrink=0.9, pad=0.02, extend="both")
+        bar = place.figure.colorbar(
+            picture, ax=place, orientation="horizontal", shrink=0.9, pad=0.02, extend=panel.extend
+        )
+        mark_bar(bar, panel, upper)
     apart = _plane(b) - _plane(a)
     if relative := name not in _SIGNED:
         apart = 100 * np.divide(apart, _plane(a), out=np.full(apart.shape, np.nan), where=_plane(a) != 0)

@@ -170,26 +170,33 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     return path
 
 
-def _draw(picture: Any, bar_axes: Any, histogram: Any, panel: Panel, array: Array) -> None:
+def draw_plane(place: Any, panel: Panel, shown: Array, among: Array) -> tuple[Any, float]:
+    """The middle slice in the panel's colours, and where they end; `among`: finite values that it may depend on."""
     from cmcrameri import cm
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
-    shown = array * panel.scale
-    finite = shown[np.isfinite(shown)]
-    upper = panel.upper or (float(np.percentile(finite, 99)) if finite.size else 1.0)
+    upper = panel.upper or (float(np.percentile(among, 99)) if among.size else 1.0)
     norm = relaxometry_norm(upper) if panel.logarithmic else Normalize(panel.lower, upper)
-    colours = (colormaps["gray"] if panel.colours == "gray" else getattr(cm, panel.colours)).with_extremes(
-        bad="#202020"
-    )
+    colours = colormaps["gray"] if panel.colours == "gray" else getattr(cm, panel.colours)
     plane = shown if shown.ndim == 2 else shown[shown.shape[0] // 2]
-    image = picture.imshow(plane, cmap=colours, norm=norm, interpolation="nearest")
-    label = f"{panel.title} ({panel.unit})" if panel.unit else panel.title
-    picture.set_title(label)
-    bar = picture.figure.colorbar(image, cax=bar_axes, orientation="horizontal", extend=panel.extend)
+    return place.imshow(plane, cmap=colours.with_extremes(bad="#202020"), norm=norm, interpolation="nearest"), upper
+
+
+def mark_bar(bar: Any, panel: Panel, upper: float) -> None:
+    """Few numbers under a colour bar that is no even scale."""
     if panel.logarithmic:
         bar.set_ticks([upper * part for part in (0, 0.125, 0.25, 0.5, 1)])
         bar.ax.set_xticklabels([f"{upper * part:g}" for part in (0, 0.125, 0.25, 0.5, 1)])
+
+
+def _draw(picture: Any, bar_axes: Any, histogram: Any, panel: Panel, array: Array) -> None:
+    shown = array * panel.scale
+    finite = shown[np.isfinite(shown)]
+    image, upper = draw_plane(picture, panel, shown, finite)
+    label = f"{panel.title} ({panel.unit})" if panel.unit else panel.title
+    picture.set_title(label)
+    mark_bar(picture.figure.colorbar(image, cax=bar_axes, orientation="horizontal", extend=panel.extend), panel, upper)
     histogram.hist(
         finite.clip(panel.lower, upper), bins=80, range=(panel.lower, upper), color="#44546a", histtype="stepfilled"
     )
