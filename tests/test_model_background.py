@@ -33,9 +33,12 @@ def test_integers_tell_the_noise_as_well_as_numbers(stored: str, std: float) -> 
 
 
 @pytest.mark.parametrize("slope", [0.37, 12.5])
-def test_scaled_integers(slope: float) -> None:
-    values = (slope * np.floor(noise(4.0, 8000))).astype(np.float32)
-    assert told(values) == pytest.approx(4 * slope, rel=0.015)
+@pytest.mark.parametrize("std", [4.0, 60.0])
+def test_scaled_integers(slope: float, std: float) -> None:
+    """In single precision, as files hold them: the step of thousands was not found."""
+    values = np.float32(slope) * np.floor(noise(std, 8000)).astype(np.float32)
+    values[:, :20] += np.float32(slope * 3000)  # ghosts
+    assert told(values) == pytest.approx(std * slope, rel=0.02)
 
 
 def test_scales_of_their_own() -> None:

@@ -20,6 +20,7 @@ from ..core.arrays import Array
 
 _ENOUGH = 200  # values
 _BINS = 64  # up to the median: brighter values are only counted, ghosts are among them
+_ROUNDS = 4  # of finding the step of integers
 _FINE = 100.0  # steps of the integers in a median from which they are as good as numbers
 _FEWEST = 4  # bins of integers, however dim
 _COARSEST = 1.0  # SD in steps below which the steps tell too little
@@ -66,8 +67,15 @@ def _step(values: Array) -> float:
     if not len(different):
         return 0.0
     step = float(np.diff(different, prepend=0).min())
-    numbers = different / step
-    return step if np.abs(numbers - np.rint(numbers)).max() < 1e-3 else 0.0
+    for _ in range(_ROUNDS):  # single precision leaves a difference too coarse to count thousands by
+        numbers = np.rint(different / step)
+        off = np.flatnonzero(np.abs(different / step - numbers) > 0.1)
+        sure = slice(0, off[0] if len(off) else None)
+        if not numbers[sure].any():
+            return 0.0
+        step = float(different[sure] @ numbers[sure] / (numbers[sure] @ numbers[sure]))
+    numbers = np.rint(different / step)
+    return step if (np.abs(different / step - numbers) < 1e-3 + 1e-6 * numbers).all() else 0.0
 
 
 @dataclass(frozen=True, eq=False)
