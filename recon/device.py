@@ -204,8 +204,8 @@ def convolved(
 
 
 def _plan(grids: Array, plans: dict[Any, Any]) -> Any:
-    """cuFFT's, of all axes but the first three. Looked up here: cupyx.scipy.fft looks at shapes, orders and axes for as
-    long as the transform takes. Its work area is one thread's."""
+    """cuFFT's, of all axes but the first three. Kept here: cupyx.scipy.fft looks at shapes, orders and axes every time.
+    Its work area is one thread's."""
     key = grids.shape, threading.get_ident()
     if key not in plans:
         plans[key] = fourier(grids).get_fft_plan(grids, axes=tuple(range(3, grids.ndim)))

@@ -44,7 +44,7 @@ def test_no_unflagged_estimate_is_less_likely_than_the_truth(nodes: int, snr: fl
 
 
 def test_error_bars_of_best_atoms_know_the_grid() -> None:
-    """The truth lies anywhere between atoms: the bounds alone covered it in 42 % of the voxels."""
+    """The truth lies anywhere between atoms: the bounds alone covered T1 in 12 % of the voxels."""
     rng = np.random.default_rng(0)
     truth = {"t1": np.exp(rng.uniform(np.log(0.4), np.log(2.5), 2000))}
     truth["t2"] = np.exp(rng.uniform(np.log(0.04), np.log(0.25), 2000))

@@ -64,9 +64,7 @@ def read_dicom_series(
     """
     path = Path(path)
     frames, notes = _frames(path, series)
-    by_part = {
-        part: [frame for frame in frames if frame.part == part] for part in dict.fromkeys(f.part for f in frames)
-    }
+    by_part = _by_part(frames)
     choice, chosen = choose(str(path), {part: len(images) for part, images in by_part.items()}, component)
     stacks = {part: stacked(path, by_part[part], count) for part in choice.parts}
     _check_together(path, stacks)
@@ -81,6 +79,7 @@ def read_dicom_series(
 
 
 def _by_part(frames: list[Frame]) -> dict[str, list[Frame]]:
+    """Magnitudes, phases, ..., each by itself."""
     made: dict[str, list[Frame]] = {}
     for frame in frames:
         made.setdefault(frame.part, []).append(frame)

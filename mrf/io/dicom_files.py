@@ -23,13 +23,13 @@ _MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageSto
 _KEYWORDS = (
     "AcquisitionDate", "AcquisitionDateTime", "AcquisitionTime", "BitsAllocated", "BitsStored", "Columns",
     "ComplexImageComponent", "DiffusionBValue", "DiffusionDirectionality", "DiffusionGradientOrientation", "EchoTime",
-    "FlipAngle", "HighBit", "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "InversionTime",
-    "MagneticFieldStrength", "Manufacturer", "Modality", "NumberOfFrames", "PatientID",
+    "FlipAngle", "HighBit", "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "InstanceNumber",
+    "InversionTime", "MagneticFieldStrength", "Manufacturer", "Modality", "NumberOfFrames", "PatientID",
     "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "PixelData", "PixelPaddingRangeLimit",
     "PixelPaddingValue", "PixelRepresentation", "PixelSpacing", "PlanarConfiguration",
     "RealWorldValueMappingSequence", "RepetitionTime", "RescaleIntercept", "RescaleSlope", "RescaleType", "Rows",
     "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "ScanOptions", "SequenceVariant", "SeriesDescription",
-    "SeriesInstanceUID", "SeriesNumber", "InstanceNumber",
+    "SeriesInstanceUID", "SeriesNumber",
     "SharedFunctionalGroupsSequence", "SliceThickness", "SpacingBetweenSlices", "TriggerTime",
 )  # fmt: skip
 # (group, element in its block) of private fields; blocks 10 to 1F and their creators are looked through.

@@ -94,7 +94,7 @@ def stacked(path: Path, frames: list[Frame], count: int | None = None) -> Stack:
     varying = what_varies(told)
     if varying == ("trigger_times",) and len(frames) == len(depths):
         varying = ()  # each slice at its own time of the heart beat
-    by_number = not varying and count is not None and (np.bincount(slices) == count).all()
+    by_number = not varying and (count or 1) > 1 and (np.bincount(slices) == count).all()
     first = _numbered(frames, slices) if by_number else np.zeros(len(frames), np.int64)
     numbers = [first, *(protocol_levels(name, told[name])[1] for name in varying)]
     keys, frame_of = np.unique(np.array(numbers), axis=1, return_inverse=True)

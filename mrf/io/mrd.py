@@ -225,7 +225,7 @@ def assemble(
     kspace, noise, deviation = frames.kspace[inner], None, None
     if noisy.any():
         noise, dwells = joined_noise(name, table[noisy], kspace.shape[1])
-        dwell, differing = dwell_time(heads)
+        dwell, differing = dwell_time(name, heads)
         bandwidth = noise_bandwidth(header_elements(name, header.xml))
         kspace = _whitened(kspace, noise_whitening(name, noise, dwells, dwell, bandwidth))
         deviation = math.sqrt(0.5 * float(np.mean(1 / frames.averages)))

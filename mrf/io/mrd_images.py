@@ -109,7 +109,7 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
 def _whiten(name: str, noise: Array, heads: Array, sampled: _Sampled, bandwidth: float) -> tuple[float, list[str]]:
     """Whiten k-space in place; what gives its images noise of SD 1 (root mean square), and where frames differ."""
     samples, dwells = joined_noise(name, noise, sampled.kspace.shape[1])
-    dwell, notes = dwell_time(heads)
+    dwell, notes = dwell_time(name, heads)
     matrix = noise_whitening(name, samples, dwells, dwell, bandwidth)
     for one in sampled.kspace:
         one[:] = np.tensordot(matrix, one, 1)
@@ -117,8 +117,7 @@ def _whiten(name: str, noise: Array, heads: Array, sampled: _Sampled, bandwidth:
     if np.ptp(deviations) > _ALIKE * deviations.max():
         least, most = deviations.min(), deviations.max()
         notes.append(f"averages differ between frames or slices: noise by {most / least:.3g}, and is told by its mean")
-    for note in notes:
-        log.warning("%s: %s; error bars hold for a mean frame", name, note)
+        log.warning("%s: %s; error bars hold for a mean frame", name, notes[-1])
     return 1 / math.sqrt(float(np.mean(deviations**2))), notes
 
 

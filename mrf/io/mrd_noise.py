@@ -58,7 +58,7 @@ def joined_noise(name: str, table: Array, coils: int) -> tuple[Array, Array]:
     return np.concatenate(parts, axis=1), np.concatenate(dwells)
 
 
-def dwell_time(heads: Array) -> tuple[float, list[str]]:
+def dwell_time(name: str, heads: Array) -> tuple[float, list[str]]:
     """The dwell time (us) that gives the mean variance of all acquisitions, 0 where one is not told; and a note where
     they differ."""
     told = heads["sample_time_us"].astype(np.float64)
@@ -67,10 +67,9 @@ def dwell_time(heads: Array) -> tuple[float, list[str]]:
     dwell = len(told) / float(np.sum(1 / told))
     if not np.ptp(told):
         return dwell, []
-    spread = (
-        f"dwell times of {told.min():g} to {told.max():g} us: noise differs between frames, and is told by its mean"
-    )
-    return dwell, [spread]
+    note = f"dwell times of {told.min():g} to {told.max():g} us: noise differs between frames, and is told by its mean"
+    log.warning("%s: %s; error bars hold for a mean frame", name, note)
+    return dwell, [note]
 
 
 def noise_bandwidth(root: ElementTree.Element) -> float:
