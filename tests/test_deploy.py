@@ -28,6 +28,8 @@ from mrf.cli.reconstruct import _METHODS
 from mrf.server.asked import Asked, Menu
 from mrf.server.images import KINDS
 
+from .ports import free_ports
+
 jsonschema = pytest.importorskip("jsonschema", reason="labels are checked with jsonschema")
 yaml = pytest.importorskip("yaml", reason="compose files are read with PyYAML")
 
@@ -288,9 +290,11 @@ def test_health(capsys: pytest.CaptureFixture[str]) -> None:
     assert str(port) in capsys.readouterr().err
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def test_free_ports_are_all_different() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        found = free_ports(300)
+        assert len(set(found)) == 300
+        assert taken.getsockname()[1] not in found
 
 
 def status(url: str, credentials: str = "") -> int:
@@ -312,8 +316,8 @@ def test_orthanc_with_this_configuration_asks_for_a_password(tmp_path: Path) -> 
     if command is None:
         pytest.skip("Orthanc is not installed")
     told = json.loads((DEPLOY / "orthanc" / "orthanc.json").read_text())
-    port = free_port()
-    told |= {"HttpPort": port, "DicomPort": free_port(), "StorageDirectory": str(tmp_path / "db")}
+    port, dicom = free_ports(2)
+    told |= {"HttpPort": port, "DicomPort": dicom, "StorageDirectory": str(tmp_path / "db")}
     told |= {"IndexDirectory": str(tmp_path / "db"), "Plugins": [p for p in told["Plugins"] if Path(p).is_dir()]}
     folder = tmp_path / "secrets"
     folder.mkdir()

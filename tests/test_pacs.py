@@ -8,7 +8,6 @@ import importlib
 import json
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -37,9 +36,9 @@ from mrf.dicom.send import send, stow
 from mrf.dicom.write import write_dicom
 
 from .dicom_examples import AFFINES, halves, made
+from .ports import HERE, free_ports
 
 PLUGINS = ("/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/local/share/orthanc/plugins/libOrthancDicomWeb.so")
-HERE = "127.0.0.1"
 KINDS = ["T1_parametric_map", "T1_std_parametric_map", "B0_parametric_map", "T1_mr/0001", "B0_mr/0002",
          "labels_segmentation", "measurements"]  # fmt: skip
 
@@ -76,11 +75,6 @@ def few(shape: tuple[int, ...] = (3, 14, 16), **changed: Any) -> Maps:
     )
 
 
-def free_port() -> int:
-    with socket.create_server((HERE, 0)) as server:
-        return int(server.getsockname()[1])
-
-
 class Pacs:
     """A running Orthanc."""
 
@@ -88,7 +82,7 @@ class Pacs:
         web = next((path for path in PLUGINS if Path(path).exists()), None)
         if web is None:
             pytest.skip("orthanc-dicomweb is not installed")
-        self.http, self.port = free_port(), free_port()
+        self.http, self.port = free_ports(2)
         told = {
             "HttpServerEnabled": True, "HttpPort": self.http, "RemoteAccessAllowed": False, "DicomPort": self.port,
             "DicomAet": "ORTHANC", "DicomCheckCalledAet": True, "DicomAlwaysAllowStore": False,
