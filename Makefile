@@ -1,11 +1,11 @@
 # make demo: raw k-space of a numerical brain to maps in demo/. make test: the tests. make docs: the site, in
-# docs/_build/html. All set up .venv first.
+# docs/_build/html. make figures: the pictures of docs/how_it_works.md. All set up .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRA ?= test
 
-.PHONY: demo test docs install lint clean
+.PHONY: demo test docs figures install lint clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -17,6 +17,9 @@ test: $(VENV)/.installed-$(EXTRA)
 docs: $(VENV)/.installed-$(if $(filter dev,$(EXTRA)),dev,docs)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --jobs auto -d docs/_build/doctrees docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+figures: $(VENV)/.installed
+	$(BIN)/python docs/figures
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

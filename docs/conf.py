@@ -2,8 +2,6 @@
 
 import fnmatch
 import re
-import runpy
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from sphinx.ext.napoleon import Config, NumpyDocstring
 import mrf
 
 HERE = Path(__file__).parent
-FIGURES = HERE / "_build" / "figures"  # where pages look for what the scripts in figures/ draw
 
 project = "mrf"
 author = "The mrf developers"
@@ -74,24 +71,11 @@ def _pointed(role: re.Match[str]) -> str:
     return f":py:obj:`~mrf.{name}`" if name in mrf.__all__ else f"``{name}``"
 
 
-def draw_figures(_: Any) -> None:
-    """Run the scripts whose figure is missing, or older than they are."""
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    sys.path.insert(0, str(HERE / "figures"))
-    try:
-        for script in sorted((HERE / "figures").glob("draw_*.py")):
-            picture = FIGURES / f"{script.stem.removeprefix('draw_')}.png"
-            if not picture.exists() or picture.stat().st_mtime < script.stat().st_mtime:
-                runpy.run_path(str(script))["draw"](picture)
-    finally:
-        sys.path.remove(str(HERE / "figures"))
-
-
 def fill_index(_: Any, name: str, source: list[str]) -> None:
     """In the index, patterns that no page matches go (Sphinx would warn), and `*` becomes the pages not named yet."""
     if name != "index":
         return
-    pages = sorted(str(page.relative_to(HERE).with_suffix("")) for page in HERE.rglob("*.md") if page.parent != FIGURES)
+    pages = sorted(str(page.relative_to(HERE).with_suffix("")) for page in HERE.rglob("*.md"))
     lines = source[0].splitlines()
     named = {page for line in lines if line.strip() != "*" for page in fnmatch.filter(pages, line)} | {"index"}
     filled = []
@@ -114,11 +98,10 @@ def name_outside(_: Any, page: str, source: list[str]) -> None:
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Draw, fill the index, read docstrings our way."""
+    """Fill the index, read docstrings our way."""
     # myst-parser 5 asks Sphinx 9 for an attribute in the old way.
     warnings.filterwarnings("ignore", message=".*MystReferenceResolver.app")
     app.connect("source-read", name_outside)
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("source-read", fill_index)
-    app.connect("builder-inited", draw_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
