@@ -10,6 +10,7 @@ Needs dask: pip install -e ".[distributed]", in the checkout.
 
 import argparse
 import importlib.util
+import sys
 import time
 from pathlib import Path
 
@@ -57,4 +58,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except mrf.MrfError as error:
+        sys.exit(str(error))

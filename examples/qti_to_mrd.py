@@ -9,6 +9,7 @@ FOLDER holds raw.mat, wave.mat and ref.mat of https://github.com/pgomezd/qti. Th
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,4 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except mrf.MrfError as error:
+        sys.exit(str(error))

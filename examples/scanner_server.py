@@ -7,6 +7,7 @@ choice with it, and what comes back: series, units and scales.
 """
 
 import argparse
+import sys
 import threading
 from pathlib import Path
 
@@ -78,4 +79,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except mrf.MrfError as error:
+        sys.exit(str(error))

@@ -195,6 +195,25 @@ def test_missing_data_are_named(name: str, tmp_path: Path, capsys: pytest.Captur
         assert says in printed.out + printed.err
 
 
+@pytest.mark.parametrize(
+    ("name", "told", "says"),
+    [
+        ("scanner_server", ["none.h5"], "no such file"),
+        ("pulseq_sequence", ["none.seq"], "cannot be read"),
+        ("phantom_relaxometry", ["none", "none.csv"], "no such folder"),
+        ("qti_to_mrd", [".", "--compare", "none"], "no such file"),
+        ("local_cluster", ["--scheduler", "127.0.0.1"], "scheduler: "),
+    ],
+)
+def test_files_that_are_missing_are_told_in_one_line(
+    name: str, told: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, *told])
+    with pytest.raises(SystemExit, match=f"^[^\n]*{says}[^\n]*$"):
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+
 def test_maps_of_somebody_elses_scan_are_compared(
     data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
