@@ -48,3 +48,53 @@ def test_intervals_cover_after_least_squares() -> None:
             covered[name] += float(np.mean(off < 1.96 * maps.std[name][inside])) / TRIALS
     for name, share in covered.items():
         assert share == pytest.approx(0.95, abs=0.02), name
+
+
+def test_intervals_of_imprecise_times_cover() -> None:
+    """T2 known to a third to a half: intervals about the value hold too little, the logarithm's what they say."""
+    train = mrf.preset("jiang2015_fisp", n_frames=300)
+    d = mrf.build(train, mrf.Grid(t1=mrf.log_axis(0.1, 6, 60), t2=mrf.log_axis(0.01, 2, 60)), rank=8)
+    rng, n = np.random.default_rng(5), 4000
+    t1 = np.exp(rng.uniform(np.log(0.3), np.log(3), n))
+    t2 = np.minimum(np.exp(rng.uniform(np.log(0.03), np.log(0.3), n)), t1)
+    signals = d.compress(np.moveaxis(mrf.simulate(train, t1=t1, t2=t2), -1, 0))
+    std = float(np.median(np.abs(signals).max(axis=0))) / 12
+    noise = std * (rng.standard_normal(signals.shape) + 1j * rng.standard_normal(signals.shape))
+    maps = mrf.match(signals + noise, d, noise_std=std)
+    kept = maps.flags == 0
+    assert 0.3 < np.median(maps.std["t2"][kept] / maps.t2[kept]) < 0.5
+    for level, off in ((0.5, 0.06), (0.95, 0.015)):
+        for name, truth in {"t1": t1, "t2": t2}.items():
+            low, high = maps.interval(name, level)
+            assert np.mean((low < truth) & (truth < high), where=kept) == pytest.approx(level, abs=off), (name, level)
+    assert np.mean(np.abs(maps.t2 - t2) < 1.96 * maps.std["t2"], where=kept) < 0.92
+
+
+def few(**std: list[float]) -> mrf.Maps:
+    three = np.array([1.0, 2.0, 3.0])
+    names = ("t1", "off_resonance")
+    return mrf.Maps(
+        parameters=dict.fromkeys(names, three), pd=-three, score=three, index=np.zeros(3, np.int64),
+        flags=np.zeros(3, np.uint8), mask=np.ones(3, bool), std={n: np.array(values) for n, values in std.items()},
+    )  # fmt: skip
+
+
+def test_intervals_know_their_parameter() -> None:
+    maps = few(t1=[0.5, np.inf, np.nan], off_resonance=[5.0, 0.0, np.inf], pd=[0.5, 0.5, 0.5])
+    low, high = maps.interval("t1", 0.6826894921370859)  # one SD
+    np.testing.assert_allclose(low, [np.exp(-0.5), 0, np.nan])
+    np.testing.assert_allclose(high, [np.exp(0.5), np.inf, np.nan])
+    np.testing.assert_allclose(
+        maps.interval("off_resonance"), [[1 - 5 * 1.959964, 2, -np.inf], [1 + 5 * 1.959964, 2, np.inf]], rtol=1e-6
+    )
+    np.testing.assert_allclose(maps.interval("pd")[0], np.array([1, 2, 3]) - 0.5 * 1.959964, rtol=1e-6)
+
+
+def test_intervals_that_cannot_be_had() -> None:
+    for level in (0.0, 1.0, 95, float("nan")):
+        with pytest.raises(mrf.InputError, match=r"level: got .* such as 0\.95"):
+            few(t1=[1, 1, 1]).interval("t1", level)
+    with pytest.raises(mrf.InputError, match="t2: these maps have error bars of t1"):
+        few(t1=[1, 1, 1]).interval("t2")
+    with pytest.raises(mrf.InputError, match="error bars of nothing"):
+        few().interval("t1")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from .arrays import Array
 from .errors import FileError, InputError
 from .leftovers import settle
 from .storage import output_folder, read_hdf5, write_hdf5
+from .units import LOGARITHMIC
 
 SCHEMA = 1
 SHEARED = 1e-4  # cosine between two axes of voxels from which on they are no right angle
@@ -82,6 +84,30 @@ class Maps:
         if name not in parameters:
             raise AttributeError(f"these maps have no {name}; they have {', '.join(parameters)}")
         return parameters[name]
+
+    def interval(self, name: str, level: float = 0.95) -> tuple[Array, Array]:
+        """Where a parameter lies with the given confidence, in each voxel: two maps, lower and upper ends.
+
+        With q the normal quantile of (1 + level) / 2, relaxation times lie in value exp(-+q std / value), for it is
+        their logarithm whose errors are symmetric: an imprecise T2 may be twice as long, but not negative. Other
+        parameters and "pd" (its magnitude) lie in value -+ q std. Without an error bar, ends are NaN or infinite.
+
+        Raises
+        ------
+        InputError
+            No such parameter, no error bars for it, or a level that is not in (0, 1).
+        """
+        if not 0 < level < 1:
+            raise InputError(f"level: got {level}, expected a probability between 0 and 1, such as 0.95")
+        if name not in self.std:
+            raise InputError(f"{name}: these maps have error bars of {', '.join(self.std) or 'nothing'}")
+        value = np.abs(self.pd) if name == "pd" else self.parameters[name]
+        reach = NormalDist().inv_cdf((1 + level) / 2) * self.std[name]
+        if name not in LOGARITHMIC:
+            return value - reach, value + reach
+        with np.errstate(over="ignore"):
+            factor = np.exp(reach / value)
+            return value / factor, value * factor
 
     def _arrays(self) -> dict[str, Array]:
         own = {name: getattr(self, name) for name in ("pd", "score", "index", "flags", "mask")}

@@ -9,3 +9,5 @@ MILLISECOND = 1e-3
 MICROSECOND = 1e-6
 MILLIMETRE = 1e-3
 DEGREE = math.pi / 180
+
+LOGARITHMIC = frozenset({"t1", "t2", "t2star", "t1rho"})  # parameters whose logarithm is estimated

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.arrays import Array, aligned_empty
 from ..core.errors import InputError, UnsupportedError
+from ..core.units import LOGARITHMIC
 from ..core.vectors import LANES
 from ..dictionaries.again import Again
 from ..dictionaries.dictionary import Dictionary
@@ -18,7 +19,6 @@ from .packed import Atoms, common_phase
 from .polynomials import NODES, denominators_of, signals_at
 
 log = logging.getLogger(__name__)
-LOGARITHMIC = frozenset({"t1", "t2", "t2star", "t1rho"})
 _STEP = 0.05  # of ln T1 and ln T2: finer grids are thinned out
 _MOST_CELLS = 1 << 26
 _SAME = 1e-9  # quotients of T2 and T1 that differ by less are equal

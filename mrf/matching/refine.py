@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.arrays import Array, usable_cores
-from .interpolant import LOGARITHMIC, Interpolant, as_value
+from ..core.units import LOGARITHMIC
+from .interpolant import Interpolant, as_value
 from .newton import refine_all
 from .polynomials import MOST
 

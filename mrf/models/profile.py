@@ -8,7 +8,8 @@ doi:10.2307/2347496).
 import numpy as np
 
 from ..core.arrays import Array
-from ..matching.interpolant import LOGARITHMIC, Interpolant, as_position, as_value
+from ..core.units import LOGARITHMIC
+from ..matching.interpolant import Interpolant, as_position, as_value
 from ..matching.refine import Refined, refine
 
 _ROUNDS, _CLOSE = 6, 0.2  # searches at most; of the root of the rise
