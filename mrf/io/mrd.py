@@ -15,7 +15,7 @@ from ..core.errors import FileError, InputError
 from ..core.storage import UNREADABLE, check_held, held
 from ..core.units import MICROSECOND, MILLISECOND
 from ..recon.trajectory import Trajectory
-from .mrd_geometry import slice_geometry
+from .mrd_geometry import check_steady, slice_geometry
 from .mrd_header import UNITS, Header, check_size, header_elements, parse_header, spatial_frequencies
 from .mrd_noise import dwell_time, joined_noise, noise_bandwidth, noise_whitening
 from .mrd_sort import COUNTERS, Frames, sort_frames
@@ -211,6 +211,7 @@ def assemble(
     frames = sort_frames(name, table[image], image, header, frame_counter)
     check_size(name, header, math.prod(header.matrix), frames.kspace[0].size)
     order, affine, where = slice_geometry(name, heads[frames.first], header)
+    where += check_steady(name, heads, header)
     inner: Any = slice(None) if (np.diff(order) == 1).all() else order  # which copies nothing
     try:
         k, how = spatial_frequencies(name, frames.k[inner], frames.partition[inner], header, trajectory_units)

@@ -1,13 +1,18 @@
 """Where the slices of an MRD scan lie in the scanner."""
 
+import logging
+
 import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError
-from ..core.units import MILLIMETRE
+from ..core.units import DEGREE, MILLIMETRE
 from .mrd_header import Header
 
+log = logging.getLogger(__name__)
 _TOLERANCE = 0.1  # mm by which slices may stray from an even stack
+_TURNED = 10.0  # degrees; no head that a scanner follows turns that far
+_SLAB = 20.0  # mm that a volume may move
 
 
 def slice_geometry(path: str, heads: Array, header: Header) -> tuple[Array, Array, tuple[str, ...]]:
@@ -58,6 +63,47 @@ def slice_geometry(path: str, heads: Array, header: Header) -> tuple[Array, Arra
     out[:3, :3] = axes
     out[:3, 3] = positions[order[0]] - axes @ centre
     return order, np.diag([-1.0, -1, 1, 1]) @ out, notes
+
+
+def check_steady(path: str, heads: Array, header: Header) -> tuple[str, ...]:
+    """Whether each slice, or the volume, stays where it is; a note where the scanner follows motion.
+
+    Raises
+    ------
+    FileError
+        Acquisitions of one slice lie as far apart as slices do, or are turned: other slices, or a trajectory that
+        its k-space locations do not tell.
+    """
+    counted = heads["idx"]["slice"] if header.axes == 2 else np.zeros(len(heads), int)
+    moved = turned = 0.0
+    for number in np.unique(counted):
+        here = heads[counted == number]
+        away, angle = _excursions(here)
+        limit = 0.9 * header.field_of_view[0] / MILLIMETRE if header.axes == 2 else _SLAB
+        if not away <= limit or not angle <= _TURNED:
+            which = f"slice {number}" if header.axes == 2 else "the volume"
+            raise FileError(
+                f"{path}: fields position, read_dir and phase_dir: acquisitions of {which} lie up to {away:.1f} mm and "
+                f"{angle:.1f} degrees apart; slices are told apart by idx.slice, and arms are turned by their k-space "
+                "locations: correct the acquisition headers"
+            )
+        moved, turned = max(moved, away), max(turned, angle)
+    if moved <= _TOLERANCE and turned <= _TOLERANCE:
+        return ()
+    note = f"positions differ by up to {moved:.1f} mm and {turned:.1f} degrees: taken as a scanner that follows motion"
+    log.warning("%s: %s", path, note)
+    return (note,)
+
+
+def _excursions(heads: Array) -> tuple[float, float]:
+    """How far (mm, degrees) acquisitions lie from the first; those without directions don't count beside others."""
+    axes = np.stack([heads["read_dir"], heads["phase_dir"]], axis=1).astype(np.float64)
+    positions = heads["position"].astype(np.float64)
+    told = axes.any(axis=(1, 2)) | ~axes.any()
+    axes, positions = axes[told], positions[told]
+    away = np.linalg.norm(positions - positions[0], axis=1).max()
+    apart = np.linalg.norm(axes - axes[0], axis=2).max()  # a chord
+    return float(away), float(2 * np.arcsin(np.minimum(apart / 2, 1)) / DEGREE)
 
 
 def _directions(path: str, heads: Array) -> tuple[Array, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from ..core.errors import FileError, InputError
 from ..core.units import MILLIMETRE
 from ..recon.cartesian import images_of_kspace
 from .mrd import is_image, is_noise, read_table
-from .mrd_geometry import slice_geometry
+from .mrd_geometry import check_steady, slice_geometry
 from .mrd_header import Header, check_size, field_strength, header_elements, header_text, parse_header
 from .mrd_image_groups import FRAME_COUNTERS, checked_counter, holds_images_only, read_image_groups, series_as_told
 from .mrd_noise import dwell_time, joined_noise, noise_bandwidth, noise_whitening
@@ -100,6 +100,7 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
         notes += ["noise scans whiten: images are in units of the noise (SD 1 of real and imaginary parts)", *differing]
     first = np.array([np.flatnonzero(place.slice == z)[0] for z in range(len(kspace))])
     order, affine, where = slice_geometry(name, heads[first], shown)
+    where += check_steady(name, heads, shown)
     data = scale * _images(name, kspace[order], header, shown)
     notes += where
     series = series_as_told(Path(path), data, affine, "complex", header.parameters, field_strength(root), notes)

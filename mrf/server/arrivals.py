@@ -151,7 +151,7 @@ class Arrivals:
         trajectory_units: str | None = None,
         at_close: bool = False,
     ) -> None:
-        self._name, self._header, self._at_close = name, header, at_close
+        self._name, self._header, self._encoding, self._at_close = name, header, encoding, at_close
         self._choices = frame_counter, trajectory_units
         self.expected = Expected.of(header, encoding, frame_counter)
         self._noise: list[Acquisition] = []
@@ -174,15 +174,20 @@ class Arrivals:
         Raises
         ------
         InputError
-            They belong to a slice that was complete.
+            They are of another encoding, or belong to a slice that was complete.
         """
         head = acquisition.head
+        if int(head["encoding_space_ref"]) != self._encoding:
+            raise InputError(
+                f"{self._name}: acquisition {self.n_images} is of encoding space {head['encoding_space_ref']}, the "
+                f"first one of {self._encoding}; several encodings in one scan are not handled: send them one by one"
+            )
         number = _VOLUME if self._header.axes == 3 else int(head["idx"]["slice"])
         part = self._parts.setdefault(number, Part(number))
         if part.done:
             raise InputError(
-                f"{self._name}: acquisition {self.n_images} belongs to {part.title}, which was complete: the header's "
-                'encodingLimits leave out averages or shots; start the server with "--at-close"'
+                f"{self._name}: acquisition {self.n_images} belongs to {part.title}, which was complete: "
+                + self._why_too_many(head["idx"])
             )
         self.n_images += 1
         part.acquisitions.append(acquisition)
@@ -195,6 +200,18 @@ class Arrivals:
         part.shots.add((*key, int(idx["kspace_encode_step_1"])))
         part.done = not self._at_close and self._complete(part, head, n_frames)
         return part, acquisition.nbytes
+
+    def _why_too_many(self, idx: Array) -> str:
+        """What may be the matter with an acquisition of a complete slice."""
+        counter = self.expected.counter or "contrast"
+        counted = {counter, *self.expected.repeats}
+        others = [name for name in _JOINED if name not in counted and int(idx[name])]
+        if not others:
+            return 'the header\'s encodingLimits leave out averages or shots; start the server with "--at-close"'
+        return (
+            f"its idx.{others[0]} is {idx[others[0]]}, and idx.{counter} numbers the frames; send one {others[0]} a "
+            f'scan, or start the server with "--frame-counter {counter}", which joins the readouts of other counters'
+        )
 
     def _complete(self, part: Part, head: Array, n_frames: int) -> bool:
         counted = self.expected.counter or len(part.frames) > 1  # else frames are told apart by their order

@@ -42,6 +42,7 @@ class Connection:
     asked: Asked
     menu: Menu
     reading: Reading
+    xml: bytes | None = None
     header: Header | None = None
     noise: list[Acquisition] = field(default_factory=list)
     held: int = 0
@@ -80,6 +81,8 @@ class Connection:
             self._keep()
             self.answers.wait()
             if self.measurement is not None:
+                if (nothing := self.measurement.nothing_made()) is not None:
+                    self.fail(nothing)
                 self.measurement.settle()
             self.answers.close()
             self._end()
@@ -94,8 +97,10 @@ class Connection:
 
     def _read_all(self) -> None:
         while (message := self.wire.receive()) is not None and not isinstance(message, Close):
-            if self.failed_at is not None:  # what the client still sends is passed over
-                if time.monotonic() > self.failed_at + _AFTER:
+            if self.failed_at is not None:  # what the client still sends is at most kept
+                if self.reading.save is not None:
+                    self._save(message)
+                elif time.monotonic() > self.failed_at + _AFTER:
                     return
                 continue
             try:
@@ -147,12 +152,13 @@ class Connection:
         if not is_xml(xml):
             self.answers.say("INFO", "the header is no XML: taken as a question whether the server is there")
             return
+        self.xml = xml
         self.header = parse_header(self.name, xml)
 
     def _acquired(self, acquisition: Acquisition) -> None:
         if self.header is None:
             raise InputError("an acquisition came before the header; send the header first")
-        self._save(acquisition, self.header)
+        self._save(acquisition)
         head = acquisition.head
         if self.asked.discard:
             return
@@ -184,15 +190,15 @@ class Connection:
             noise, self.noise = self.noise, []
         return noise
 
-    def _save(self, acquisition: Acquisition, header: Header) -> None:
-        """Keep what comes; where that fails, the scan goes on."""
-        if self.reading.save is None:
+    def _save(self, message: Message) -> None:
+        """Keep an acquisition, also one of a scan that has failed; where that fails, the scan goes on."""
+        if self.reading.save is None or self.xml is None or not isinstance(message, Acquisition):
             return
         try:
             if self.saved is None and not self.lost:
-                self.saved = Saved(self.reading.save, header.xml)
+                self.saved = Saved(self.reading.save, self.xml)
             if self.saved is not None:
-                self.saved.add(acquisition)
+                self.saved.add(message)
         except FileError as error:
             self.lost, self.saved = True, None
             self.answers.say("WARNING", f"what is received is not saved: {error}")

@@ -1,6 +1,7 @@
 """One scan: its acquisitions, the dictionaries that they need, and a job for every slice that is complete."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from .slices import Clock, GoneError, OutOfTimeError, Solved, rehearse, solve_sl
 
 log = logging.getLogger(__name__)
 _REHEARSED = 0.6  # of the frames, after which the trajectory is prepared
+_MARKED = 1 << 24  # voxels of a slice that is answered without maps
 _SENDING = 0.1  # s of a deadline that are kept for the way back
 
 
@@ -103,6 +105,8 @@ class Measurement:
         self._jobs: list[Future[None]] = []
         self._gone = threading.Event()
         self._warned: set[str] = set()
+        self._made = False
+        self._lost: list[MrfError] = []
         self._rehearsed = False
         self._triggered = bool(asked.sequence) and is_triggered(asked.sequence)
         self._sequence = self._told_sequence()
@@ -133,6 +137,22 @@ class Measurement:
             self._answers.say(
                 "WARNING", "a 2-D scan without slice profile: T2 can be tens of percent too long; set slice_profile"
             )
+
+        asked_for = () if self._asked.maps == Asked.maps else self._asked.maps
+        if missing := [name for name in asked_for if name not in self._fitted()]:
+            self._answers.say(
+                "WARNING", f"{', '.join(missing)}: asked for, but the dictionary has no such axis: no map"
+            )
+
+    def _fitted(self) -> tuple[str, ...]:
+        """The maps that there will be."""
+        given, recipe = self._desk.given, self._asked.recipe
+        axes = [
+            name
+            for name in ("b1", "off_resonance")
+            if (getattr(recipe, name) if given is None else name in given.parameters)
+        ]
+        return ("t1", "t2", "pd", "score", *axes)
 
     def _dictionary(self, sequence: Sequence) -> "Future[Dictionary]":
         """The given one, or one that is made from now on."""
@@ -253,8 +273,12 @@ class Measurement:
         self._answers.say("INFO", f"{part.title}: {len(part.acquisitions)} acquisitions received")
         sequence = self._sequence
         if self._triggered:
-            intervals = rr_intervals(f"{self._name}, {part.title}", part.beats())
-            sequence = load_sequence(self._asked.sequence, rr_intervals=intervals)
+            try:
+                intervals = rr_intervals(f"{self._name}, {part.title}", part.beats())
+                sequence = load_sequence(self._asked.sequence, rr_intervals=intervals)
+            except MrfError as error:
+                self._lose(part, error)
+                return
         clock = Clock(due - _SENDING, self._gone)
 
         def start(made: "Future[Dictionary]") -> None:
@@ -292,12 +316,25 @@ class Measurement:
         except OutOfTimeError:
             self._answers.give(part.number, self.late(part.number))
         except MrfError as error:
-            self._failed(error)
+            self._lose(part, error)
         except Exception as error:
             log.exception("%s: %s", self._name, part.title)
-            self._failed(MrfError(f"{part.title}: internal error: {type(error).__name__}: {error}"))
+            self._lose(part, MrfError(f"{part.title}: internal error: {type(error).__name__}: {error}"))
         finally:
             self._count(-self._arrivals.release(part))
+
+    def _lose(self, part: Part, error: MrfError) -> None:
+        """Answer a slice that cannot be reconstructed; others go on."""
+        self._lost.append(error)
+        self._count(-self._arrivals.release(part))
+        if math.prod(self._header.matrix) > _MARKED:  # by mistake: there is no room for its images
+            self._failed(error)
+            return
+        self._answers.give(part.number, self._marked(part.number, str(error)))
+
+    def nothing_made(self) -> MrfError | None:
+        """What is wrong with the first slice, if none could be reconstructed."""
+        return self._lost[0] if self._lost and not self._made else None
 
     def _answer(self, part: Part, solved: Solved) -> None:
         place, title = self._places[part.number]
@@ -306,6 +343,7 @@ class Measurement:
         took = time.monotonic() - part.last
         kind = "WARNING " if solved.late else "INFO    "
         told = Text(f"{kind}{title}: {solved.how}, {took:.2f} s after its last acquisition")
+        self._made = True
         if not self._answers.give(part.number, [*images, told]):
             return
         log.info("%s: %s: %s, answered %.2f s after its last acquisition", self._name, title, solved.how, took)
@@ -324,12 +362,6 @@ class Measurement:
     def _marked(self, number: int, reason: str) -> list[Message]:
         """Images that are marked as no maps, and words."""
         place, title = self._places[number]
-        given, recipe = self._desk.given, self._asked.recipe
-        fitted = [
-            name
-            for name in ("b1", "off_resonance")
-            if (getattr(recipe, name) if given is None else name in given.parameters)
-        ]
         log.warning("%s: %s: %s", self._name, title, reason)
         told = Text(f"WARNING {title}: {reason}: its images are marked as no maps")
-        return [*self._series.marked(("t1", "t2", "pd", "score", *fitted), place, reason), told]
+        return [*self._series.marked(self._fitted(), place, reason), told]
