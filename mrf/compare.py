@@ -9,12 +9,12 @@ import numpy as np
 
 from .core.arrays import Array
 from .core.errors import InputError
-from .core.maps import Flag, Maps
+from .core.maps import SAME_PLACE, Flag, Maps, farthest
 from .report import PANELS, Panel, draw_plane, mark_bar, save_figure
 
-_APART = 1e-2  # mm, of affines that are taken as equal
 _COVERED = 1.96  # standard deviations within which 95 % of differences of independent noise lie
-_SIGNED = frozenset({"off_resonance"})  # differences of these are told as they are, not relative
+# Differences of these are told as they are, not relative: they may be 0, or noise about it.
+_SIGNED = frozenset({"off_resonance", "fat_fraction", "mtr", "mtsat"})
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,8 @@ def check_grid(a: Maps, b: Maps) -> None:
     """
     if a.shape != b.shape:
         raise InputError(f"compare: the maps have {a.shape} and {b.shape} voxels, expected the same; resample one")
-    if not (apart := float(np.abs(a.affine - b.affine).max())) <= _APART:
-        raise InputError(
-            f"compare: the maps' voxels lie elsewhere (affines differ by up to {apart:.3g} mm), expected the same "
-            "places; resample one"
-        )
+    if not (apart := farthest(a.affine, b.affine, a.shape)) <= SAME_PLACE:
+        raise InputError(f"compare: the maps' voxels lie up to {apart:.3g} mm apart, expected one place; resample one")
 
 
 def _difference(name: str, a: Array, b: Array, std_a: Array | None, std_b: Array | None) -> Difference:
@@ -153,6 +150,8 @@ def _difference(name: str, a: Array, b: Array, std_a: Array | None, std_b: Array
     if std_a is not None and std_b is not None:
         spread = np.hypot(std_a[both], std_b[both])
         known = np.isfinite(spread)
+        if name == "pd":  # its error bars are those of its size; two scans have phases of their own
+            apart = np.abs(np.abs(second) - np.abs(first))
         beyond = float((apart[known] > _COVERED * spread[known]).mean()) if known.any() else np.nan
     return Difference(
         name=name,
@@ -195,7 +194,8 @@ def draw_comparison(a: Maps, b: Maps, path: str | Path, *, names: tuple[str, str
     shared = [name for name in a.parameters if name in b.parameters and name in PANELS]
     if not shared:
         raise InputError(
-            f"compare: the results share no parameter ({', '.join(a.parameters)}; {', '.join(b.parameters)})"
+            f"compare: the results share no parameter that has colours ({', '.join(a.parameters)}; "
+            f"{', '.join(b.parameters)})"
         )
     figure = Figure(figsize=(3.6 * len(shared), 9.6), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,6 +1,7 @@
 """``mrf serve`` and ``mrf send`` as processes, and what they say when something is wrong."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -155,8 +156,64 @@ def test_maps_as_dicom_and_mrd_beside_nifti(scan: Path, tmp_path: Path) -> None:
         assert np.nanmax(np.abs(file["dataset/images_1/data"][0, 0, 0] * 0.1 - np.nan_to_num(maps.t1 * 1e3))) < 0.06
 
 
+def test_body_parts_are_judged_before_the_work(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Was: a header's KNEE, or a part without a code, was refused when all had been made, and it was lost."""
+    pytest.importorskip("highdicom", reason="DICOM needs the extra dicom")
+    import pydicom
+
+    knee = tmp_path / "knee.h5"
+    shutil.copy(scan, knee)
+    with h5py.File(knee, "r+") as file:
+        xml = file["dataset/xml"][0].decode()
+        told = "<studyInformation><bodyPartExamined>KNEE</bodyPartExamined></studyInformation>"
+        file["dataset/xml"][0] = xml.replace(
+            "<acquisitionSystemInformation>", told + "<acquisitionSystemInformation>", 1
+        )
+    output = tmp_path / "out"
+    command = ["-q", "reconstruct", str(knee), "--recipe", str(scan.with_name("r.toml")), "-o", str(output)]
+    with monkeypatch.context() as patch:
+        patch.setattr("mrf.pipeline.reconstruct_scan", None)  # nothing is made
+        for more, says in (
+            (["--to", "dicom"], "laterality of KNEE is '', expected L, R or B"),
+            (["--to", "dicom", "--body-part", "SPINE"], "got 'SPINE', expected one of"),
+            (["--laterality", "L"], "add --to dicom"),
+        ):
+            assert main([*command, *more]) == 1
+            assert says in capsys.readouterr().err
+            assert not output.exists()
+    assert main([*command, "--to", "bids,dicom", "--laterality", "L"]) == 0
+    found = pydicom.dcmread(output / "dicom/T1_parametric_map.dcm")
+    assert found.BodyPartExamined == "KNEE"
+    assert "L" in str(found.get("Laterality", "") or found.SharedFunctionalGroupsSequence)
+
+
 def test_formats_that_are_none(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["reconstruct", str(scan), "--to", "tiff", "-o", str(tmp_path / "o")])
     assert "got 'tiff', expected some of bids, dicom, mrd" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("told", ["-1", "0", "nan", "inf", "1e10", "soon"])
+@pytest.mark.parametrize("verb", ["send", "dicom send", "serve"])
+def test_times_that_cannot_be_waited_for(verb: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Was: internal errors of the socket's."""
+    rest = {"send": ["s.h5", "localhost:1", "-o", "o.h5"], "dicom send": ["d"], "serve": []}[verb]
+    with pytest.raises(SystemExit):
+        main([*verb.split(), *rest, f"--timeout={told}"])
+    assert f"got '{told}', expected seconds above 0, at most a day" in capsys.readouterr().err
+
+
+def test_torn_streams_are_not_sent(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Was: a header that tells more columns than are stored shifted all that came behind it."""
+    bad = tmp_path / "bad.h5"
+    shutil.copy(scan, bad)
+    with h5py.File(bad, "r+") as file:
+        row = file["dataset/data"][0]
+        row["head"]["trajectory_dimensions"] = 2
+        file["dataset/data"][0] = row
+    with served() as server:
+        assert main(["-q", "send", str(bad), f"localhost:{server.port}", "-o", str(tmp_path / "o.h5")]) == 1
+    assert "acquisition 0: header says 4096 samples of 4 coils with 2 trajectory columns" in capsys.readouterr().err

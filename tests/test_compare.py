@@ -81,6 +81,57 @@ def test_noise_is_beyond_the_error_bars_as_often_as_it_should() -> None:
     assert named("t1", made(1), made(2)).beyond == pytest.approx(0.05, abs=0.04)
 
 
+def test_phases_are_not_beyond_error_bars_of_sizes() -> None:
+    """Was: the complex difference, against the SD of the magnitude: all voxels of another scan were beyond."""
+    a = replace(made(), std={"pd": 0.03 * np.abs(made().pd)})
+    assert named("pd", a, replace(a, pd=a.pd * np.exp(1j))).beyond == 0
+    assert named("pd", a, replace(a, pd=a.pd * 1.2)).beyond == 1
+
+
+def test_fractions_differ_by_points() -> None:
+    """Was: relative to 0, so "median inf %"."""
+    values = np.where(np.arange(16).reshape(4, 4) < 9, 0.0, 0.2)
+
+    def fat(shift: float) -> Maps:
+        ones = np.ones((4, 4))
+        return Maps(
+            {"fat_fraction": values + shift},
+            ones + 0j,
+            ones,
+            np.zeros((4, 4), int),
+            np.zeros((4, 4), np.uint8),
+            ones > 0,
+        )
+
+    found = compare_maps(fat(0), fat(0.001)).differences[0]
+    assert not found.relative
+    assert found.median == pytest.approx(0.001)
+
+
+def test_turned_grids_are_other_places() -> None:
+    """Was: entries of the affines were compared, which for directions are mm a voxel: 3.5 mm passed."""
+    wide = few((1, 256, 256))
+    turn, angle = np.eye(4), np.deg2rad(0.28)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    with pytest.raises(mrf.InputError, match=r"lie up to 1\.76 mm apart"):
+        compare_maps(wide, replace(wide, affine=turn @ wide.affine))
+    assert compare_maps(wide, replace(wide, affine=wide.affine + 1e-5)).same
+
+
+def few(shape: tuple[int, ...]) -> Maps:
+    ones = np.ones(shape)
+    return Maps({"k_ex": ones}, ones + 0j, ones, np.zeros(shape, int), np.zeros(shape, np.uint8), ones > 0)
+
+
+def test_maps_without_a_picture_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Was: "the results share no parameter (k_ex; k_ex)"."""
+    few((4, 4)).save(tmp_path / "a")
+    few((4, 4)).save(tmp_path / "b")
+    assert main(["report", str(tmp_path / "a"), "--compare", str(tmp_path / "b")]) == 0
+    assert "the same: all values and flags are equal" in capsys.readouterr().out
+    assert not (tmp_path / "a" / "comparison.png").exists()
+
+
 def test_zeros_are_no_division() -> None:
     a = replace(made(), parameters={"t1": np.zeros(SHAPE)}, std={})
     assert named("t1", a, a).largest == 0
@@ -115,9 +166,7 @@ def test_other_voxels_are_refused() -> None:
     a = made()
     moved = np.eye(4)
     moved[2, 3] = 0.5
-    with pytest.raises(
-        mrf.InputError, match=r"compare: the maps' voxels lie elsewhere \(affines differ by up to 0.5 mm"
-    ):
+    with pytest.raises(mrf.InputError, match=r"compare: the maps' voxels lie up to 0\.5 mm apart"):
         compare_maps(a, replace(a, affine=moved))
     flat = mrf_slice(a)
     for call in (compare_maps, lambda x, y: draw_comparison(x, y, "never.png")):
@@ -128,7 +177,7 @@ def test_other_voxels_are_refused() -> None:
     line = mrf_slice(flat)
     with pytest.raises(mrf.InputError, match=r"compare: maps of shape \(10,\) are no"):
         draw_comparison(line, line, "never.png")
-    with pytest.raises(mrf.InputError, match=r"compare: the results share no parameter \(t1, t2, off_resonance; b1\)"):
+    with pytest.raises(mrf.InputError, match=r"compare: the results share no parameter that has colours"):
         draw_comparison(a, replace(a, parameters={"b1": a.t1}), "never.png")
 
 

@@ -39,13 +39,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def provider(answers: Callable[[int], Any], classes: list[str]) -> Iterator[int]:
+def provider(answers: Callable[[int], Any], classes: list[str], syntaxes: list[str] | None = None) -> Iterator[int]:
     """A storage provider of our own that answers file n with `answers(n)`; yields its port."""
     pynetdicom = importlib.import_module("pynetdicom")
     count = iter(range(1000))
     entity = pynetdicom.AE(ae_title="OWN")
     for one in classes:
-        entity.add_supported_context(one)
+        entity.add_supported_context(one, *([syntaxes] if syntaxes else []))
     handlers = [(pynetdicom.evt.EVT_C_STORE, lambda event: answers(next(count)))]
     server = entity.start_server((HERE, 0), block=False, evt_handlers=handlers)
     try:
@@ -91,6 +91,17 @@ def test_what_a_pacs_says_about_files(folder: Path, caplog: pytest.LogCaptureFix
         plan.append(late)
         with pytest.raises(FileError, match=r"no valid answer about .*0001.dcm: aborted, timed out, or .*; 0 of 3"):
             send(files, HERE, port, "MRF", "OWN", timeout=0.6)
+
+
+def test_a_pacs_of_implicit_value_representations(folder: Path) -> None:
+    """Was: only explicit ones were offered, and the answer was taken for an abort."""
+    files = files_in([folder])
+    classes = sorted({pydicom.dcmread(path).SOPClassUID for path in files})
+    with provider(lambda number: 0, classes, [pydicom.uid.ImplicitVRLittleEndian]) as port:
+        assert len(send(files, HERE, port, "MRF", "OWN")) == len(files)
+    refused = pytest.raises(FileError, match=r"does not accept .* in Explicit VR Little Endian, as .* is; nothing was")
+    with provider(lambda number: 0, classes, [pydicom.uid.JPEG2000]) as port, refused:
+        send(files, HERE, port, "MRF", "OWN")
 
 
 def test_files_that_are_not_sent(folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """DICOM images of which nothing tells what varied: their numbers sort them, and what is typed says it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,3 +50,19 @@ def test_numbers_sort_what_no_time_tells(tmp_path: Path, apart: bool, capsys: py
     assert main(arguments) == 0, capsys.readouterr().err
     maps = mrf.Maps.load(tmp_path / "OUT")
     assert np.allclose(maps.t1, T1, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("fields", "thickness", "noted"),
+    [
+        ({"SliceThickness": 8.0, "SpacingBetweenSlices": 0.0}, 8.0, False),
+        ({"SliceThickness": 8.0, "SpacingBetweenSlices": 9.0}, 9.0, False),
+        ({"SliceThickness": None}, 1.0, True),
+    ],
+)
+def test_a_spacing_of_zero_is_none(tmp_path: Path, fields: dict[str, Any], thickness: float, noted: bool) -> None:
+    """Was: 1 mm, whatever the thickness, and no word of it."""
+    images(tmp_path, *({"EchoTime": 10.0 * n + 10} | fields for n in range(3)))
+    found = read_dicom_series(tmp_path)
+    assert abs(found.affine[2, 2]) == thickness
+    assert any("1 mm is assumed" in note for note in found.notes) is noted

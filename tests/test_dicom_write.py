@@ -15,6 +15,7 @@ import pytest
 from mrf.cli.main import main
 from mrf.core.arrays import Array
 from mrf.core.errors import FileError, InputError, UnsupportedError
+from mrf.core.maps import Maps
 from mrf.dicom.codes import body_part, private, quantity
 from mrf.dicom.geometry import geometry_of
 from mrf.dicom.images import stored
@@ -179,6 +180,30 @@ def test_the_same_maps_make_the_same_files_and_others_do_not(tmp_path: Path) -> 
     for uid in study | series | (frame - {None}) | uids(tmp_path / "a"):
         assert pydicom.uid.UID(uid).is_valid
         assert uid.startswith("2.25.")
+
+
+def test_one_uid_never_has_two_contents(tmp_path: Path) -> None:
+    """Was: regions of MR images and of a parametric map, and images of other echo times, had the same UIDs."""
+    maps, labels = made(), halves((3, 14, 16))
+    later = replace(maps, provenance={"acquisition": {"EchoTime": 0.01}})
+    write_dicom(maps, tmp_path / "a", labels=labels, kinds=("mr",))
+    write_dicom(maps, tmp_path / "b", labels=labels, kinds=("parametric_map",))
+    write_dicom(later, tmp_path / "c", labels=labels, kinds=("mr",))
+    held: dict[str, set[bytes]] = {}
+    for path in tmp_path.rglob("*.dcm"):
+        held.setdefault(pydicom.dcmread(path).SOPInstanceUID, set()).add(path.read_bytes())
+    assert {len(contents) for contents in held.values()} == {1}
+    assert len({pydicom.dcmread(path).StudyInstanceUID for path in tmp_path.rglob("*.dcm")}) == 1
+
+
+def test_long_names_are_cut_to_what_a_description_holds(tmp_path: Path) -> None:
+    shape, name = (2, 4, 5), "transverse relaxation rate of myelin water"
+    ones = np.ones(shape)
+    maps = Maps(
+        {name: ones}, ones + 0j, ones, np.zeros(shape, int), np.zeros(shape, np.uint8), ones > 0, std={name: ones}
+    )
+    write_dicom(maps, tmp_path)
+    assert {len(pydicom.dcmread(path).SeriesDescription) <= 64 for path in tmp_path.rglob("*.dcm")} == {True}
 
 
 def test_files_of_earlier_calls_go_and_foreign_ones_stay(tmp_path: Path) -> None:

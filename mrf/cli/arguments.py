@@ -1,6 +1,7 @@
 """Argument types that several verbs share."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def formats(text: str) -> tuple[str, ...]:
     return told
 
 
+def seconds(text: str) -> float:
+    """A time that can be waited for."""
+    try:
+        told = float(text)
+    except ValueError:
+        told = math.nan
+    if not 0 < told <= 86400:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected seconds above 0, at most a day")
+    return told
+
+
 def add_mask_threshold(verb: Any, told: str = "") -> None:
     """How much signal a voxel needs."""
     verb.add_argument(
@@ -106,6 +118,15 @@ def add_output(verb: Any, *, required: bool = True, maps: bool = True) -> None:
         "--to", type=formats, default=("bids",), metavar="FORMAT,...",
         help="bids (NIfTI with side-cars, the default), dicom, mrd; maps.h5 and report.png are always written",
     )  # fmt: skip
+    add_body_part(verb, "with --to dicom: ")
+
+
+def add_body_part(verb: Any, when: str = "") -> None:
+    """What a DICOM file tells of the patient's anatomy."""
+    verb.add_argument(
+        "--body-part", default="", metavar="PART", help=f"{when}BRAIN, KNEE, ... (default: the header's, or BRAIN)"
+    )
+    verb.add_argument("--laterality", default="", choices=("L", "R", "B"), help=f"{when}of a paired body part")
 
 
 def add_regions(verb: Any, *, required: bool) -> None:

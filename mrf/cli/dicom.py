@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_regions, region_names
+from .arguments import add_body_part, add_regions, region_names, seconds
 
 if TYPE_CHECKING:
     import ssl
@@ -35,10 +35,7 @@ def _add_write(actions: Any) -> None:
     made.add_argument(
         "--subject", default="", help="patient ID of what is not identified (default: made from the maps)"
     )
-    made.add_argument(
-        "--body-part", default="", metavar="PART", help="BRAIN, KNEE, ... (default: the header's, or BRAIN)"
-    )
-    made.add_argument("--laterality", default="", choices=("L", "R", "B"), help="of a paired body part")
+    add_body_part(made)
     made.set_defaults(run=_write)
 
 
@@ -55,7 +52,7 @@ def _add_send(actions: Any) -> None:
     sent.add_argument("--tls-ca", type=Path, metavar="FILE", help="certificates to trust (default: the system's)")
     sent.add_argument("--tls-cert", type=Path, metavar="FILE", help="own certificate with its key, if asked for")
     sent.add_argument("--stow", metavar="URL", help="of a DICOMweb service, instead of host and titles")
-    sent.add_argument("--timeout", type=float, default=30.0, metavar="S", help="of every answer (default 30)")
+    sent.add_argument("--timeout", type=seconds, default=30.0, metavar="S", help="of every answer (default 30)")
     sent.set_defaults(run=_send)
 
 

@@ -90,8 +90,9 @@ def _fit(told: argparse.Namespace) -> None:
     from ..io.inputs import read_input
     from ..models import MODELS, fit
     from ..pipeline import provenance
-    from .output import write_outputs
+    from .output import dicom_origin, write_outputs
 
+    dicom_origin(told)
     model = MODELS[told.model]
     given = typed(told.protocol, told.model, model)
     series = read_input(

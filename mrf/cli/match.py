@@ -36,8 +36,9 @@ def _match(told: argparse.Namespace) -> None:
     from ..io.played import acquisition
     from ..matching.match import match
     from ..pipeline import provenance, refuse_magnitudes
-    from .output import write_outputs
+    from .output import dicom_origin, write_outputs
 
+    dicom_origin(told)
     dictionary, series = load_checked(told.dictionary), read_series(told.series)
     try:
         refuse_magnitudes(series.data, dictionary)

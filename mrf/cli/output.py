@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import InputError
 from ..core.leftovers import files_in, moved_together, remove_unfinished
@@ -45,9 +46,36 @@ def into_results(told: argparse.Namespace, work: Callable[[argparse.Namespace], 
         from ..dicom.extra import needed
 
         needed("highdicom")
+    elif getattr(told, "body_part", "") or getattr(told, "laterality", ""):
+        raise InputError("--body-part, --laterality: DICOM files tell them, and none are written; add --to dicom")
     check_apart(told)
     with results_folder(told.output):
         work(told)
+
+
+def dicom_origin(told: argparse.Namespace, header: str | None = None) -> Any:
+    """Whose DICOM files there will be, None if there are none.
+
+    Nobody's: the patient is the subject's label, or made from the maps where that is the default; the rest is what the
+    header of an MRD scan tells of the scanner.
+
+    Raises
+    ------
+    InputError
+        A body part that has no code, no side of one that is paired, or a header that DICOM cannot hold.
+    """
+    if "dicom" not in told.to:
+        return None
+    from ..dicom.origin import Origin
+
+    subject = "" if told.subject == SUBJECT else told.subject
+    part, side = told.body_part, told.laterality
+    try:
+        if header:
+            return Origin.of_header(header, subject=subject, body_part=part, laterality=side)
+        return Origin.anonymous(subject, body_part=part or "BRAIN", laterality=side)
+    except InputError as error:
+        raise InputError(f"--to dicom: {error}; see --body-part and --laterality") from error
 
 
 def check_apart(told: argparse.Namespace) -> None:
@@ -144,13 +172,9 @@ def _bids(maps: Maps, folder: Path, told: argparse.Namespace, header: str | None
 
 
 def _dicom(maps: Maps, folder: Path, told: argparse.Namespace, header: str | None) -> None:
-    """Nobody's files: the patient is the subject's label, or made from the maps where that is the default."""
-    from ..dicom.origin import Origin
     from ..dicom.write import write_dicom
 
-    subject = "" if told.subject == SUBJECT else told.subject
-    origin = Origin.of_header(header, subject=subject) if header else Origin.anonymous(subject)
-    write_dicom(maps, folder / "dicom", origin=origin)
+    write_dicom(maps, folder / "dicom", origin=dicom_origin(told, header))
 
 
 def _mrd(maps: Maps, folder: Path, told: argparse.Namespace, header: str | None) -> None:

@@ -91,7 +91,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
         scan_shape,
     )
     from ..recipe import Recipe
-    from .output import write_outputs
+    from .output import dicom_origin, write_outputs
 
     recipe = Recipe.load(told.recipe) if told.recipe else Recipe()
     overrides: dict[str, Any] = {name: getattr(told, name) for name in _OVERRIDES if getattr(told, name) is not None}
@@ -109,6 +109,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
             "played, or the counter that numbers the frames with --frame-counter"
         )
     checked_corrections(scan, recipe)
+    dicom_origin(told, scan.header.xml)
     known = known_maps(told, scan_affine(scan, recipe), scan_shape(scan))
     recipe = recipe.with_axes_for(known, sequence) if given is None else recipe
     if given is not None:

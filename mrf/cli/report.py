@@ -91,11 +91,13 @@ def _error_bar(maps: "Maps", name: str) -> str:
 
 def _two(told: argparse.Namespace, a: "Maps", b: "Maps") -> None:
     from ..compare import compare_maps, draw_comparison
+    from ..report import PANELS
 
     found = compare_maps(a, b)
-    path = told.picture or _folder(told.output) / "comparison.png"
-    names = tuple(_folder(one).resolve().name or "maps" for one in (told.output, told.compare))
-    print(draw_comparison(a, b, path, names=(names[0], names[1])))
+    if told.picture or any(name in PANELS for name in a.parameters if name in b.parameters):
+        path = told.picture or _folder(told.output) / "comparison.png"
+        names = tuple(_folder(one).resolve().name or "maps" for one in (told.output, told.compare))
+        print(draw_comparison(a, b, path, names=(names[0], names[1])))
     _print(found)
 
 
@@ -117,7 +119,7 @@ def _words(one: "Difference") -> str:
     alone = f"; {one.only[0]} and {one.only[1]} voxels have it in one result alone" if any(one.only) else ""
     if not one.voxels:
         return f"no voxel has it in both{alone}"
-    scale, unit = (100, " %") if one.relative else (1, " Hz")
+    scale, unit = (100, " %") if one.relative else _unit(one.name)
     told = f"{one.differ} of {one.voxels} voxels differ"
     if one.differ:
         told += f", median {one.median * scale:.3g}{unit}, at most {one.largest * scale:.3g}{unit}"

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from .arguments import seconds
+
 log = logging.getLogger(__name__)
 
 
@@ -18,7 +20,7 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--parameter", action="append", default=[], metavar="NAME=VALUE", help="e.g. method=gridding; may be repeated"
     )
-    verb.add_argument("--timeout", type=float, default=300.0, metavar="S", help="of a silent server (default 300)")
+    verb.add_argument("--timeout", type=seconds, default=300.0, metavar="S", help="of a silent server (default 300)")
     verb.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.h5", help="MRD file of the images")
     verb.set_defaults(run=run)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import repetitions
+from .arguments import repetitions, seconds
 
 if TYPE_CHECKING:
     from ..server.asked import Asked, Menu
@@ -56,7 +56,7 @@ def add(verbs: Any) -> None:
         "--cache", metavar="SIZE",
         help="on disk for dictionaries that it builds (default 10GB); those not used for longest go",
     )  # fmt: skip
-    verb.add_argument("--timeout", type=float, default=300.0, metavar="S", help="of a silent client (default 300)")
+    verb.add_argument("--timeout", type=seconds, default=300.0, metavar="S", help="of a silent client (default 300)")
     verb.add_argument("-s", "--savedata", action="store_true", help="keep what is received, without the patient's data")
     verb.add_argument("-S", "--savedata-folder", type=Path, metavar="DIR", help="where (default received); implies -s")
     verb.add_argument("-d", "--default-config", default="mrf", metavar="NAME", help="configuration if none is known")
@@ -129,8 +129,8 @@ def _checked(told: argparse.Namespace) -> "tuple[Asked, Menu, Reading]":
     from ..server.measurement import Reading
     from ..server.save import settle
 
-    if not 0 <= told.port < 1 << 16 or not told.timeout > 0:
-        raise InputError(f"--port {told.port} or --timeout {told.timeout:g}: expected 0 to 65535 and seconds > 0")
+    if not 0 <= told.port < 1 << 16:
+        raise InputError(f"--port: got {told.port}, expected 0 to 65535")
     if told.frame_counter is not None and told.frame_counter not in (*COUNTERS, "order"):
         raise InputError(f"--frame-counter: got {told.frame_counter!r}, expected one of {', '.join(COUNTERS)}, order")
     menu = Menu.of(told.recipes, told.sequences, _overrides(told))

@@ -16,6 +16,7 @@ from .storage import output_folder, read_hdf5, write_hdf5
 from .units import LOGARITHMIC
 
 SCHEMA = 1
+SAME_PLACE = 0.1  # mm between corners of grids that are taken as one
 SHEARED = 1e-4  # cosine between two axes of voxels from which on they are no right angle
 
 
@@ -159,6 +160,20 @@ class Maps:
 
 def _group(named: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)}
+
+
+def farthest(first: Array, second: Array, shape: tuple[int, ...]) -> float:
+    """The largest distance (mm) between the corners of two grids of voxels.
+
+    Parameters
+    ----------
+    first, second : (4, 4) float array
+        RAS+ mm affines of the (x, y, z) image.
+    shape : (z, y, x) or (y, x)
+    """
+    size = np.array([*shape[::-1], 1, 1, 1][:3])
+    corners = np.concatenate([np.indices((2, 2, 2)).reshape(3, -1) * (size[:, None] - 1), np.ones((1, 8))])
+    return float(np.linalg.norm(((np.asarray(second) - first) @ corners)[:3], axis=0).max())
 
 
 def skew(affine: Array) -> float:

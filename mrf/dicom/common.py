@@ -93,7 +93,7 @@ def fill_in(dataset: Dataset, origin: Origin, description: str, *, imaged: bool 
     dataset.AccessionNumber, dataset.ReferringPhysicianName = origin.accession_number, origin.referring_physician
     if origin.study_description:
         dataset.StudyDescription = origin.study_description
-    dataset.SeriesDescription = description
+    dataset.SeriesDescription = description[:64].strip()
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):  # the same maps make the same file
         if keyword in dataset:
             delattr(dataset, keyword)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ..core.errors import FileError, InputError, UnsupportedError
 from .extra import needed
@@ -29,6 +30,8 @@ def send(
     timeout: float = 30.0,
 ) -> list[Sent]:
     """Store files by C-STORE, in the transfer syntax they have; all are looked at before anything is sent.
+
+    A PACS that takes no explicit value representations of what is not compressed gets implicit ones.
 
     Parameters
     ----------
@@ -57,7 +60,7 @@ def send(
 
     References
     ----------
-    DICOM PS3.4, annex B (Storage Service Class)
+    DICOM PS3.4, annex B (Storage Service Class); PS3.5, 10.1 (the default transfer syntax)
     """
     pynetdicom = needed("pynetdicom")
     _check_address(host, port, calling, called)
@@ -93,12 +96,18 @@ def _entity(pynetdicom: Any, heads: Sequence[Head], calling: str, timeout: float
     """This side of the association: asks for what the files are, and waits no longer than `timeout`."""
     entity = pynetdicom.AE(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = timeout
-    kinds = sorted({(head.sop_class_uid, head.transfer_syntax_uid) for head in heads})
+    kinds = sorted({(head.sop_class_uid, syntax) for head in heads for syntax in _syntaxes(head)})
     if len(kinds) > _CONTEXTS:
         raise UnsupportedError(f"files: are of {len(kinds)} kinds, expected at most {_CONTEXTS}; send fewer at once")
     for kind in kinds:
         entity.add_requested_context(*kind)
     return entity
+
+
+def _syntaxes(head: Head) -> tuple[str, ...]:
+    """In which a file can be sent: its own, and the default one if that takes no more than to write it anew."""
+    own = head.transfer_syntax_uid
+    return (own, ImplicitVRLittleEndian) if own == ExplicitVRLittleEndian else (own,)
 
 
 def _reach(host: str, port: int, where: str, timeout: float) -> None:
@@ -112,7 +121,7 @@ def _reach(host: str, port: int, where: str, timeout: float) -> None:
 
 
 def _check_association(association: Any, where: str, *, encrypted: bool) -> None:
-    if association.is_established:
+    if association.is_established or association.rejected_contexts:  # of which the next check tells
         return
     if association.is_rejected:
         said = association.acceptor.primitive
@@ -127,7 +136,7 @@ def _check_association(association: Any, where: str, *, encrypted: bool) -> None
 def _check_accepted(association: Any, heads: Sequence[Head], where: str) -> None:
     taken = {(c.abstract_syntax, syntax) for c in association.accepted_contexts for syntax in c.transfer_syntax}
     for head in heads:
-        if (head.sop_class_uid, head.transfer_syntax_uid) not in taken:
+        if not taken & {(head.sop_class_uid, syntax) for syntax in _syntaxes(head)}:
             kind = pydicom.uid.UID(head.sop_class_uid).name
             syntax = pydicom.uid.UID(head.transfer_syntax_uid).name
             raise FileError(f"{where}: does not accept {kind} in {syntax}, as {head.file} is; nothing was sent")

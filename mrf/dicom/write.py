@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -73,12 +74,14 @@ def write_dicom(
     geometry = geometry_of(maps.affine, maps.shape)
     images = images_of(maps)
     regions = () if labels is None else regions_of(maps.shape, labels, names or {})
-    content = content_digest(maps)
-    study = Study((origin or Origin.anonymous()).completed(content), geometry, content)
-    files = _map_files(maps, images, study, kinds)
+    content, acquisition = content_digest(maps), _acquisition(maps)
+    played = repr(sorted(acquisition.items())) if acquisition else ""  # which the files tell as well
+    study = Study((origin or Origin.anonymous()).completed(content), geometry, content + played)
+    files = _map_files(images, study, kinds, acquisition)
     if labels is not None:
         sources = _sources(files, images[0].label)
-        study = replace(study, content=content_digest(maps, labels) + repr(sorted((names or {}).items())))
+        told = repr(sorted((names or {}).items())) + sources[0].SOPInstanceUID
+        study = replace(study, content=content_digest(maps, labels) + told)
         segments = segmentation(regions, labels, study, sources, number=1001)
         report = measurement_report(regions, labels, images, segments, study, sources, number=1002)
         files |= {Path("labels_segmentation.dcm"): segments, Path("measurements.dcm"): report}
@@ -119,10 +122,16 @@ def _image(name: str, values: Array, *, deviation: bool) -> Image:
     return Image(quantity(name), deviation, np.where(np.abs(scaled) < np.finfo(np.float32).max, scaled, np.nan))
 
 
-def _map_files(maps: Maps, images: Sequence[Image], study: Study, kinds: Sequence[str]) -> dict[Path, Dataset]:
+def _acquisition(maps: Maps) -> Mapping[str, Any]:
+    """What the provenance tells of the scan."""
+    told = maps.provenance.get("acquisition")
+    return told if isinstance(told, Mapping) else {}
+
+
+def _map_files(
+    images: Sequence[Image], study: Study, kinds: Sequence[str], acquisition: Mapping[str, Any]
+) -> dict[Path, Dataset]:
     """{file below the folder: what goes into it}."""
-    acquisition = maps.provenance.get("acquisition")
-    acquisition = acquisition if isinstance(acquisition, Mapping) else {}
     files: dict[Path, Dataset] = {}
     for index, image in enumerate(images):
         series = mr_series(image, study, 100 + index + 1, acquisition)

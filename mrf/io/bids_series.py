@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError
+from ..core.maps import SAME_PLACE, farthest
 from .bids_files import (
     SUFFIXES,
     collection,
@@ -26,8 +27,6 @@ from .components import choose, joined, radians
 from .series import PROTOCOL, Series, in_words, protocol_levels, what_varies
 
 log = logging.getLogger(__name__)
-
-_APART = 0.1  # mm between corners of images that are taken as equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,15 +152,13 @@ def _volumes(path: Path) -> list[_Volumes]:
 
 def _check_places(volumes: list[_Volumes]) -> None:
     first = volumes[0]
-    size = np.array(first.values.shape[:3])
-    corners = np.concatenate([np.indices((2, 2, 2)).reshape(3, -1) * (size[:, None] - 1), np.ones((1, 8))])
     for other in volumes[1:]:
         if other.values.shape[:3] != first.values.shape[:3]:
             raise FileError(
                 f"{other.path}: has {other.values.shape[:3]} voxels (x, y, z), but {first.path.name} has "
                 f"{first.values.shape[:3]}; give images of one geometry"
             )
-        if (apart := np.abs((other.affine - first.affine) @ corners).max()) > _APART:
+        if not (apart := farthest(first.affine, other.affine, first.values.shape[2::-1])) <= SAME_PLACE:
             raise FileError(
                 f"{other.path}: its voxels lie up to {apart:.3g} mm from those of {first.path.name}; resample it"
             )

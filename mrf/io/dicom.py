@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError
+from ..core.maps import SAME_PLACE, farthest
 from .components import choose, joined
 from .dicom_files import Source, mr_files
 from .dicom_frames import Frame, frames_of
@@ -138,11 +139,16 @@ def _check_together(path: Path, stacks: dict[str, Stack]) -> None:
     for other, second in rest:
         same = first.shape == second.shape and first.varying == second.varying
         same = same and all(_equal(first.protocol[name], second.protocol[name]) for name in first.varying)
-        if not same or not np.allclose(first.affine, second.affine, atol=1e-2):
+        if not same or not _in_place(first, second):
             raise FileError(
                 f"{path}: its {one} images ({first.notes[-1]}) and its {other} images ({second.notes[-1]}) are not of "
                 f"the same frames; choose a series, or a component (magnitude, phase, real)"
             )
+
+
+def _in_place(first: Stack, second: Stack) -> bool:
+    rows, columns = (int(first.cells[0, 0][0].source.dataset.get(name) or 1) for name in ("Rows", "Columns"))
+    return farthest(first.affine, second.affine, (first.shape[1], rows, columns)) <= SAME_PLACE
 
 
 def _equal(one: Array, other: Array) -> bool:

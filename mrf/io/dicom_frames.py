@@ -1,5 +1,6 @@
 """What a DICOM file tells of each of its frames: classic files have one, enhanced ones many."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Frame:
     position : (3,) float64
         mm, LPS, of the first pixel's centre.
     thickness : float
-        mm from slice to slice, where one slice alone cannot tell.
+        mm from slice to slice, where one slice alone cannot tell; NaN if nothing tells.
     part : str
         One of :data:`mrf.io.components.PARTS`.
     protocol : {name: float}
@@ -253,7 +254,7 @@ def _frame(number: int, told: _Told, source: Source, kinds: list[str]) -> Frame:
         raise FileError(
             f"{told.name}: field PixelSpacing is {spacing.tolist()}, expected two lengths (mm); export the series again"
         )
-    thickness = told.number("SpacingBetweenSlices", "SliceThickness")
+    thickness = told.number("SpacingBetweenSlices") or told.number("SliceThickness")
     return Frame(
         source=source,
         number=number,
@@ -261,7 +262,7 @@ def _frame(number: int, told: _Told, source: Source, kinds: list[str]) -> Frame:
         spacing=spacing,
         orientation=orientation,
         position=told.required("ImagePositionPatient", 3),
-        thickness=abs(thickness) if thickness else 1.0,
+        thickness=abs(thickness) if thickness else math.nan,
         part=part,
         protocol=_protocol(told, manufacturer),
         clock=_clock(told),

@@ -1,5 +1,6 @@
 """Images of one geometry, put in order: which is which slice of which frame."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,9 @@ def stacked(path: Path, frames: list[Frame], count: int | None = None) -> Stack:
     notes += _check_complete(path, cells, shape, varying, told)
     protocol = _protocol(cells, shape, [name for name in told if name not in varying], varying)
     step = (depths[-1] - depths[0]) / (len(depths) - 1) if len(depths) > 1 else frames[0].thickness
+    if math.isnan(step):
+        step = 1.0
+        notes.append("no thickness of the slice is told: 1 mm is assumed")
     affine = _affine(cells[0, 0][0], normal, step)
     how = "the numbers of series and images, as no time is told" if by_number else "nothing that varies"
     notes.append(f"{shape[0]} frames of {shape[1]} slices, sorted by {' and '.join(varying) or how}")

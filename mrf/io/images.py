@@ -10,10 +10,10 @@ import scipy.ndimage
 
 from ..core.arrays import Array
 from ..core.errors import FileError
+from ..core.maps import SAME_PLACE, farthest
 from ..core.storage import HDF5, UNREADABLE, held
 from .nifti import opened, values_of
 
-_APART = 1e-2  # mm, of affines that are taken as equal
 _AROUND = 0.5  # voxels beyond the centre of the outermost ones that still belong to them
 
 
@@ -100,10 +100,8 @@ def read_labels(path: str | Path, affine: Array, shape: tuple[int, ...]) -> Arra
     wanted = (1, *shape)[-3:]
     if values.T.shape != wanted:
         raise FileError(f"{path}: has {values.T.shape} voxels (z, y, x), the maps {wanted}; resample it to them")
-    if (apart := np.abs(own - affine).max()) > _APART:
-        raise FileError(
-            f"{path}: its voxels lie elsewhere than the maps' (affines differ by up to {apart:.3g} mm); resample it"
-        )
+    if not (apart := farthest(own, affine, wanted)) <= SAME_PLACE:
+        raise FileError(f"{path}: its voxels lie up to {apart:.3g} mm from the maps'; resample it")
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all() or (values != np.rint(values)).any():
         raise FileError(f"{path}: holds {values.dtype} values that are no whole numbers; give a label image")
     if not 0 <= values.min() <= values.max() < 1 << 15:

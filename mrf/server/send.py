@@ -116,7 +116,29 @@ def exchange(
 def scan_messages(
     xml: bytes, table: Array, config: str, parameters: Mapping[str, Any] | None = None, *, progress: bool = False
 ) -> Iterator[Message]:
-    """The messages with which a scanner would send what :func:`mrf.io.mrd.read_table` read of an MRD file."""
+    """The messages with which a scanner would send what :func:`mrf.io.mrd.read_table` read of an MRD file.
+
+    Raises
+    ------
+    FileError
+        An acquisition's header tells other lengths than its fields have, which would tear the stream; nothing is made.
+    """
+    for number, row in enumerate(table):
+        samples, coils, columns = (
+            int(row["head"][name]) for name in ("number_of_samples", "active_channels", "trajectory_dimensions")
+        )
+        if (len(row["traj"]), len(row["data"])) != (samples * columns, 2 * samples * coils):
+            raise FileError(
+                f"acquisition {number}: header says {samples} samples of {coils} coils with {columns} trajectory "
+                f"columns, field data holds {len(row['data']) // 2} complex values and field traj {len(row['traj'])}; "
+                "nothing was sent, export the scan again"
+            )
+    return _as_messages(xml, table, config, parameters, progress)
+
+
+def _as_messages(
+    xml: bytes, table: Array, config: str, parameters: Mapping[str, Any] | None, progress: bool
+) -> Iterator[Message]:
     yield Config(config, is_file=True)
     yield HeaderXml(without_nuls(xml))
     if parameters:
