@@ -19,7 +19,6 @@ import scipy.special
 from ..core.arrays import Array, usable_cores
 from ..core.errors import InputError, UnsupportedError
 from ..core.maps import Flag
-from ..matching.noise import Noise
 from .closed import expect_complex
 from .protocol import times
 from .unwrap import unwrap_phase
@@ -35,6 +34,10 @@ _STEPS = 6  # trial frequencies within the reciprocal of the train's length
 _COHERENT = 0.8  # part of the echoes' sum of squares that a frequency must explain
 _NOTHING = 1e-3  # part of the voxels without signal that are not told by their energy
 _BLOCK = 1 << 13  # voxels that are worked on at a time
+_LEAST_FREEDOM = 0.5  # of what the lines leave, below which there is no error bar
+_MEDIAN = 0.455  # of chi-squared's distribution of one degree of freedom
+_COVERED = 0.975  # quantile of the 95 % interval
+_STRICT, _ROUNDS = 4, 3  # power that weights a decay at first; fits of it
 _CERTAIN = 1 / 12  # SD of the frequency, as a part of the range, above which it is anybody's guess
 
 
@@ -93,27 +96,32 @@ def b0_multi_echo(
         again = _in_blocks(train.refined, voxels.data[moved], (found[0] + whole * turns)[moved])
         for everywhere, part in zip(found, again, strict=True):
             everywhere[moved] = part
-    frequency, weight, left, score = found
-    judged = _judged(voxels, frequency, weight, left, train)
+    frequency, weight, left, heard, score = found
+    judged = _judged(voxels, frequency, weight, left, heard, train)
     flags = judged.flags | np.where(score < _COHERENT, Flag.LOW_SCORE, 0).astype(np.uint8)
     return replace(judged, score=score, flags=flags, notes={"unambiguous_range_hz": whole, "unwrapped": compared})
 
 
-def _judged(voxels: Voxels, frequency: Array, weight: Array, left: Array, train: "_Train") -> Estimates:
+def _judged(
+    voxels: Voxels, frequency: Array, weight: Array, left: Array, heard: Array, train: "_Train"
+) -> Estimates:  # fmt: skip
     """Estimates with their error bars; NaN where there is too little signal for a number."""
-    noise = voxels.noise_std
-    if noise is None:  # told by what the lines leave, if anything is left over
-        freedom = voxels.frames - 1 - len(train.parts)
-        noise = Noise(None).deviation(voxels.used, left, freedom, np.zeros(len(left), np.int64))
-    lost = ~(weight > 0)
-    flags = np.where(lost, Flag.SINGULAR, 0)
-    std = {}
+    noise, lost = voxels.noise_std, ~(weight > 0)
+    flags, std = np.where(lost, Flag.SINGULAR, 0), {}
+    lever = _TURN * np.sqrt(np.where(lost, np.nan, weight))
     if noise is not None:
-        bar = noise / (_TURN * np.sqrt(np.where(lost, np.nan, weight)))
-        lost = lost | ~(bar < _CERTAIN * train.whole)
-        if voxels.noise_std is not None:
-            energy = (np.abs(voxels.data) ** 2).sum(axis=1)
-            lost = lost | (energy < noise**2 * scipy.special.chdtri(2 * voxels.frames, _NOTHING))
+        energy = (np.abs(voxels.data) ** 2).sum(axis=1)
+        lost = lost | (energy < noise**2 * scipy.special.chdtri(2 * voxels.frames, _NOTHING))
+        lost = lost | ~(noise / lever < _CERTAIN * train.whole)
+        std["off_resonance"] = np.where(lost, np.nan, noise / lever)
+    elif voxels.frames - 1 - len(train.parts) >= 1:  # told by what the lines leave of the echoes that are heard
+        freedom = heard - 1 - len(train.parts)
+        told = freedom >= _LEAST_FREEDOM
+        typical = np.median((left / np.where(told, freedom, 1))[told]) / _MEDIAN if told.any() else 0.0
+        lost = lost | ~(np.sqrt(typical) / lever < _CERTAIN * train.whole)
+        wider = scipy.special.stdtrit(np.where(told, freedom, 1), _COVERED) / scipy.special.ndtri(_COVERED)
+        bar = np.where(told, np.sqrt(left / np.where(told, freedom, 1)) * wider / lever, np.inf)
+        flags |= np.where(told, 0, Flag.SINGULAR)
         std["off_resonance"] = np.where(lost, np.nan, bar)
     return Estimates(
         values={"off_resonance": np.where(lost, np.nan, frequency)},
@@ -170,8 +178,9 @@ class _Train:
         steps = max(int(np.ceil(_STEPS * self.whole * np.ptp(self.times))), 2)
         trial = self.whole * ((np.arange(steps) + 0.5) / steps - 0.5)
         turned = np.exp(-_TURN * 1j * np.outer(self.times, trial)).astype(np.complex64)
-        size = np.abs(data)
-        weighted = (data * (size / np.square(size.max(axis=1, keepdims=True)))).astype(np.complex64)
+        power = _heard(np.abs(data) ** 2, self.times)
+        size = np.maximum(np.abs(data), np.finfo(float).tiny)
+        weighted = (data / size * (power / power.max(axis=1, keepdims=True))).astype(np.complex64)
         added: Array = np.zeros((len(data), steps), np.float32)
         for part in self.parts:
             sums = weighted[:, part] @ turned[part]
@@ -186,12 +195,16 @@ class _Train:
         frequency : (voxels,) float64
         weight : (voxels,) float64
             Sum of |S|^2 (t - mean t)^2: the slope's variance is that of the noise by this. 0: nothing tells the slope.
+            Echoes count with the power that their decay leaves them, see `_heard`.
         left : (voxels,) float64
             Weighted sum of squares of what the lines leave.
+        heard : (voxels,) float64
+            How many echoes that sum is of.
         score : (voxels,) float64
             Part of the energy that adds up once the frequency is taken out, 0 to 1.
         """
-        power = np.abs(data) ** 2
+        whole = np.abs(data) ** 2
+        power = _heard(whole, self.times)
         for _ in range(2):
             phases = data * np.exp(-_TURN * 1j * frequency[:, None] * self.times)
             lines = [_centred(phases[:, part], power[:, part], self.times[part]) for part in self.parts]
@@ -201,9 +214,32 @@ class _Train:
             slope = np.divide(slope, weight, out=np.zeros(len(data)), where=weight > 0)
             frequency = frequency + slope / _TURN
         left = np.sum([(w * (psi - slope[:, None] * t) ** 2).sum(axis=1) for w, t, psi in lines], axis=0)
-        turned = data * np.sqrt(power) * np.exp(-_TURN * 1j * frequency[:, None] * self.times)
+        turned = data * np.sqrt(whole) * np.exp(-_TURN * 1j * frequency[:, None] * self.times)
         added = np.sum([np.abs(turned[:, part].sum(axis=1)) for part in self.parts], axis=0)
-        return frequency, weight, left, added / power.sum(axis=1)
+        heard = np.divide(power, whole, out=np.zeros_like(power), where=whole > 0).sum(axis=1)
+        return frequency, weight, left, heard, added / whole.sum(axis=1)
+
+
+def _heard(power: Array, times: Array) -> Array:
+    """(voxels, echoes) power of each echo, at most that of the voxel's decay.
+
+    An echo that is noise has a power too, and its phase is anybody's: late ones would pull at the line with the
+    longest levers. The decay is the exponential that fits the logarithms, weighted by the square of its own power
+    (at first by a higher one of what was measured).
+    """
+    tiny = np.finfo(float).tiny
+    level = np.log(np.maximum(power / np.maximum(power.max(axis=1, keepdims=True), tiny), tiny))
+    model, strength = level, _STRICT
+    for _ in range(_ROUNDS):
+        weight = np.exp(strength * np.minimum(model, 0))
+        total = weight.sum(axis=1, keepdims=True)
+        middle, mean = ((weight * values).sum(axis=1, keepdims=True) / total for values in (times, level))
+        spread = (weight * (times - middle) ** 2).sum(axis=1, keepdims=True)
+        slope = (weight * (times - middle) * (level - mean)).sum(axis=1, keepdims=True)
+        slope = np.minimum(np.divide(slope, spread, out=np.zeros_like(slope), where=spread > 0), 0)
+        model, strength = mean + slope * (times - middle), 2
+    least: Array = power * np.exp(np.minimum(model - level, 0))
+    return least
 
 
 def _centred(phases: Array, power: Array, times: Array) -> tuple[Array, Array, Array]:

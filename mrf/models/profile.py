@@ -14,6 +14,7 @@ from ..matching.refine import Refined, refine
 
 _ROUNDS, _CLOSE = 6, 0.2  # searches at most; of the root of the rise
 _LEAST = 1e-4  # of an axis
+_COVERED = 1.96  # standard deviations of a 95 % interval
 
 
 def profiled(
@@ -46,6 +47,43 @@ def profiled(
     widest: Array = np.where(told, sides, 0).max(axis=0)
     widest[~told.any(axis=0)] = np.inf
     return widest
+
+
+def scanned(
+    space: Interpolant, signals: Array, found: Refined, fixed: frozenset[str], std: Array, name: str, places: Array
+) -> dict[str, Array]:  # fmt: skip
+    """{parameter: (voxels,)} standard deviations of which 1.96 reach all that the noise does not exclude at 95 %.
+
+    At each of `places` along one parameter the others are fitted anew. Where that leaves a residual that noise allows,
+    the place, and the others' own intervals there, are within reach. Arguments as of :func:`profiled`.
+    """
+    reach = {other: np.zeros(len(std)) for other in found.deviations if other != "pd"}
+    allowance = np.empty((len(places), len(std)))
+    for left, place in zip(allowance, places, strict=True):
+        start = {**found.values, name: np.full(len(std), place)}
+        again = refine(space, signals, start, fixed | {name})
+        with np.errstate(divide="ignore", invalid="ignore"):  # without noise nothing is allowed
+            left[:] = _COVERED**2 - np.maximum(again.residual - found.residual, 0) / std**2
+        inside = left > 0
+        for other in reach.keys() - {name}:
+            bar = again.deviations[other]
+            own = np.sqrt(np.where(inside, left, 0)) * np.where(np.isfinite(bar), bar, 0) * std
+            away = np.abs(again.values[other] - found.values[other]) + own
+            reach[other][inside] = np.fmax(reach[other][inside], away[inside])
+    reach[name] = _farthest(places, allowance, found.values[name])
+    return {other: widest / _COVERED for other, widest in reach.items()}
+
+
+def _farthest(places: Array, allowance: Array, here: Array) -> Array:
+    """(voxels,) distance from `here` to the last place at which the allowance has not run out, between places too."""
+    widest = np.where(allowance > 0, np.abs(places[:, None] - here), 0).max(axis=0)
+    for inner, outer in ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))):
+        rest, beyond, step = allowance[inner], allowance[outer], (places[outer] - places[inner])[:, None]
+        crossed = (rest > 0) & (beyond <= 0)
+        place = places[inner][:, None] + step * np.divide(rest, rest - beyond, out=np.zeros_like(rest), where=crossed)
+        widest = np.fmax(widest, np.where(crossed, np.abs(place - here), 0).max(axis=0))
+    made: Array = widest
+    return made
 
 
 def _reach(

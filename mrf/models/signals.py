@@ -34,6 +34,9 @@ class SignalModel:
         {name: (n,)} of the axes to {name: (n,)} that replace some: returned values per unit of the axis' values.
     bounded : {name: "upper" or "both"}
         Ends that are bounds of nature or mirrors: the truth does not lie beyond, and estimates there are not flagged.
+    scanned : {name: (n,)}
+        Values of a parameter at which all others are fitted anew, where the signal has valleys or bends that slopes at
+        the estimate do not tell: error bars reach what noise does not exclude there.
     notes : dict
         What the provenance is to tell (JSON-able).
     """
@@ -44,6 +47,7 @@ class SignalModel:
     signs: bool = False
     derived: Callable[[Values], Values] | None = None
     bounded: Mapping[str, str] = field(default_factory=dict)
+    scanned: Mapping[str, Array] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

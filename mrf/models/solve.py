@@ -14,7 +14,7 @@ from ..matching.noise import Noise
 from ..matching.refine import Refined, polish, refine
 from ..matching.scale import scaled, score_of, unscaled
 from . import rice
-from .profile import profiled
+from .profile import profiled, scanned
 from .signals import SignalModel
 from .signs import DOUBT, Signed, apart, fitted, patterns
 from .voxels import Estimates, Voxels
@@ -323,6 +323,9 @@ class _Work:
                     std[name][doubtful] = profiled(
                         self.space, self.signals[doubtful], some, self.fixed, deviation[doubtful], name
                     )
+        for name, places in self.model.scanned.items():
+            reach = scanned(self.space, self.signals, found, self.fixed, deviation, name, places)
+            std |= {other: np.maximum(std[other], reach[other]) for other in self.model.wanted if other in reach}
         std["pd"] = np.ldexp(std["pd"], self.exponent)
         return std
 

@@ -62,7 +62,7 @@ def despot2(
 ) -> Estimates:  # fmt: skip
     """T2 (s) from balanced SSFP at several flip angles and phase increments, with T1 known.
 
-    The off-resonance (Hz) is fitted where there are several phase increments, within 1 / TR (its size only, of
+    The off-resonance (Hz) is fitted where there are several phase increments, within +- 1 / (2 TR) (its size only, of
     magnitudes with increments of 0 and 180 degrees); held where a map of it is known; else taken as 0.
 
     Parameters
@@ -109,7 +109,8 @@ def despot2(
     own, bounded, notes = ({}, {}, {}) if field is not None else _field(turn, tr, bare)
     notes["reference"] = "Deoni et al. 2003, doi:10.1002/mrm.10407"
     model = SignalModel(axes | own | b1_axes(voxels), signal, ("t2", *own), bounded=bounded, notes=notes)
-    return solve(voxels, model)
+    found = solve(voxels, model)
+    return found.folded(1 / tr, te) if own else found
 
 
 def _field(turn: Array, tr: float, bare: bool) -> tuple[dict[str, Array], dict[str, str], dict[str, str]]:

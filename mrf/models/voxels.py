@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,16 @@ class Estimates:
     std: Mapping[str, Array] = field(default_factory=dict)
     index: Array | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def folded(self, whole: float, origin: float) -> "Estimates":
+        """With the off-resonance within half of the range `whole` (Hz), after which signals look the same again.
+
+        That is but for a common phase, which the scale takes: `origin` (s) of the range, exp(2 pi i whole origin).
+        """
+        turns = np.rint(self.values["off_resonance"] / whole)
+        values = {**self.values, "off_resonance": self.values["off_resonance"] - whole * turns}
+        pd = self.pd * np.exp(2j * np.pi * whole * origin * turns) if np.iscomplexobj(self.pd) else self.pd
+        return replace(self, values=values, pd=pd)
 
 
 def _mask(mask: object, shape: tuple[int, ...]) -> Array:
