@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 
 from . import __version__
-from .core.arrays import Array, as_host
+from .characterize_input import TOLD, check_options, check_units, record_of, regions_of, usual, values_of
+from .core.arrays import Array
 from .core.errors import InputError
-from .core.maps import SHEARED, Flag, Maps, skew
+from .core.maps import SHEARED, Maps, skew
 from .dictionaries.dictionary import Dictionary
 from .texture.bins import Bins, choose
 from .texture.features import Feature, across_slices, aggregation_of, checked_draws, families_of, features_of
 from .texture.map import checked_radius, maps_of, names_of
 from .texture.matrices import Aggregation
 from .texture.roi import Region, region_record
-from .texture.scales import INSTRUMENTAL, SCALES, UNKNOWN, Scale
-from .tissue.bands import Comparison, compare_bands, tissues
+from .texture.scales import SCALES, UNKNOWN, Scale
+from .tissue.bands import Comparison, compare_bands, tissue_named, tissues
 from .tissue.fractions import Fractions, tissue_fractions
 from .tissue.segment import Habitat, Segmentation, habitats, segment
 
@@ -27,9 +28,6 @@ log = logging.getLogger(__name__)
 TEXTURES = (
     "glcm_joint_entropy", "glcm_contrast", "glcm_correlation", "glcm_inverse_difference_moment",
 )  # fmt: skip
-_FEW = 64  # voxels of a region below which texture says little
-_TOLD = 3  # regions in a message
-_LONGEST = {"t1": 20.0, "t2": 10.0, "t2star": 10.0, "t1rho": 10.0}  # s, of a median: more was given in milliseconds
 
 
 @dataclass(frozen=True)
@@ -154,12 +152,13 @@ def characterize(
         functions named above; a parameter that was asked for, or whose scale is given, that no region can use; or none
         that any can.
     """
-    regions, names = _regions(maps, labels), names or {}
-    chosen = {name: _values(maps, name) for name in parameters or _usual(maps, texture)}
-    _check_units(maps, labels)
+    regions, names = regions_of(maps, labels), names or {}
+    check_options(regions, names, classes, field_strength)
+    chosen = {name: values_of(maps, name) for name in parameters or usual(maps, texture.scales if texture else ())}
+    check_units(maps, labels)
     _check_fractions(coefficients, dictionary, components)
     told = _Texture.of(maps, dictionary, texture or Texturing(), chosen)
-    records = {label: _record(maps, labels == label, names.get(label, "")) for label in regions}
+    records = {label: record_of(maps, labels == label, names.get(label, "")) for label in regions}
     taken = told.taken(chosen, labels, records, {*(parameters or ()), *(texture.scales if texture else ())})
     features = told.measured(taken, records)
     mapped = {name: told.textures(name, labels, taken) for name in chosen if told.how.mapped}
@@ -169,63 +168,6 @@ def characterize(
         _fractions(coefficients, dictionary, maps, components), _bands(features, records, field_strength), records,
         _provenance(maps, told, chosen, classes),
     )  # fmt: skip
-
-
-def _regions(maps: Maps, labels: Array) -> list[int]:
-    given = as_host("labels", labels)
-    if given.shape != maps.shape or given.dtype.kind not in "biu":
-        raise InputError(f"labels: got {given.dtype} {given.shape}, expected integers {maps.shape}, as the maps have")
-    if len(maps.shape) not in (2, 3):
-        raise InputError(f"maps: shape {maps.shape} is no (y, x) or (z, y, x) image")
-    found = [int(label) for label in np.unique(given) if label > 0]
-    if not found:
-        raise InputError("labels: got none above 0; number the voxels of each region from 1 on")
-    return found
-
-
-def _usual(maps: Maps, texture: Texturing | None) -> list[str]:
-    asked = texture.scales if texture else ()
-    there = list(dict.fromkeys(name for name in (*SCALES, *maps.parameters) if name in maps.parameters))
-    of_tissue = [name for name in there if name not in INSTRUMENTAL or name in asked]
-    if of_tissue and (others := [name for name in there if name not in of_tissue]):
-        log.info("%s: left out, not of tissue; --parameters names what is taken", ", ".join(others))
-    return [*(of_tissue or there), "pd"]
-
-
-def _values(maps: Maps, name: str) -> Array:
-    """A map whose values can be counted: NaN where there is no result."""
-    if name == "pd":
-        return np.where(maps.index >= 0, np.abs(maps.pd), np.nan)
-    if name not in maps.parameters:
-        raise InputError(f"parameters: got {name!r}, expected some of {', '.join([*maps.parameters, 'pd'])}")
-    return maps.parameters[name]
-
-
-def _check_units(maps: Maps, labels: Array) -> None:
-    for name, longest in _LONGEST.items():
-        if name in maps.parameters:
-            values = maps.parameters[name][(labels > 0) & np.isfinite(maps.parameters[name])]
-            median = float(np.median(values)) if values.size else 0.0
-            if median > longest:
-                raise InputError(
-                    f"maps: the median {name.upper()} of the regions is {median:.4g} s, which looks like milliseconds; "
-                    "divide by 1000"
-                )
-
-
-def _record(maps: Maps, inside: Array, name: str) -> dict[str, Any]:
-    """What a region holds."""
-    flags = {flag.name.lower(): int((maps.flags[inside] & flag > 0).sum()) for flag in Flag if flag.name}
-    record: dict[str, Any] = {"name": name, "voxels": int(inside.sum()), "flags": flags, "parameters": {}}
-    record["unmatched"] = int((maps.index[inside] < 0).sum())
-    record |= {"warnings": [], "refused": {}}
-    if record["voxels"] < _FEW:
-        record["warnings"].append(f"{record['voxels']} voxels are few for texture, which needs about {_FEW}")
-    if {"t1", "t2"} <= set(maps.parameters):
-        longer = int((maps.t2[inside] > maps.t1[inside]).sum())
-        if longer:
-            record["warnings"].append(f"T2 is longer than T1 in {longer} voxels")
-    return record
 
 
 def _called(label: int, record: Mapping[str, Any]) -> str:
@@ -317,9 +259,9 @@ class _Texture:
         for name in chosen:
             reasons = [f"{_called(n, record)}: {record['refused'].get(name, '')}" for n, record in records.items()]
             if (name in asked or not found) and all(name in record["refused"] for record in records.values()):
-                more = [f"{len(reasons) - _TOLD} more"] if len(reasons) > _TOLD else []
+                more = [f"{len(reasons) - TOLD} more"] if len(reasons) > TOLD else []
                 raise InputError(
-                    f"{name}: no region of this map can be used ({'; '.join(reasons[:_TOLD] + more)}); leave the map "
+                    f"{name}: no region of this map can be used ({'; '.join(reasons[:TOLD] + more)}); leave the map "
                     "out with --parameters, or change its --range or --bin-width"
                 )
         for line in told:
@@ -460,12 +402,15 @@ def _bands(
         return ()
     found: list[Comparison] = []
     for one in features:
-        name = records[one.label]["name"].replace("_", " ")
-        if one.feature.name == "first_order_mean" and one.parameter in ("t1", "t2") and name in tissues():
+        name = tissue_named(records[one.label]["name"])
+        if one.feature.name == "first_order_mean" and one.parameter in ("t1", "t2") and name:
             try:
                 found += compare_bands({name: {one.parameter: one.feature.value}}, field_strength)
             except InputError as error:
                 records[one.label]["warnings"].append(f"no band: {error}")
+    for label, record in records.items():
+        if not tissue_named(record["name"]):
+            log.info("%s: no published values of such a tissue, of %s", _called(label, record), ", ".join(tissues()))
     return tuple(found)
 
 

@@ -11,15 +11,13 @@ import numpy as np
 
 from .core.arrays import Array, as_host
 from .core.errors import InputError
-from .core.maps import Flag, Maps
+from .core.maps import UNUSABLE, Flag, Maps
 from .core.storage import atomic_path
 from .core.units import MILLISECOND
 from .io.bids import SUFFIXES
 
 log = logging.getLogger(__name__)
 
-# Voxels with one of these have no value that could be averaged. Without error bar (singular) the value itself stands.
-UNUSABLE = Flag.INVALID | Flag.GRID_EDGE | Flag.REFINEMENT_FAILED | Flag.LOW_SCORE
 COLUMNS = (
     "label", "region", "parameter", "unit", "mean", "median", "sd", "cv_percent", "n", "n_label", "edge_hits",
     "invalid", "refinement_failed", "low_score", "singular", "no_result", "mean_error_bar",

@@ -22,7 +22,8 @@ from .io.nifti import opened, unlike_qform, values_of
 
 OK, CHANGED, MISSING = "ok", "changed", "missing"
 _COPY = re.compile(r"(.+) \((\d+)\)")  # how the provenance tells files of one name apart
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_ROUNDED = 1e-6  # of a score
 _PLACE = re.compile(r"sub-([A-Za-z0-9]+)(?:_ses-([A-Za-z0-9]+))?_")
 
 
@@ -105,6 +106,13 @@ def _contradiction(maps: Maps) -> str:
     for name, values in maps.parameters.items():
         if np.isfinite(values[empty]).any():
             return f"field parameters.{name} has values where the mask or the flags say that there are none"
+    for name, values in maps.std.items():
+        if (values < 0).any():
+            return f"field std.{name} has negative values"
+    if np.isfinite(maps.pd[empty]).any() or (maps.index[~maps.mask] != -1).any():
+        return "field pd or index has values where the mask or the flags say that there are none"
+    if ((maps.score < 0) | (maps.score > 1 + _ROUNDED)).any():
+        return "field score has values outside 0 to 1"
     if not np.isfinite(maps.affine).all() or np.linalg.det(maps.affine) == 0:
         return "field affine is not finite or singular: voxels have no place or volume"
     if (maps.flags & ~np.uint8(sum(Flag))).any():
@@ -115,9 +123,9 @@ def _contradiction(maps: Maps) -> str:
 def _picture(path: Path) -> Check:
     if not path.is_file():
         return Check(path.name, MISSING, "mrf report draws it again", outside=True)
-    with open(path, "rb") as stream:
-        whole = stream.read(len(_PNG)) == _PNG
-    return Check(path.name, OK if whole else CHANGED, "" if whole else "is no PNG; mrf report draws it again")
+    held = path.read_bytes()
+    whole = held.startswith(_PNG) and held.endswith(_PNG_END)
+    return Check(path.name, OK if whole else CHANGED, "" if whole else "is no whole PNG; mrf report draws it again")
 
 
 def _bids(folder: Path, maps: Maps) -> Iterator[Check]:

@@ -22,8 +22,8 @@ LAYERS = [
     ["matching", "models", "texture", "tissue", "reliability"],
     ["io", "dicom", "phantom"],
     [
-        "recipe", "pipeline", "report", "compare", "characterize", "findings", "atlas", "constellation",
-        "regions", "phantom_check", "phantom_picture", "distributed",
+        "recipe", "pipeline", "report", "compare", "characterize_input", "characterize", "findings", "atlas",
+        "constellation", "regions", "phantom_check", "phantom_picture", "distributed",
     ],
     ["server", "validate_images", "validate"],
     ["cli"],

@@ -1,6 +1,7 @@
 """Regions of maps to numbers, files and a picture; maps of a phantom, of the engine and of a scanner."""
 
 import csv
+import importlib
 import json
 import logging
 from dataclasses import replace
@@ -170,7 +171,7 @@ def test_what_cannot_be_is_refused_before_features_are_taken(monkeypatch: pytest
     def late(*_: Any, **__: Any) -> None:
         raise AssertionError("features were taken first")
 
-    monkeypatch.setattr("mrf.characterize.features_of", late)
+    monkeypatch.setattr(importlib.import_module("mrf.characterize"), "features_of", late)
     maps = made()
     for change, message in (
         ({"texture": Texturing(mapped=["glcm_entropy"])}, "features: glcm_entropy cannot be mapped"),

@@ -297,3 +297,16 @@ def test_words_are_no_truth_values_and_no_states() -> None:
         fit("inversion_recovery", (1 - 2 * np.exp(-ti))[:, None], inversion_times=ti, magnitude=word)
     with pytest.raises(mrf.InputError, match="mt_states: got <U3 values, expected real numbers"):
         fit("mtr", np.ones((2, 3)), mt_states=np.array(["off", "on"]))
+
+
+@pytest.mark.parametrize("told", ["abc", ["1"] * 4, np.ones(4) * 1j])
+def test_times_that_are_no_numbers(told: Any) -> None:
+    """Was: a bare ValueError, or taken as numbers."""
+    with pytest.raises(mrf.InputError, match=r"saturation_times: got .* values, expected real numbers"):
+        fit("saturation_recovery", np.ones((4, 1)), saturation_times=told)
+
+
+def test_repetition_times_in_milliseconds_are_refused() -> None:
+    """Was: 8 ms as 8 s made every T1 8 s."""
+    with pytest.raises(mrf.InputError, match="repetition_times: got up to 8 s; give them in seconds"):
+        fit("variable_flip_angle", np.ones((3, 1)), flip_angles=np.radians([3, 10, 20]), repetition_times=8.0)

@@ -299,10 +299,15 @@ def test_template_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(plain.positions[:, 0], 10 * np.arange(1, 7))
     np.testing.assert_allclose(plain.references["t1"], 0.1 * np.arange(1, 7))
     assert plain.spacing is None
-    in_mm = read_template(write(tmp_path / "b.csv", f"sphere,x_mm,y_mm,t2_s\n{ROWS}"))
+    in_mm = read_template(write(tmp_path / "b.csv", f"sphere,x_mm,y_mm,t2_ms\n{ROWS}"))
     assert in_mm.spacing == 1.0
     np.testing.assert_array_equal(in_mm.positions[:, 1], 10 * np.arange(1, 7))
-    np.testing.assert_allclose(in_mm.references["t2"], 100 * np.arange(1, 7))
+    np.testing.assert_allclose(in_mm.references["t2"], 0.1 * np.arange(1, 7))
+    with pytest.raises(FileError, match="t2_s goes up to 600 s; if these are ms, call the column t2_ms"):
+        read_template(write(tmp_path / "b2.csv", f"sphere,x_mm,y_mm,t2_s\n{ROWS}"))
+    seconds = "\n".join(f"{k},{k},{10 * k},{0.2 * k}" for k in range(1, 7))
+    with pytest.raises(FileError, match=r"t1_ms goes up to 1\.2 ms; if these are seconds, call it t1_s"):
+        read_template(write(tmp_path / "b3.csv", f"sphere,x_mm,y_mm,t1_ms\n{seconds}"))
     lines = [f"{p},{k},{10 * k},{k * k},{100 * k},{p * k},," for p in (4, 5) for k in range(1, 7)]
     many = write(
         tmp_path / "c.csv", "plate,sphere,row_192,col_192,T1_1.5T_ms,T1_3T_ms,T2_3T_ms,maker\n" + "\n".join(lines)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel
@@ -84,6 +85,10 @@ def _moved(_: np.ndarray, affine: np.ndarray) -> None:
     affine[0, 3] += 0.5
 
 
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
 def _qform(path: Path) -> None:
     image = nibabel.load(path)
     image.header.set_qform(image.affine, code=1)  # which takes the shear out of it
@@ -120,7 +125,8 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "no json": (lambda out: (out / TOLD).write_text("{"), TOLD, "changed", "no readable JSON"),
     "a list": (lambda out: (out / TOLD).write_text("[]"), TOLD, "changed", "holds a list"),
     "maps": (lambda out: _flip(out / "maps.h5"), "maps.h5", "changed", ""),
-    "no png": (lambda out: (out / "report.png").write_bytes(b"GIF"), "report.png", "changed", "no PNG"),
+    "no png": (lambda out: (out / "report.png").write_bytes(b"GIF"), "report.png", "changed", "no whole PNG"),
+    "a cut png": (lambda out: _cut(out / "report.png"), "report.png", "changed", "no whole PNG"),
     "description": (lambda out: _edit(out / DESCRIPTION, GeneratedBy=None), DESCRIPTION,
                     "changed", "no version"),
     "no description": (lambda out: (out / DESCRIPTION).unlink(), DESCRIPTION, "missing", ""),
@@ -237,3 +243,25 @@ def test_what_is_no_result_is_refused(tmp_path: Path, out: Path) -> None:
         validate_output(out, sources=[tmp_path / "nowhere"])
     with pytest.raises(mrf.InputError, match=r"dictionary: .*nowhere is not there"):
         validate_output(out, dictionary=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("pd", "field pd or index has values"), ("index", "field pd or index has values"), ("score", "field score has"),
+        ("std", "field std.t1 has negative values"),
+    ],
+)  # fmt: skip
+def test_fields_that_contradict_each_other(what: str, says: str, tmp_path: Path) -> None:
+    """Was: only parameters were looked at."""
+    shape, mask = (2, 4, 4), np.ones((2, 4, 4), bool)
+    mask[0] = False
+    t1 = np.where(mask, 1.0, np.nan)
+    told: dict[str, Any] = {"pd": t1 + 0j, "score": t1, "index": np.where(mask, 3, -1), "std": {"t1": 0.1 * t1}}
+    wrong: dict[str, Any] = {"pd": np.ones(shape) + 0j, "score": 7 * t1, "index": np.full(shape, 3), "std": {"t1": -t1}}
+    flags = np.zeros(shape, np.uint8)
+    Maps(parameters={"t1": t1}, flags=flags, mask=mask, **told).save(tmp_path / "good")
+    assert validate_output(tmp_path / "good")[0].state == "ok"
+    Maps(parameters={"t1": t1}, flags=flags, mask=mask, **(told | {what: wrong[what]})).save(tmp_path / "bad")
+    assert validate_output(tmp_path / "bad")[0].state == "changed"
+    assert says in validate_output(tmp_path / "bad")[0].why

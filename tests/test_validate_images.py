@@ -22,7 +22,7 @@ from .dicom_examples import AFFINES, halves, made
 
 
 def write(maps: Maps, folder: Path, *formats: str) -> None:
-    told = argparse.Namespace(output=folder, subject="01", session=None, to=formats)
+    told = argparse.Namespace(output=folder, subject="01", session=None, to=formats, body_part="", laterality="")
     into_results(told, lambda told: write_outputs(maps, told, title="t"))
 
 

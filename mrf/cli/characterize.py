@@ -82,9 +82,9 @@ def _characterize(told: argparse.Namespace) -> None:
     maps = Maps.load(told.maps)
     labels = read_labels(told.rois, maps.affine, maps.shape)
     dictionary = Dictionary.load(told.dictionary) if told.dictionary else None
+    parameters = [name.strip() for name in told.parameters.split(",")] if told.parameters else None
     found = characterize(
-        maps, labels, names=names,
-        parameters=told.parameters.split(",") if told.parameters else None, texture=texture, classes=told.classes,
+        maps, labels, names=names, parameters=parameters, texture=texture, classes=told.classes,
         coefficients=_coefficients(told, maps, dictionary), dictionary=dictionary,
         components=components, field_strength=told.field_strength,
     )  # fmt: skip

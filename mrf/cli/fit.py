@@ -32,7 +32,7 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--component",
-        choices=("magnitude", "real", "phase", "complex"),
+        choices=("magnitude", "real", "complex"),  # no model is of phases alone
         help="of DICOM or BIDS images of several",
     )
     verb.add_argument("--frame-counter", metavar="NAME", help="of an MRD file: the counter that numbers the frames")

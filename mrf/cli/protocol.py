@@ -133,6 +133,8 @@ def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str,
             del made[first]
     if "saturation_times" in model.protocol and "repetition_times" in made:
         _check_saturates(name, series)
+    if name == "mtr" and "mt_states" not in made:
+        _check_pair(series)
     for key in sorted(set(given) & set(told)):
         if not _alike(given[key], told[key]):
             log.warning(
@@ -149,6 +151,16 @@ def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str,
             cure = " or ".join(map(_typed_as, pair))
             raise InputError(f"{name}: the files tell neither {' nor '.join(pair)}; give {cure}")
     return made
+
+
+def _check_pair(series: "Series") -> None:
+    """Two images of which nothing tells which one has the saturation pulse differ in nothing else, at least."""
+    if series.varying:
+        raise InputError(
+            f"mtr: the images differ in {' and '.join(series.varying)}, and nothing tells which one has the saturation "
+            "pulse; give two that differ in it alone, or -p mt_states=0,1 (1 for the image with the pulse)"
+        )
+    log.warning("mt_states: the files do not tell them: the second image is taken as the one with the saturation pulse")
 
 
 def _typed_as(key: str) -> str:

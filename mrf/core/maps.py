@@ -30,6 +30,10 @@ class Flag(IntFlag):
     SINGULAR = 16  # the Fisher information has no inverse: no error bar
 
 
+# Voxels with one of these have no value that could be averaged. Without error bar (singular) the value itself stands.
+UNUSABLE = Flag.INVALID | Flag.GRID_EDGE | Flag.REFINEMENT_FAILED | Flag.LOW_SCORE
+
+
 @dataclass(frozen=True, eq=False)
 class Maps:
     """Parameter maps on one grid of voxels.

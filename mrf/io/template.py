@@ -18,7 +18,7 @@ _VALUE = re.compile(r"([a-z][a-z0-9_]*?)(?:_([0-9.]+)t)?(?:_(ms|s|hz))?")
 # A number behind it, as in row_192, tells the image that the template was drawn on.
 _PLACES = {"x_mm": r"x_mm", "y_mm": r"y_mm", "column": r"col(umn)?(_\d+)?", "row": r"row(_\d+)?"}
 _TIMES = frozenset({"t1", "t2", "t2star", "t1rho"})
-_LONGEST = 20.0  # s: more was meant in ms
+_LONGEST, _SHORTEST = 20.0, 3e-3  # s, of a template's longest time: more was meant in ms, less in seconds
 _LARGEST = 1e9  # of any number in a template
 _OF_VALUES = frozenset({"t1", "t2", "t2star", "t1rho", "r1", "r2", "r2star", "b1", "off_resonance", "adc", "pd"})
 
@@ -216,9 +216,10 @@ def _positive(path: Path, rows: list[dict[str, str]], column: str) -> Array:
 
 
 def _in_seconds(path: Path, column: str, values: Array, name: str) -> Array:
-    """Reference values of relaxation times; without a unit they may be in ms by mistake."""
-    if name in _TIMES and not column.endswith("_s") and np.nanmax(values, initial=0.0) > _LONGEST:
-        raise FileError(
-            f"{path}: {column} goes up to {np.nanmax(values):g} s; if these are ms, call the column {name}_ms"
-        )
+    """Reference values of relaxation times, which may be of the other unit by mistake."""
+    most = np.nanmax(values, initial=0.0)
+    if name in _TIMES and most > _LONGEST:
+        raise FileError(f"{path}: {column} goes up to {most:g} s; if these are ms, call the column {name}_ms")
+    if name in _TIMES and 0 < most < _SHORTEST:
+        raise FileError(f"{path}: {column} goes up to {1e3 * most:.3g} ms; if these are seconds, call it {name}_s")
     return values

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array
+from ..core.arrays import Array, as_host
 from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
 from ..dictionaries.grid import log_axis
@@ -125,12 +125,12 @@ def saturation_recovery(
     if (saturation_times is None) == (repetition_times is None):
         raise InputError("saturation_times: give these or repetition_times, one of both")
     name = "repetition_times" if saturation_times is None else "saturation_times"
-    told = np.asarray(repetition_times if saturation_times is None else saturation_times, np.float64)
-    whole = np.isposinf(told)
+    told = as_host(name, repetition_times if saturation_times is None else saturation_times)
+    whole = np.isposinf(told) if told.dtype.kind == "f" else np.zeros(told.shape, bool)
     if saturation_efficiency is None and saturation_times is None:
         saturation_efficiency = 1.0
     least = 3 if saturation_efficiency is None else 2
-    ts = times(name, np.where(whole, 19.0, told), voxels.frames, least=least)
+    ts = times(name, np.where(whole, 19.0, told) if whole.any() else told, voxels.frames, least=least)
     ts = np.where(whole, np.inf, ts)
     given = None if saturation_efficiency is None else number("saturation_efficiency", saturation_efficiency, 0, 2)
 

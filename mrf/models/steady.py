@@ -17,6 +17,7 @@ from .solve import solve
 from .voxels import Estimates, Voxels
 
 _T1_STEP, _T2_STEP = 0.12, 0.1  # of logarithms
+_LONGEST = 5.0  # s: repetition times above are milliseconds
 _TURNS = 64  # nodes of off-resonance in 1 / TR
 
 
@@ -41,7 +42,7 @@ def variable_flip_angle(
     Ernst and Anderson 1966, doi:10.1063/1.1719961; Deoni et al. 2003, doi:10.1002/mrm.10407
     """
     flip = angles("flip_angles", flip_angles, voxels.frames)
-    tr = times("repetition_times", repetition_times, voxels.frames)
+    tr = times("repetition_times", repetition_times, voxels.frames, most=_LONGEST)
     if len(np.unique(np.stack([flip, tr]), axis=1).T) < 2:
         raise InputError("flip_angles: all images have the same; T1 needs at least two")
 

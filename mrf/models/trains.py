@@ -66,7 +66,8 @@ def mp2rage(
     if voxels.frames not in (1, 2) or (voxels.frames == 2 and voxels.magnitude and len(voxels.used)):
         raise InputError(
             f"data: got {voxels.frames} {'magnitude ' if voxels.magnitude else ''}images, expected two complex or "
-            "signed ones, or one uniform image: magnitudes do not tell the sign of the first"
+            "signed ones, or one uniform image: magnitudes do not tell the sign of the first; if they are signed and "
+            "happen to be positive, say magnitude=False"
         )
     if voxels.frames == 1:
         return _of_uniform(voxels, trains, (-0.5, 0.5) if uniform_range is None else uniform_range)

@@ -135,7 +135,8 @@ def icc(data: object, form: Literal["2,1", "3,1"] = "2,1", confidence: float = 0
     With mean squares R of subjects, C of sessions and E of what is left, n subjects and k sessions:
     "3,1" = (R - E) / (R + (k-1) E) has an exact interval from F = R / E; "2,1" adds k (C - E) / n to the denominator,
     and its interval uses Satterthwaite's degrees of freedom (a negative estimate enters these as 0), an approximation
-    that is too short where few sessions are offset by as much as subjects differ: 91 % instead of 95 % with four.
+    that is too short where few sessions are offset by as much as subjects differ: of 20 subjects it holds the truth in
+    82 % with two sessions, 87 with three, 89 with four, 91 with six, and of 50 subjects with two in 72 %.
 
     Parameters
     ----------
@@ -426,8 +427,8 @@ def _pairs(first: object, second: object) -> Array:
     return np.hstack([finite_rows(name, values[:, None]) for name, values in given.items()])
 
 
-def _tail(confidence: float) -> float:
+def _tail(confidence: object) -> float:
     """Probability on either side of a two-sided interval."""
-    if not 0 < confidence < 1:
+    if not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise InputError(f"confidence: got {confidence!r}, expected a number between 0 and 1 such as 0.95")
     return (1 - confidence) / 2

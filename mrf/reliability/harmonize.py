@@ -99,6 +99,8 @@ def harmonize(
     table = finite_rows("features", features)
     labels, index = groups("batch", batch, len(table))
     known = np.empty((len(table), 0)) if covariates is None else finite_rows("covariates", covariates, len(table))
+    if fitted is not None and not isinstance(fitted, ComBat):
+        raise InputError(f"fitted: got {type(fitted).__name__}, expected the `model` of an earlier result")
     model = _fit(table, labels, index, known) if fitted is None else fitted
     return Harmonized(_apply(model, table, labels, index, known), model)
 

@@ -196,12 +196,12 @@ def _tones_of(present: Array, voxels: Array, differences: Array, found: Array) -
         for j in present:
             q, t, apart = voxels[j] / total, differences[j], abs(i - j)
             contrast += p * q * apart**2
-            busy += abs(i * p - j * q)
+            busy += abs(i * voxels[i] - j * voxels[j])  # whole numbers: 0 is 0
             complexity += apart * (p * s + q * t) / (p + q)
             strength += (p + q) * apart**2
     if rough > 0:
         found[0] = min(1 / rough, COARSEST)
     found[1] = contrast / (present.size * (present.size - 1)) * unlike / total
-    found[2] = rough / busy if busy > 0 else math.nan
+    found[2] = rough * total / busy if busy > 0 else math.nan
     found[3] = complexity / total
     found[4] = strength / unlike if unlike > 0 else 0.0

@@ -182,7 +182,7 @@ def _width(bin_width: float | str, std: float | None, step: float | None) -> flo
         if width == 0:
             raise InputError("bin_width: 'auto' is 0 as the median of std and step is; give a number")
         return width
-    if isinstance(bin_width, str | bool) or np.ndim(bin_width) or not 0 < bin_width < math.inf:
+    if isinstance(bin_width, str | bool | complex) or np.ndim(bin_width) or not 0 < bin_width < math.inf:
         raise InputError(f"bin_width: got {bin_width!r}, expected a positive number or 'auto'")
     return float(bin_width)
 

@@ -5,7 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,7 @@ def aggregation_of(name: str) -> Aggregation:
     InputError
         There is none.
     """
-    if name not in AGGREGATIONS:
+    if not isinstance(name, str) or name not in AGGREGATIONS:
         raise InputError(f"aggregation: got {name!r}, expected one of {', '.join(AGGREGATIONS)}")
     return AGGREGATIONS[name]
 
@@ -235,6 +235,8 @@ def families_of(names: Collection[str] | None) -> tuple[str, ...]:
     """
     if names is None:
         return FAMILIES
+    if not isinstance(names, Iterable):
+        raise InputError(f"families: got {names!r}, expected a list of some of {', '.join(FAMILIES)}")
     unknown = [names] if isinstance(names, str) else [name for name in names if name not in FAMILIES]
     if unknown or not names:
         raise InputError(f"families: got {unknown or 'none'}, expected a list of some of {', '.join(FAMILIES)}")
@@ -269,7 +271,9 @@ def _features(region: Region, plan: _Plan, deviation: Array | None, draws: int, 
         drawn = np.std([_values(region.with_values(own + noise), plan) for noise in noises], axis=0, ddof=1)
         spread[len(plan.shape) :] = [float(s) for s in drawn[len(plan.shape) :]]
     rows = zip(_described(plan), found, spread, strict=True)
-    return [Feature(*description, value, deviates) for description, value, deviates in rows]
+    made = [Feature(*description, value, deviates) for description, value, deviates in rows]
+    # A peak is a mean over voxels outside the region too, whose noise is not drawn.
+    return [replace(one, std=None) if one.family == "local_intensity" else one for one in made]
 
 
 def _values(region: Region, plan: _Plan) -> list[float]:

@@ -49,6 +49,7 @@ SPREAD_FEATURES = (
     ("morans_i", "N365"),
     ("gearys_c", "NPT7"),
 )
+_FLAT = 1e-12  # of the longest axis, squared: less is rounding
 _TERMS = 20  # of the series for an ellipsoid's area (IBSI)
 _TOLERANCE = 1e-3  # of the minimum volume enclosing ellipsoid (IBSI)
 _ROUNDS = 10_000  # enough for it: fewer than a thousand are needed
@@ -212,7 +213,8 @@ def principal_axes(places: Array) -> tuple[Array, Array]:
     if len(places) == 1:
         return np.full(3, math.nan), np.eye(3)
     values, found = np.linalg.eigh(np.cov(places.T))
-    return 4 * np.sqrt(np.maximum(values[::-1], 0)), found[:, ::-1]
+    values = np.where(values > _FLAT * values[-1], values, 0)
+    return 4 * np.sqrt(values[::-1]), found[:, ::-1]
 
 
 def enclosing_ellipsoid(points: Array) -> Array:

@@ -134,7 +134,8 @@ def _of_tones(voxels: Array, differences: Array) -> Array:
     if not there.size:
         return np.full(len(TONE_FEATURES), math.nan)
     total, s, i = voxels.sum(), differences[there], there + 1.0
-    p = voxels[there] / total
+    held = voxels[there]
+    p = held / total
     apart = (i[:, None] - i) ** 2
     rough = float(p @ s)
     n = len(i)
@@ -145,7 +146,7 @@ def _of_tones(voxels: Array, differences: Array) -> Array:
         [
             min(ratio(1, rough), COARSEST) if rough else COARSEST,
             (p @ apart @ p) / (n * (n - 1)) * s.sum() / total,
-            ratio(rough, np.abs((i * p)[:, None] - i * p).sum()),
+            ratio(rough * total, np.abs((i * held)[:, None] - i * held).sum()),  # whole numbers: 0 is 0
             (np.sqrt(apart) * weighted / (p[:, None] + p)).sum() / total,
             ((p[:, None] + p) * apart).sum() / s.sum() if s.any() else 0.0,
         ]

@@ -91,8 +91,8 @@ class Region:
             raise InputError(f"mask: got shape {inside.shape}, expected that of the image, {voxels.shape}")
         size = _spacing(spacing, voxels.ndim)
         limits = checked_range(value_range)
-        if not 0 <= max_excluded <= 1:
-            raise InputError(f"max_excluded: got {max_excluded}, expected a share between 0 and 1")
+        if not isinstance(max_excluded, int | float) or not 0 <= max_excluded <= 1:
+            raise InputError(f"max_excluded: got {max_excluded!r}, expected a share between 0 and 1")
         shape = voxels.shape
         if voxels.ndim == 2:
             voxels, inside = voxels[None], inside[None]

@@ -10,7 +10,7 @@ from ..core.errors import InputError
 from ..core.units import MILLISECOND
 
 _AROUND = 0.3  # of published values that are no range: the band to both sides
-_SAME_FIELD = 0.1  # T
+_SAME_FIELD = 0.15  # T: "3 T" are 2.89 T at some scanners
 COMPILED = "compiled from the literature"
 IN_VITRO = "in vitro, 37 C, mostly animal tissue"
 REVIEW = "range over a review of the literature"
@@ -113,6 +113,16 @@ def tissues() -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.tissue for row in _TABLE))
 
 
+def tissue_named(name: str) -> str:
+    """The tissue of :func:`tissues` that a region's name means, in any case and spelling of grey; "" for none.
+
+    >>> tissue_named("Gray_Matter")
+    'grey matter'
+    """
+    words = " ".join(name.replace("_", " ").lower().split()).replace("gray", "grey")
+    return words if words in tissues() else ""
+
+
 def normal_band(tissue: str, parameter: str, field_strength: float, *, method: str | None = None) -> Band:
     """The published band of a tissue's T1 or T2.
 
@@ -124,7 +134,7 @@ def normal_band(tissue: str, parameter: str, field_strength: float, *, method: s
         One of :func:`tissues`.
     parameter : {"t1", "t2"}
     field_strength : float
-        T; a source within 0.1 T of it is needed, since T1 depends on the field.
+        T; a source within 0.15 T of it is needed, since T1 depends on the field.
     method : str, optional
         How the values were got, where there are several; None = the first of the table.
 

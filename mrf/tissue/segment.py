@@ -19,9 +19,9 @@ import scipy.ndimage
 
 from ..core.arrays import Array, as_host, whole
 from ..core.errors import InputError
-from ..core.maps import Flag, Maps
+from ..core.maps import UNUSABLE, Flag, Maps
 
-EXCLUDED = Flag.INVALID | Flag.GRID_EDGE | Flag.REFINEMENT_FAILED | Flag.LOW_SCORE | Flag.SINGULAR
+EXCLUDED = UNUSABLE | Flag.SINGULAR
 _FEWEST = 10  # voxels of a class
 _FAR = 30.0  # squared distance in SD from all classes, which 3 in 10 million voxels of a normal class have
 _ROUNDS, _ASIDE = 10, 0.05  # of setting voxels aside, and the fraction of them at a time, unless it is one
