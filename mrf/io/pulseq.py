@@ -10,15 +10,14 @@ import numpy.typing as npt
 
 from ..core.arrays import Array
 from ..core.errors import FileError, UnsupportedError
-from ..core.units import MILLIMETRE
 from ..recon.trajectory import Trajectory
 from ..simulation.sequence import Event, Sequence, crush, delay, dephase, invert, pulse, readout
 from .pulseq_blocks import Pulse, Timeline, timeline
 from .pulseq_echoes import Echo, Interval, intervals, settle_orders, tolerance
 from .pulseq_file import load
 from .pulseq_moments import Dephasing, whole_cycles
+from .pulseq_slices import of_one_slice
 
-_SAME_SLICE = 0.1 * MILLIMETRE
 _SAME_TIMES = 2000.0  # ns that sample times of frames may differ
 _PRINTED = 5e-6  # relative rounding of phases in files
 _VISIBLE = math.radians(5)  # a modulated pulse below this flip angle needs no warning
@@ -59,8 +58,7 @@ def read_pulseq(path: str | Path, *, soft_delays: Mapping[str, float] | None = N
     Layton et al. 2017, doi:10.1002/mrm.26235
     """
     file = load(path, soft_delays)
-    found, orders, moments = _measured(timeline(file), file.path)
-    _one_slice(file.path, found)
+    found, orders, moments = _measured(of_one_slice(timeline(file), file.path), file.path)
     pulses = [one.pulse for one in found]
     odd = [p.block for p in pulses if p.rotation.modulated and p.rotation.efficiency is None and _visible(p)]
     if odd:
@@ -110,7 +108,7 @@ def read_pulseq_trajectory(
     Layton et al. 2017, doi:10.1002/mrm.26235
     """
     file = load(path, soft_delays)
-    line = timeline(file)
+    line = of_one_slice(timeline(file), file.path)
     found, orders, moments = _measured(line, file.path)
     frames = [
         (echo, n * moments.unit)
@@ -237,15 +235,3 @@ def _angle(phase: float) -> float:
     if abs(quarters - round(quarters)) < _PRINTED * max(1.0, abs(quarters)):
         return round(quarters) % 4 * math.pi / 2
     return phase % (2 * math.pi)
-
-
-def _one_slice(path: str, found: list[Interval]) -> None:
-    """Spins of one slice see other slices' pulses as nothing, so that slices must not be mixed."""
-    read = [(one.pulse.block, one.pulse.position) for one in found if one.echoes and one.pulse.position is not None]
-    for block, position in read[1:]:
-        apart = float(np.linalg.norm(position - read[0][1]))
-        if apart > _SAME_SLICE:
-            raise UnsupportedError(
-                f"{path}: blocks {read[0][0]} and {block} excite slices {apart / MILLIMETRE:.4g} mm apart, "
-                "expected one slice; write one file a slice"
-            )

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.errors import FileError
+from ..core.errors import FileError, UnsupportedError
 from .pulseq_file import PulseqFile, block
-from .pulseq_rf import Rotation, centre, rotation
+from .pulseq_rf import Rotation, bandwidth, centre, rotation
 
 _GYROMAGNETIC = 42.576e6  # Hz/T, for offsets given in ppm
+_OVERDUE = 5e-6  # s that an event may outlast its block: half of the usual raster
 _FIELD = 3.0  # T, where a file gives offsets in ppm and no B0
 _AXES = ("gx", "gy", "gz")
 _RF, _ADC = 1, 5  # columns of a block's event numbers; 2 to 4 are the gradients
@@ -104,6 +105,10 @@ class Pulse:
         What the file says it is for, or "undefined".
     position : (3,) or None
         Middle of its slice (m), where a gradient is on.
+    normal : (3,) or None
+        Unit vector across the slice.
+    thickness : float
+        m, between the places of half the largest flip angle; infinite without a gradient.
     """
 
     block: int
@@ -112,6 +117,8 @@ class Pulse:
     rotation: Rotation
     use: str
     position: Array | None
+    normal: Array | None = None
+    thickness: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +213,7 @@ class _Events:
         self.pulses: dict[int, Any] = {}
         self.windows: dict[int, Any] = {}
         self.rotations: dict[tuple[int, bool], Rotation] = {}
+        self.bandwidths: dict[int, float] = {}
         self._larmor: float | None = None
 
     def unpack(self, number: int, ids: Listed[int]) -> Channels:
@@ -243,8 +251,29 @@ class _Events:
         key = number, selective
         if key not in self.rotations:
             rf = self.pulses[number]
-            self.rotations[key] = rotation(rf, 0.0 if selective else self.offsets(rf)[0])
+            try:
+                self.rotations[key] = rotation(rf, 0.0 if selective else self.offsets(rf)[0])
+                self.bandwidths[number] = bandwidth(rf)
+            except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+                raise FileError(f"{self.file.path}: RF event {number}: its shape is broken ({error})") from error
         return self.rotations[key]
+
+    def check_length(self, number: int, ids: Listed[int], channels: Channels) -> None:
+        """Refuse a block that ends before its events do: what comes next would be played too early."""
+        ends = {f"G{axis[1].upper()}": float(g.times[-1]) for axis, g in zip(_AXES, channels, strict=True) if g}
+        if ids[_RF]:
+            rf = self.pulses[ids[_RF]]
+            ends["RF"] = float(rf.delay) + float(getattr(rf, "shape_dur", 0.0) or np.max(rf.t, initial=0.0))
+        if ids[_ADC]:
+            adc = self.windows[ids[_ADC]]
+            ends["ADC"] = float(adc.delay) + int(adc.num_samples) * float(adc.dwell)
+        lasts = self.file.durations[number] / 1e9
+        for what, end in ends.items():
+            if not end <= lasts + _OVERDUE:
+                raise FileError(
+                    f"{self.file.path}: block {number} lasts {1e3 * lasts:.6g} ms, but its {what} event ends at "
+                    f"{1e3 * end:.6g} ms; write the file again"
+                )
 
 
 def timeline(file: PulseqFile) -> Timeline:
@@ -253,7 +282,9 @@ def timeline(file: PulseqFile) -> Timeline:
     Raises
     ------
     FileError
-        Blocks that refer to events which are missing or broken.
+        Blocks that refer to events which are missing or broken, or that end before their events do.
+    UnsupportedError
+        A readout while a pulse is played.
     """
     events = _Events(file)
     marks: list[Pulse | Window] = []
@@ -261,19 +292,41 @@ def timeline(file: PulseqFile) -> Timeline:
     for number, row in file.sequence.block_events.items():
         ids = [int(i) for i in row]
         channels = events.unpack(number, ids)
+        events.check_length(number, ids, channels)
+        found: list[Pulse | Window] = []
         if ids[_RF]:
-            marks.append(_pulse(events, number, ids[_RF], (clock, moment), channels))
-        if ids[_ADC] and marks:
-            adc = events.windows[ids[_ADC]]
-            frequency, phase = events.offsets(adc)
-            timing = float(adc.delay), float(adc.dwell), int(adc.num_samples)
-            modulation = np.asarray(getattr(adc, "phase_modulation", []), np.float64)
-            marks.append(Window(number, clock, moment, channels, *timing, phase, frequency, modulation))
+            found.append(_pulse(events, number, ids[_RF], (clock, moment), channels))
+        if ids[_ADC]:
+            found.append(_window(events, number, ids[_ADC], (clock, moment), channels))
+        for mark in _in_order(file.path, found):
+            if marks or isinstance(mark, Pulse):
+                marks.append(mark)
         if any(ids[2:5]):
             moment = moment + [0.0 if g is None else g.moments[-1] for g in channels]
         clock += file.durations[number]
     largest = max((float(np.abs(g.moments).max()) for g in events.gradients.values()), default=0.0)
     return Timeline(marks, clock, largest)
+
+
+def _in_order(path: str, found: list[Pulse | Window]) -> list[Pulse | Window]:
+    """The pulse and the window of one block as they are played."""
+    if len(found) < 2:
+        return found
+    pulse, window = found
+    assert isinstance(pulse, Pulse)
+    assert isinstance(window, Window)
+    first, last = window.ends
+    if first < pulse.time < last:
+        raise UnsupportedError(f"{path}: block {pulse.block}: its ADC event is on while its pulse is played")
+    return [pulse, window] if pulse.time <= first else [window, pulse]
+
+
+def _window(events: _Events, number: int, identity: int, start: tuple[int, Array], channels: Channels) -> Window:
+    adc = events.windows[identity]
+    frequency, phase = events.offsets(adc)
+    delay, dwell, samples = float(adc.delay), float(adc.dwell), int(adc.num_samples)
+    modulation = np.asarray(getattr(adc, "phase_modulation", []), np.float64)
+    return Window(number, *start, channels, delay, dwell, samples, phase, frequency, modulation)
 
 
 def _pulse(events: _Events, number: int, identity: int, start: tuple[int, Array], channels: Channels) -> Pulse:
@@ -284,12 +337,13 @@ def _pulse(events: _Events, number: int, identity: int, start: tuple[int, Array]
     selective = bool(amplitude.any())
     made = events.rotation(identity, selective)
     frequency, phase = events.offsets(rf)
-    position = None
+    position, normal, thickness = None, None, math.inf
     if selective:
         phase += 2 * math.pi * frequency * middle
-        position = frequency * amplitude / float(amplitude @ amplitude)
+        size = float(np.linalg.norm(amplitude))
+        position, normal = frequency * amplitude / size**2, amplitude / size
+        thickness = events.bandwidths[identity] / size
     turned = Rotation(made.flip_angle, made.phase + phase, made.turn, made.efficiency, made.modulated)
     use = str(getattr(rf, "use", None) or "undefined")
-    return Pulse(
-        number, start[0] + round(at * 1e9), start[1] + moments(channels, (at, 0.0, 1))[0], turned, use, position
-    )
+    when, where = start[0] + round(at * 1e9), start[1] + moments(channels, (at, 0.0, 1))[0]
+    return Pulse(number, when, where, turned, use, position, normal, thickness)

@@ -1,6 +1,7 @@
 """The text of a Pulseq file: checked before it is trusted, then parsed by pypulseq."""
 
 import hashlib
+import math
 import re
 import tempfile
 import traceback
@@ -20,6 +21,7 @@ _OLDEST, _NEWEST = (1, 2), (1, 5)
 _RASTERS = ("AdcRasterTime", "BlockDurationRaster", "GradientRasterTime", "RadiofrequencyRasterTime")
 _IGNORED = ("TRIGGERS", "LABELSET", "LABELINC")  # they change neither magnetization nor time
 _LONGEST = 1e5  # s, of a block
+_FINEST, _COARSEST = 1e-9, 1e-2  # s, of a raster
 _LARGEST = 1e10  # of an event's numbers: Hz, Hz/m, us, ns
 _MOST_SAMPLES = 1 << 20  # of a readout
 _MOST_SHAPED = 10**7  # samples of a shape, and their values: at most times in steps of a raster
@@ -70,6 +72,7 @@ def load(path: str | Path, soft_delays: Mapping[str, float] | None) -> PulseqFil
             raise FileError(f"{path}: not a valid Pulseq file ({_said(error)}); write it again") from error
     if not sequence.block_events:
         raise FileError(f"{path}: [BLOCKS] is empty, expected at least one block")
+    _check_rasters(path, sequence.definitions)
     durations = {int(n): _nanoseconds(path, int(n), float(d)) for n, d in sequence.block_durations.items()}
     loaded = PulseqFile(str(path), str(sequence.definitions.get("Name", "") or Path(path).stem), sequence, durations)
     _apply_soft_delays(loaded, dict(soft_delays or {}))
@@ -79,6 +82,21 @@ def load(path: str | Path, soft_delays: Mapping[str, float] | None) -> PulseqFil
             stacklevel=3,
         )
     return loaded
+
+
+def _check_rasters(path: str | Path, definitions: Mapping[str, Any]) -> None:
+    """Rasters are steps of time: ns to ms."""
+    for name in _RASTERS:
+        told = definitions.get(name, _FINEST)
+        try:
+            step = float(np.ravel(np.asarray(told, np.float64))[0])
+        except (IndexError, TypeError, ValueError):
+            step = math.nan
+        if not _FINEST <= step <= _COARSEST:
+            raise FileError(
+                f"{path}: definition {name} is {told}, expected seconds from {_FINEST:g} to {_COARSEST:g}; write the "
+                "file again"
+            )
 
 
 def _nanoseconds(path: str | Path, number: int, duration: float) -> int:
@@ -330,6 +348,8 @@ def _apply_soft_delays(file: PulseqFile, told: dict[str, float]) -> None:
                 f"read_pulseq(path, soft_delays={{{soft.hint!r}: ...}})"
             )
         used.add(soft.hint)
+        if not isinstance(told[soft.hint], int | float):
+            raise InputError(f"soft_delays: {soft.hint!r} is {told[soft.hint]!r}, expected seconds")
         steps = (told[soft.hint] / soft.factor + soft.offset) * 1e9 / raster
         if not (np.isfinite(steps) and steps >= 0):
             raise InputError(

@@ -11,6 +11,7 @@ from ..core.units import MICROSECOND
 from ..simulation.pulses import cayley_klein
 
 _FIXED_AXIS = 1e-4  # samples off one axis by less than this share of the peak make an ordinary pulse
+_LONGEST = 1.0  # s, of a pulse
 _SAME_FLIP = math.radians(0.5)
 _INVERTING = -0.5  # Mz below this after a modulated pulse is an inversion if b1 hardly changes it
 _INSENSITIVE = 0.1  # change of Mz for b1 of 0.9 and 1.1
@@ -47,6 +48,15 @@ def centre(rf: Any) -> float:
     size = np.abs(rf.signal)
     peak = np.flatnonzero(size >= 0.99999 * size.max())
     return float(rf.t[peak[0]] + rf.t[peak[-1]]) / 2
+
+
+def bandwidth(rf: Any) -> float:
+    """Hz between the outermost frequencies at half of the largest part of its spectrum."""
+    signal, dwell = _uniform(np.asarray(rf.signal, np.complex128), np.asarray(rf.t, np.float64))
+    count = max(4096, 8 * len(signal))
+    size = np.abs(np.fft.fftshift(np.fft.fft(signal, count)))
+    wide = np.flatnonzero(size >= size.max() / 2)
+    return float(wide[-1] - wide[0] + 1) / (count * dwell)
 
 
 def rotation(rf: Any, frequency: float) -> Rotation:
@@ -91,9 +101,13 @@ def _on_resonance(b1: Array, dwell: float) -> tuple[complex, complex]:
 
 def _uniform(signal: Array, time: Array) -> tuple[Array, float]:
     """The samples on a raster of equal steps from 0, each the value of its middle, and the step (s)."""
+    if len(time) != len(signal):
+        raise ValueError(f"{len(signal)} samples at {len(time)} times")
     step = 2 * float(time[0])
     if step > 0 and np.allclose(time, (np.arange(len(time)) + 0.5) * step, rtol=0, atol=1e-3 * step):
         return signal, step
+    if not 0 < float(time[-1]) <= _LONGEST:
+        raise ValueError(f"it lasts {float(time[-1]):g} s, expected at most {_LONGEST:g}")
     count = max(1, math.ceil(float(time[-1]) / MICROSECOND - 1e-6))
     dwell = float(time[-1]) / count
     middle = (np.arange(count) + 0.5) * dwell
