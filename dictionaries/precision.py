@@ -90,6 +90,8 @@ def _check(ranges: Mapping[str, tuple[float, float]], fraction: float) -> None:
     if not {"t1", "t2"} <= set(ranges) <= set(_RESOLVED):
         raise InputError(f"grid: got ranges of {sorted(ranges)}, expected t1, t2 and others of {', '.join(_RESOLVED)}")
     for name, limits in ranges.items():
+        if np.shape(limits) != (2,):
+            raise InputError(f"grid: {name} is {limits!r}, expected (start, stop)")
         low, high = limits
         if not (math.isfinite(low) and math.isfinite(high) and low < high and (low > 0 or name == "off_resonance")):
             raise InputError(f"grid: {name} is {limits!r}, expected (start, stop) with start < stop")

@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from ..core.arrays import Array
 from ..core.errors import FileError, MrfError
 from ..core.storage import digest
 from ..simulation.epg import MODEL, simulate
+from ..simulation.sequence import Sequence
 from .again import profile_of
 from .build import dictionary_inputs
 from .dictionary import Dictionary
+from .grid import KNOWN
+from .stream import inverting
 
 log = logging.getLogger(__name__)
 _INPUTS = tuple(name for name in inspect.signature(dictionary_inputs).parameters if name != "grid")
 _TOLD = ("schema", "model", "grid", "axes", "tolerance", "precision", *_INPUTS)
-_SIMULATED = {"t1", "t2", "b1", "off_resonance"}
 _ATOMS = 12
 _OFF = 2e-3  # relative, of a signal: single precision leaves 1e-4
 
@@ -57,16 +60,30 @@ def _check_digest(path: str | Path, found: Dictionary) -> None:
         )
 
 
+def _simulated(sequence: Sequence, tissue: Mapping[str, Array], more: Mapping[str, Any]) -> Array:
+    """(atoms, frames) signals, each with the inversion efficiency of its atom."""
+    plain: dict[str, Any] = {name: values for name, values in tissue.items() if name != "inversion_efficiency"}
+    if len(plain) == len(tissue):
+        return np.asarray(simulate(sequence, **plain, **more))
+    efficiency = tissue["inversion_efficiency"]
+    made = np.empty((len(efficiency), sequence.n_frames), np.complex128)
+    for value in np.unique(efficiency):
+        some = efficiency == value
+        others: dict[str, Any] = {name: values[some] for name, values in plain.items()}
+        made[some] = simulate(inverting(sequence, float(value)), **others, **more)
+    return made
+
+
 def _check_atoms(path: str | Path, found: Dictionary) -> None:
     """Atoms all over the dictionary, with as many configuration states as they need."""
     told = found.provenance
-    if told.get("model") != MODEL or not set(found.parameters) <= _SIMULATED:
+    if told.get("model") != MODEL or not set(found.parameters) <= set(KNOWN):
         log.info("%s: not made by this model of signals, so its atoms are not checked", path)
         return
     some = np.unique(np.linspace(0, len(found) - 1, _ATOMS).round().astype(int))
     tissue: dict[str, Any] = {name: values[some] for name, values in found.parameters.items()}
     more = {"slice_profile": profile_of(told["slice_profile"]), "repetitions": told["repetitions"]}
-    signals = simulate(found.sequence, **tissue, **more)
+    signals = _simulated(found.sequence, tissue, more)
     expected: Array = found.compress(signals.T).T
     stored = found.coefficients[some] * found.norms[some, None]
     off = np.linalg.norm(stored - expected, axis=1) / np.linalg.norm(signals, axis=1)

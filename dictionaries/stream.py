@@ -70,7 +70,7 @@ class Stream:
             )
         outline = _table(sequence, grid.some(grid.outline()))
         players = [
-            (float(value), Player.of(_inverting(sequence, value), outline, slice_profile, repetitions, PRECISION))
+            (float(value), Player.of(inverting(sequence, value), outline, slice_profile, repetitions, PRECISION))
             for value in grid.axes.get("inversion_efficiency", [1.0])
         ]
         certificate = None if n_states else strictest([player.certificate(outline, None) for _, player in players])
@@ -181,7 +181,7 @@ def _of_any_size(player: Player, work: _Work, block: Array, columns: Array) -> I
             yield from _of_any_size(player, work, half, columns)
 
 
-def _inverting(sequence: Sequence, efficiency: float) -> Sequence:
+def inverting(sequence: Sequence, efficiency: float) -> Sequence:
     """The sequence with the efficiency of every inversion times `efficiency`."""
     if efficiency == 1:
         return sequence

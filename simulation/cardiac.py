@@ -7,11 +7,11 @@ from collections.abc import Sequence as Counts
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, whole
+from ..core.arrays import Array
 from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
-from .sequence import Event, Sequence, crush, delay, fisp, pulse, readout, t2_preparation
-from .timing import Beat, inversion, remaining, seconds, several, triggered
+from .sequence import Event, Sequence, check_angles, crush, delay, fisp, pulse, readout, t2_preparation
+from .timing import Beat, counted, inversion, remaining, seconds, several, triggered
 
 
 def hamilton_cardiac(
@@ -109,10 +109,11 @@ def molli(
     """
     counts = _scheme(scheme)
     tr = seconds("repetition_time", repetition_time)
-    readouts, before = whole("n_readouts", n_readouts, 1), whole("n_before_centre", n_before_centre, 0)
+    readouts, before = counted("n_readouts", n_readouts, 1), counted("n_before_centre", n_before_centre)
     if before >= readouts:
         raise InputError(f"n_before_centre: got {before}, expected fewer than the {readouts} readouts")
-    window, to_centre = _image(flip_angle, tr, readouts, before, whole("n_ramp", n_ramp, 0))
+    check_angles("flip_angle", flip_angle)
+    window, to_centre = _image(flip_angle, tr, readouts, before, counted("n_ramp", n_ramp))
     first = seconds("inversion_time", inversion_time)
     step = seconds("inversion_increment", inversion_increment, zero=True)
     beats = []
@@ -144,7 +145,7 @@ def _scheme(scheme: str | Counts[int]) -> list[int]:
         if not re.fullmatch(r"\d+(\(\d+\)\d+)*", scheme):
             raise InputError(f"scheme: got {scheme!r}, expected images(beats waited)images..., such as '5(3)3'")
         scheme = [int(number) for number in re.findall(r"\d+", scheme)]
-    counts = [whole("scheme", number, 0) for number in np.atleast_1d(np.asarray(scheme))]
+    counts = [counted("scheme", number) for number in np.atleast_1d(np.asarray(scheme))]
     if len(counts) % 2 == 0 or 0 in counts[::2]:
         raise InputError(f"scheme: got {counts}, expected images, beats waited, images, ... with images >= 1")
     return counts

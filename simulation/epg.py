@@ -21,6 +21,7 @@ from .sequence import EventKind, Sequence
 from .states import Certificate, certify
 from .timing import pulse_table
 
+_MOST_STATES = 10**6
 MODEL = 3  # of the signals: raised when they change by more than their tolerance, so that old dictionaries are not used
 TOLERANCE = {np.dtype(np.complex64): 1e-4, np.dtype(np.complex128): 1e-12}
 _PERIODIC = {np.dtype(np.complex64): 1e-6, np.dtype(np.complex128): 1e-12}  # relative L2 distance to the steady state
@@ -191,14 +192,16 @@ class Player:
         """(atoms,) configuration orders: the given number, or what a certificate asks for."""
         self.tolerance(tolerance)
         if n_states is not None:
-            return np.full(len(tissue), whole("n_states", n_states, 1))
+            if (count := whole("n_states", n_states, 1)) > _MOST_STATES:
+                raise InputError(f"n_states: got {count}, expected at most {_MOST_STATES}")
+            return np.full(len(tissue), count)
         return self.certificate(tissue, tolerance).needed(tissue[:, T2])
 
     def tolerance(self, given: float | None) -> float:
         """Relative error that leaving out orders may make."""
         allowed = TOLERANCE[self.dtype] if given is None else given
-        if not 0 < allowed < 1:
-            raise InputError(f"tolerance: got {given}, expected a relative error between 0 and 1")
+        if not isinstance(allowed, int | float | np.floating) or not 0 < allowed < 1:
+            raise InputError(f"tolerance: got {given!r}, expected a relative error between 0 and 1")
         return allowed
 
     def certificate(self, tissue: Array, tolerance: float | None) -> Certificate:

@@ -7,7 +7,7 @@ from ..core.arrays import Array, whole
 from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
 from .sequence import Sequence, bssfp, delay, fisp
-from .timing import inversion, seconds, smooth_noise
+from .timing import counted, inversion, seconds, smooth_noise
 
 
 def jiang2015_fisp(
@@ -97,7 +97,7 @@ def ma2013_bssfp(
     ----------
     Ma et al. 2013, doi:10.1038/nature11971
     """
-    count, start = whole("n_frames", n_frames, 1), whole("seed", seed, 0)
+    count, start = counted("n_frames", n_frames, 1), whole("seed", seed, 0)
     rng = np.random.default_rng(start)
     smooth = 10 + 50 * np.sin(2 * np.pi * np.arange(1, 251) / 500)
     flip_angle = np.zeros((1 + count // 300, 300))

@@ -170,8 +170,8 @@ def cramer_rao_bound(
     >>> round(float(cramer_rao_bound(multi_spin_echo(32, 0.01), ("t2",), t1=1.0, t2=0.08)["t2"]), 5)
     0.00086
     """
-    if not (np.isfinite(noise_std) and noise_std > 0):
-        raise InputError(f"noise_std: got {noise_std}, expected a positive number")
+    if np.ndim(noise_std) or not isinstance(noise_std, int | float | np.number) or not 0 < noise_std < np.inf:
+        raise InputError(f"noise_std: got {noise_std!r}, expected a positive number")
     signal, by = jacobian(
         sequence, parameters, t1=t1, t2=t2, b1=b1, off_resonance=off_resonance, slice_profile=slice_profile,
         repetitions=repetitions, tolerance=1e-6, dtype="complex128",

@@ -4,12 +4,12 @@ import math
 
 import numpy.typing as npt
 
-from ..core.arrays import real, whole
+from ..core.arrays import real
 from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
 from . import sequence as builders
 from .sequence import Event, Sequence, crush, delay, dephase, invert, pulse, readout
-from .timing import inversion, quadratic_phases, remaining, seconds, several
+from .timing import counted, inversion, quadratic_phases, remaining, seconds, several
 
 
 def multi_spin_echo(
@@ -81,6 +81,7 @@ def inversion_recovery(
     Barral et al. 2010, doi:10.1002/mrm.22497
     """
     tr, te = seconds("repetition_time", repetition_time), seconds("echo_time", echo_time, zero=True)
+    builders.check_angles("flip_angle", flip_angle)
     events: list[Event] = []
     for i, ti in enumerate(several("inversion_times", inversion_times)):
         rest = remaining("repetition_time", tr, f"inversion time {i} and the echo time", float(ti) + te)
@@ -126,10 +127,11 @@ def variable_flip_angle(
     """
     tr, te = seconds("repetition_time", repetition_time), seconds("echo_time", echo_time, zero=True)
     rest = delay(remaining("repetition_time", tr, "the echo time", te))
-    count = whole("n_prepulses", n_prepulses, 0)
+    count = counted("n_prepulses", n_prepulses)
     increment = real("phase_increment", phase_increment)
     if increment.ndim:
         raise InputError(f"phase_increment: got an array of shape {increment.shape}, expected one number (rad)")
+    builders.check_angles("flip_angles", flip_angles)
     phases = quadratic_phases(count + 1, float(increment))
     events: list[Event] = []
     for flip in several("flip_angles", flip_angles):
@@ -182,7 +184,8 @@ def mp2rage(
     Marques et al. 2010, doi:10.1016/j.neuroimage.2009.10.002
     """
     times, flips = several("inversion_times", inversion_times, 2), several("flip_angles", flip_angles, 2)
-    count, before = whole("n_excitations", n_excitations, 1), whole("n_before_centre", n_before_centre, 0)
+    count, before = counted("n_excitations", n_excitations, 1), counted("n_before_centre", n_before_centre)
+    builders.check_angles("flip_angles", flips)
     if before >= count:
         raise InputError(f"n_before_centre: got {before}, expected fewer than the {count} excitations")
     spacing, te = seconds("excitation_spacing", excitation_spacing), seconds("echo_time", echo_time, zero=True)

@@ -147,6 +147,10 @@ class Sequence:
         object.__setattr__(self, "events", freeze(table))
         object.__setattr__(self, "name", name)
 
+    def __reduce__(self) -> tuple[type["Sequence"], tuple[Array, str]]:
+        """Copies are made anew, so that their events cannot be changed either."""
+        return Sequence, (self.events, self.name)
+
     def __add__(self, other: "Sequence") -> "Sequence":
         """The two sequences one after the other."""
         return Sequence(np.concatenate([self.events, other.events]), self.name)
@@ -259,10 +263,7 @@ def _echo_train(
             f"echo_time: frame {i} has echo time {echo_time[i]:g} s and repetition time "
             f"{repetition_time[i]:g} s; expected 0 <= echo time <= repetition time, both in seconds"
         )
-    if (largest := float(np.abs(flip_angle).max())) > _LARGEST_ANGLE:
-        raise InputError(
-            f"flip_angle: reaches {largest:g} rad, expected at most 4 pi; np.deg2rad makes radians of degrees"
-        )
+    check_angles("flip_angle", flip_angle)
     if (usual := float(np.median(repetition_time))) > _LONG:
         log.warning("%s: the repetition time is %g s in the median; were milliseconds meant?", kind, usual)
     played: list[tuple[EventKind, Values, Values]] = [
@@ -364,6 +365,18 @@ def bssfp(
     return _echo_train("bssfp", (flip, tr, te, phase), inversion_time, inversion_efficiency, spoiled=False)
 
 
+def check_angles(name: str, angles: npt.ArrayLike) -> None:
+    """Refuse angles of a train's pulses that can only be degrees.
+
+    Raises
+    ------
+    InputError
+        One exceeds 4 pi.
+    """
+    if (largest := float(np.abs(real(name, angles)).max(initial=0))) > _LARGEST_ANGLE:
+        raise InputError(f"{name}: reaches {largest:g} rad, expected at most 4 pi; np.deg2rad makes radians of degrees")
+
+
 def multi_spin_echo(
     n_echoes: int,
     echo_spacing: float,
@@ -385,7 +398,7 @@ def multi_spin_echo(
     Raises
     ------
     InputError
-        No echo, or a time that is negative or not finite.
+        No echo, a time that is negative or not finite, or angles in degrees.
 
     References
     ----------
@@ -399,6 +412,8 @@ def multi_spin_echo(
     count = whole("n_echoes", n_echoes, 1)
     if count > _MOST_ECHOES:
         raise InputError(f"n_echoes: got {count}, expected at most {_MOST_ECHOES}")
+    check_angles("refocusing_angle", refocusing_angle)
+    check_angles("excitation_angle", excitation_angle)
     half = delay(_number("echo_spacing", echo_spacing, 0) / 2)
     echo = [half, dephase(), pulse(refocusing_angle), half, dephase(), readout()]
     return Sequence([pulse(excitation_angle, math.pi / 2), *echo * count], "multi_spin_echo")

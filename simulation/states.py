@@ -33,7 +33,7 @@ class Certificate:
     Attributes
     ----------
     t2, orders : (nodes,) arrays
-        T2 (s, ascending) and the orders it needs; linear in between.
+        T2 (s, ascending), and the orders that it and all T2 down to the node before need.
     tolerance : float
         Relative L2 error of a signal, or of another output; the probes keep to half of it or less.
     worst : (parameters,) array
@@ -52,8 +52,10 @@ class Certificate:
     reference: int
 
     def needed(self, t2: Array) -> Array:
-        """Orders for atoms of these T2 (s)."""
-        return np.ceil(np.interp(t2, self.t2, self.orders) - 1e-9).astype(np.int64)
+        """Orders for atoms of these T2 (s): those of the next longer node, as an echo may come into sight anywhere."""
+        node = np.minimum(np.searchsorted(self.t2, np.asarray(t2) * (1 - 1e-9)), len(self.t2) - 1)
+        last = np.searchsorted(self.t2, self.t2[node] * (1 + 1e-9), "right") - 1  # of nodes of the same T2
+        return self.orders[last].astype(np.int64)
 
 
 def strictest(found: Sequence[Certificate]) -> Certificate:

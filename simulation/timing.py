@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import CubicSpline
 
-from ..core.arrays import Array, real
+from ..core.arrays import Array, real, whole
 from ..core.errors import InputError
 from .sequence import Event, EventKind, Sequence, crush, delay, invert
 
+_MOST = 10**6  # pulses of a built-in train
 _ROUNDING = 1e-9  # s: a delay this much below 0 is arithmetic, not a sequence that cannot be played
 
 
@@ -22,6 +23,13 @@ def seconds(name: str, value: npt.ArrayLike, *, zero: bool = False) -> float:
     if number < 0 or (number == 0 and not zero):
         raise InputError(f"{name}: got {number:g} s, expected a time {'>= 0' if zero else '> 0'} in seconds")
     return float(number)
+
+
+def counted(name: str, value: float, least: int = 0) -> int:
+    """A number of pulses or frames that can be held in memory; InputError names it otherwise."""
+    if (number := whole(name, value, least)) > _MOST:
+        raise InputError(f"{name}: got {number}, expected at most {_MOST}")
+    return number
 
 
 def several(name: str, values: npt.ArrayLike, count: int | None = None) -> Array:

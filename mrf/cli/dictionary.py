@@ -74,7 +74,7 @@ def _build(told: argparse.Namespace) -> None:
     from ..dictionaries.grid import KNOWN, Grid
     from ..distributed import executor
     from ..io.sequences import load_pulse, load_sequence
-    from ..simulation.presets import published_axes
+    from ..simulation.presets import presets, published_axes
 
     if told.output.is_dir():
         raise InputError(f"{told.output}: is a folder; give the name of the file to write, e.g. {told.output / 'D.h5'}")
@@ -88,10 +88,13 @@ def _build(told: argparse.Namespace) -> None:
                 f"e.g. --{name} {usual}"
             )
     if not {"t1", "t2"} <= set(given):
+        missing = " and ".join(f"--{name}" for name in ("t1", "t2") if name not in given)
+        if told.sequence not in presets():
+            raise InputError(f"{missing}: not given; a sequence of one's own has no published axes")
         try:
             given = {**published_axes(told.sequence), **given}
         except InputError as error:
-            raise InputError(f"--t1, --t2: not given, and {error}") from error
+            raise InputError(f"{missing}: not given, and {error}") from error
     start = time.perf_counter()
     with executor(told.scheduler) if told.scheduler else nullcontext() as workers:
         made = build(

@@ -132,7 +132,10 @@ def _from_table(path: str, told: dict[str, Any]) -> Sequence:
         if not isinstance(kind, str) or kind not in _EVENTS:
             raise FileError(f"{path}: events[{number}].type is {kind!r}, expected one of {', '.join(_EVENTS)}")
         parts.append(_call(f"{path}: events[{number}] ({kind})", _EVENTS[kind], arguments, guarded=not exact))
-    return Sequence(parts, name)
+    try:
+        return Sequence(parts, name)
+    except InputError as error:
+        raise FileError(f"{path}: {error}") from error
 
 
 def _call(where: str, make: Callable[..., Any], told: Mapping[str, Any], guarded: bool = True) -> Any:

@@ -1,0 +1,106 @@
+"""Arguments of the wrong unit, size or kind: told by name, before memory or time is spent."""
+
+import copy
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import mrf
+from mrf.cli.main import main
+from mrf.io.sequences import save_sequence
+
+
+@pytest.mark.parametrize(
+    ("name", "angles"),
+    [
+        ("multi_spin_echo", {"refocusing_angle": 180.0}), ("multi_spin_echo", {"excitation_angle": 90.0}),
+        ("inversion_recovery", {"flip_angle": 90.0}), ("molli", {"flip_angle": 35.0}),
+        ("variable_flip_angle", {"flip_angles": [2.0, 5.0, 15.0], "n_prepulses": 3}),
+        ("mp2rage", {"flip_angles": (20.0, 30.0)}),
+    ],
+)  # fmt: skip
+def test_degrees_are_refused_by_every_train(name: str, angles: dict[str, Any]) -> None:
+    """Was: by FISP and bSSFP only; 180 rad act as 233 degrees."""
+    with pytest.raises(mrf.InputError, match=r"angles?: reaches .* rad, expected at most 4 pi; np\.deg2rad"):
+        mrf.preset(name, **angles)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"kind": "variable_flip_angle", "n_prepulses": 1e9}, {"kind": "mp2rage", "n_excitations": 1e9},
+        {"kind": "ma2013_bssfp", "n_frames": 1e9}, {"kind": "molli", "n_readouts": 1e9},
+        {"kind": "molli", "n_ramp": 1e9},
+    ],
+)  # fmt: skip
+def test_small_files_of_huge_trains_are_refused(told: dict[str, Any], tmp_path: Path) -> None:
+    """Was: memory, until the process was killed."""
+    (tmp_path / "a.json").write_text(json.dumps(told))
+    with pytest.raises(mrf.FileError, match=r"a\.json: .*: got 1000000000, expected at most 1000000"):
+        mrf.load_sequence(tmp_path / "a.json")
+
+
+def test_files_are_named_whatever_is_wrong_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('[[events]]\ntype="dephase"\ncycles=1e9\n[[events]]\ntype="readout"\n')
+    with pytest.raises(mrf.FileError, match=r"a\.toml: events: dephasing by 1e\+09 cycles"):
+        mrf.load_sequence(path)
+
+
+@pytest.mark.parametrize("made", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_copies_of_sequences_cannot_be_changed_either(made: Any) -> None:
+    """Was: a changed copy had a new digest and, from the cache, the old signals."""
+    train = mrf.fisp([0.3] * 3, 0.01, 0.003)
+    other = made(train)
+    assert other.digest == train.digest
+    assert other.name == train.name
+    with pytest.raises(ValueError, match="read-only"):
+        other.events[0, 1] = 1.2
+
+
+TRAIN = mrf.fisp([0.3] * 5, 0.01, 0.003)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mrf.cramer_rao_bound(TRAIN, t1=1, t2=0.1, noise_std=[0.1, 0.2]), "noise_std: got"),
+        (lambda: mrf.cramer_rao_bound(TRAIN, t1=1, t2=0.1, noise_std="a"), "noise_std: got 'a'"),
+        (lambda: mrf.simulate(TRAIN, t1=1, t2=0.1, tolerance="x"), "tolerance: got 'x'"),
+        (lambda: mrf.simulate(TRAIN, t1=1, t2=0.1, n_states=10**9), "n_states: got 1000000000"),
+        (lambda: mrf.resolved_grid(TRAIN, t1=1.0, t2=(0.05, 0.2)), r"grid: t1 is 1\.0, expected \(start, stop\)"),
+        (lambda: mrf.resolved_grid(TRAIN, t1=(0.5, 2), t2=(0.05, 0.2, 3)), "grid: t2 is"),
+    ],
+)  # fmt: skip
+def test_arguments_of_another_kind_are_named(call: Any, message: str) -> None:
+    with pytest.raises(mrf.InputError, match=message):
+        call()
+
+
+def test_one_axis_that_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Was: "--t1, --t2: not given, and preset: got 'f.toml'", though --t1 was."""
+    save_sequence(TRAIN, tmp_path / "f.toml")
+    command = ["dictionary", "build", "--sequence", str(tmp_path / "f.toml"), "--t1", "100:3000:10"]
+    assert main([*command, "-o", str(tmp_path / "d.h5")]) == 1
+    assert "--t2: not given; a sequence of one's own has no published axes" in capsys.readouterr().err
+
+
+def test_dictionaries_of_efficiencies_are_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Was: "not made by this model of signals, so its atoms are not checked", which was not so."""
+    train = mrf.fisp(np.full(60, 0.3), 0.01, 0.003, inversion_time=0.02)
+    axes = {"t1": np.geomspace(0.3, 3, 8), "t2": np.geomspace(0.02, 0.2, 8), "inversion_efficiency": [0.8, 0.9, 1.0]}
+    path = tmp_path / "d.h5"
+    mrf.build(train, mrf.Grid(**axes), rank=5).save(path)
+    assert main(["dictionary", "verify", str(path)]) == 0
+    told = capsys.readouterr()
+    assert "whole" in told.out
+    assert "not checked" not in told.err
+    with h5py.File(path, "r+") as file:
+        name = next(n for n in file if n.endswith("inversion_efficiency"))
+        file[name][...] = file[name][()][::-1]
+    assert main(["dictionary", "verify", str(path)]) == 1
