@@ -112,7 +112,6 @@ def molli(
     readouts, before = counted("n_readouts", n_readouts, 1), counted("n_before_centre", n_before_centre)
     if before >= readouts:
         raise InputError(f"n_before_centre: got {before}, expected fewer than the {readouts} readouts")
-    check_angles("flip_angle", flip_angle)
     window, to_centre = _image(flip_angle, tr, readouts, before, counted("n_ramp", n_ramp))
     first = seconds("inversion_time", inversion_time)
     step = seconds("inversion_increment", inversion_increment, zero=True)
@@ -153,6 +152,7 @@ def _scheme(scheme: str | Counts[int]) -> list[int]:
 
 def _image(flip_angle: float, tr: float, readouts: int, before: int, n_ramp: int) -> tuple[Sequence, float]:
     """One balanced single-shot image, and the time from its first pulse to the centre of k-space."""
+    check_angles("flip_angle", flip_angle)
     half = delay(tr / 2)
     events: list[Event] = []
     ramp = [flip_angle * (i + 1) / (n_ramp + 1) for i in range(n_ramp)] or [flip_angle / 2]

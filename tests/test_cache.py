@@ -157,7 +157,7 @@ def test_axes_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_published_axes_are_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["dictionary", "build", "--rank", "3", "-o", str(tmp_path / "d.h5")]
     assert main([*arguments, "--sequence", "mp2rage"]) == 1
-    assert "--t1, --t2: not given, and" in capsys.readouterr().err
+    assert "--t1 and --t2: not given, and" in capsys.readouterr().err
     assert main([*arguments, "--sequence", "jiang2015_fisp", "--t2", "5,10"]) == 0
     told = capsys.readouterr()
     assert "to rank 3: about" in told.err

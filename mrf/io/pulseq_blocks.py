@@ -293,13 +293,11 @@ def timeline(file: PulseqFile) -> Timeline:
         ids = [int(i) for i in row]
         channels = events.unpack(number, ids)
         events.check_length(number, ids, channels)
-        found: list[Pulse | Window] = []
-        if ids[_RF]:
-            found.append(_pulse(events, number, ids[_RF], (clock, moment), channels))
-        if ids[_ADC]:
-            found.append(_window(events, number, ids[_ADC], (clock, moment), channels))
-        for mark in _in_order(file.path, found):
-            if marks or isinstance(mark, Pulse):
+        start = clock, moment
+        pulse = _pulse(events, number, ids[_RF], start, channels) if ids[_RF] else None
+        window = _window(events, number, ids[_ADC], start, channels) if ids[_ADC] else None
+        for mark in _in_order(file.path, pulse, window):
+            if marks or mark is pulse:
                 marks.append(mark)
         if any(ids[2:5]):
             moment = moment + [0.0 if g is None else g.moments[-1] for g in channels]
@@ -308,13 +306,10 @@ def timeline(file: PulseqFile) -> Timeline:
     return Timeline(marks, clock, largest)
 
 
-def _in_order(path: str, found: list[Pulse | Window]) -> list[Pulse | Window]:
-    """The pulse and the window of one block as they are played."""
-    if len(found) < 2:
-        return found
-    pulse, window = found
-    assert isinstance(pulse, Pulse)
-    assert isinstance(window, Window)
+def _in_order(path: str, pulse: Pulse | None, window: Window | None) -> list[Pulse | Window]:
+    """What a block plays, as it is played."""
+    if pulse is None or window is None:
+        return [mark for mark in (pulse, window) if mark is not None]
     first, last = window.ends
     if first < pulse.time < last:
         raise UnsupportedError(f"{path}: block {pulse.block}: its ADC event is on while its pulse is played")
