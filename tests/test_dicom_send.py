@@ -4,6 +4,7 @@ import base64
 import http.server
 import importlib
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -102,6 +103,39 @@ def test_a_pacs_of_implicit_value_representations(folder: Path) -> None:
     refused = pytest.raises(FileError, match=r"does not accept .* in Explicit VR Little Endian, as .* is; nothing was")
     with provider(lambda number: 0, classes, [pydicom.uid.JPEG2000]) as port, refused:
         send(files, HERE, port, "MRF", "OWN")
+
+
+def test_a_refusal_is_one_however_fast_the_pacs_hangs_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Was: on a busy machine one of six was called an abort: the library looked at a socket that was closed by then."""
+    transport = importlib.import_module("pynetdicom.transport")
+
+    class Late(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            done = super().wait(timeout)
+            time.sleep(0.2)  # in which the answer comes, and the other side hangs up
+            return done
+
+    whole = transport.AssociationSocket.__init__
+
+    def made(own: Any, *told: Any, **named: Any) -> None:
+        whole(own, *told, **named)
+        own._ready = Late()
+
+    monkeypatch.setattr(transport.AssociationSocket, "__init__", made)
+    with socket.create_server((HERE, 0)) as server:
+
+        def refuse() -> None:
+            server.accept()[0].close()  # whether somebody listens
+            client = server.accept()[0]
+            client.recv(1 << 16)
+            client.sendall(bytes([3, 0, 0, 0, 0, 4, 0, 1, 1, 7]))  # rejected for good: called AE title
+            client.close()
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(FileError, match=r"refused the association .*Called AE title not recognised"):
+            send(files_in([folder]), HERE, server.getsockname()[1], "MRF", "OTHER")
+        thread.join()
 
 
 def test_files_that_are_not_sent(folder: Path, tmp_path: Path) -> None:

@@ -68,9 +68,12 @@ def send(
     entity = _entity(pynetdicom, heads, calling, timeout)
     where = f"{host}:{port} ({calling} to {called})"
     _reach(host, port, where, timeout)
-    association = entity.associate(host, port, ae_title=called, tls_args=(tls, host) if tls else None)
+    refusals: list[Any] = []
+    association = entity.associate(
+        host, port, ae_title=called, tls_args=(tls, host) if tls else None, evt_handlers=_hearing(refusals)
+    )
     try:
-        _check_association(association, where, encrypted=tls is not None)
+        _check_association(association, refusals, where, encrypted=tls is not None)
         _check_accepted(association, heads, where)
         out: list[Sent] = []
         for head in heads:
@@ -120,11 +123,25 @@ def _reach(host: str, port: int, where: str, timeout: float) -> None:
         ) from error
 
 
-def _check_association(association: Any, where: str, *, encrypted: bool) -> None:
+def _hearing(refusals: list[Any]) -> list[Any]:
+    """Handlers that keep a refusal when it arrives.
+
+    The library calls it an abort if the PACS has hung up before its own thread has looked whether it is connected.
+    """
+    events = needed("pynetdicom.events")
+
+    def heard(event: Any) -> None:
+        if type(event.pdu).__name__ == "A_ASSOCIATE_RJ":
+            refusals.append(event.pdu)
+
+    return [(events.EVT_PDU_RECV, heard)]
+
+
+def _check_association(association: Any, refusals: list[Any], where: str, *, encrypted: bool) -> None:
     if association.is_established or association.rejected_contexts:  # of which the next check tells
         return
-    if association.is_rejected:
-        said = association.acceptor.primitive
+    if refusals:
+        said = refusals[0]
         raise FileError(
             f"{where}: refused the association ({said.result_str}: {said.reason_str}); check both AE "
             "titles and what the PACS allows, nothing was sent"
