@@ -68,10 +68,7 @@ def send(
     entity = _entity(pynetdicom, heads, calling, timeout)
     where = f"{host}:{port} ({calling} to {called})"
     _reach(host, port, where, timeout)
-    refusals: list[Any] = []
-    association = entity.associate(
-        host, port, ae_title=called, tls_args=(tls, host) if tls else None, evt_handlers=_hearing(refusals)
-    )
+    association, refusals = _associate(entity, host, port, called, tls)
     try:
         _check_association(association, refusals, where, encrypted=tls is not None)
         _check_accepted(association, heads, where)
@@ -123,18 +120,21 @@ def _reach(host: str, port: int, where: str, timeout: float) -> None:
         ) from error
 
 
-def _hearing(refusals: list[Any]) -> list[Any]:
-    """Handlers that keep a refusal when it arrives.
+def _associate(
+    entity: Any, host: str, port: int, called: str, tls: ssl.SSLContext | None
+) -> tuple[Any, list[Any]]:  # fmt: skip
+    """The association, and refusals of it, which are heard as they arrive.
 
-    The library calls it an abort if the PACS has hung up before its own thread has looked whether it is connected.
+    The library calls one an abort if the PACS has hung up before its own thread has looked whether it is connected.
     """
-    events = needed("pynetdicom.events")
+    events, refusals = needed("pynetdicom.events"), list[Any]()
 
     def heard(event: Any) -> None:
         if type(event.pdu).__name__ == "A_ASSOCIATE_RJ":
             refusals.append(event.pdu)
 
-    return [(events.EVT_PDU_RECV, heard)]
+    handlers, secured = [(events.EVT_PDU_RECV, heard)], (tls, host) if tls else None
+    return entity.associate(host, port, ae_title=called, tls_args=secured, evt_handlers=handlers), refusals
 
 
 def _check_association(association: Any, refusals: list[Any], where: str, *, encrypted: bool) -> None:
