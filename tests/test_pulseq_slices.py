@@ -146,3 +146,13 @@ def test_times_that_cannot_be(told: dict[str, Any], message: str, tmp_path: Path
         mrf.read_pulseq(path)
     path.write_text(SHORT.format(block="1e-05", rf="1e-06", lasts=1000))
     assert mrf.read_pulseq(path).n_frames == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*no signature")
+def test_parts_without_blank_lines_between_them(tmp_path: Path) -> None:
+    """Was: "Incompatible version. Expected: 141", as the parser reads a part up to a blank line."""
+    text = SHORT.format(block="1e-05", rf="1e-06", lasts=1000)
+    for name, told in (("a.seq", text), ("b.seq", "\n".join(line for line in text.splitlines() if line))):
+        (tmp_path / name).write_text(told)
+    apart, together = (mrf.read_pulseq(tmp_path / name) for name in ("a.seq", "b.seq"))
+    assert together.digest == apart.digest

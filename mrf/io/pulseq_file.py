@@ -61,8 +61,8 @@ def load(path: str | Path, soft_delays: Mapping[str, float] | None) -> PulseqFil
     text = _checked_text(str(path), _installed(pypulseq))
     sequence = pypulseq.Sequence()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        copy = Path(folder) / "checked.seq"  # pypulseq needs blank lines at the end, and reads files only
-        copy.write_text(text + "\n\n", "utf-8")
+        copy = Path(folder) / "checked.seq"  # pypulseq reads files only, and needs blank lines behind every part
+        copy.write_text(re.sub(r"(?mi)^(?=[ \t]*(\[[A-Z]+\]|shape_id\b|extension\s))", "\n", text) + "\n\n", "utf-8")
         warnings.simplefilter("ignore")  # old versions and their default rasters
         warnings.filterwarnings("error", "string or file could not be read", DeprecationWarning)
         try:
