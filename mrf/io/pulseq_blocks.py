@@ -117,8 +117,8 @@ class Pulse:
     rotation: Rotation
     use: str
     position: Array | None
-    normal: Array | None = None
-    thickness: float = math.inf
+    normal: Array | None
+    thickness: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +253,8 @@ class _Events:
             rf = self.pulses[number]
             try:
                 self.rotations[key] = rotation(rf, 0.0 if selective else self.offsets(rf)[0])
-                self.bandwidths[number] = bandwidth(rf)
+                if selective:
+                    self.bandwidths[number] = bandwidth(rf)
             except (ArithmeticError, IndexError, TypeError, ValueError) as error:
                 raise FileError(f"{self.file.path}: RF event {number}: its shape is broken ({error})") from error
         return self.rotations[key]

@@ -185,9 +185,9 @@ class _Train:
         for part in self.parts:
             sums = weighted[:, part] @ turned[part]
             added += np.sqrt(sums.real**2 + sums.imag**2)
-        return self.refined(data, trial[np.argmax(added, axis=1)])
+        return self.refined(data, trial[np.argmax(added, axis=1)], power)
 
-    def refined(self, data: Array, frequency: Array) -> tuple[Array, ...]:
+    def refined(self, data: Array, frequency: Array, power: Array | None = None) -> tuple[Array, ...]:
         """Straight lines through the phases that a frequency leaves, one intercept for each part of the train.
 
         Returns
@@ -204,7 +204,7 @@ class _Train:
             Part of the energy that adds up once the frequency is taken out, 0 to 1.
         """
         whole = np.abs(data) ** 2
-        power = _heard(whole, self.times)
+        power = _heard(whole, self.times) if power is None else power
         for _ in range(2):
             phases = data * np.exp(-_TURN * 1j * frequency[:, None] * self.times)
             lines = [_centred(phases[:, part], power[:, part], self.times[part]) for part in self.parts]

@@ -111,7 +111,7 @@ def despot2(
     notes["reference"] = "Deoni et al. 2003, doi:10.1002/mrm.10407"
     model = SignalModel(axes | own | b1_axes(voxels), signal, ("t2", *own), bounded=bounded, notes=notes)
     found = solve(voxels, model)
-    return found.folded(1 / tr, te) if own else found
+    return found.folded(1 / tr, te) if own and not bounded else found  # a mirror at the end is not passed
 
 
 def _field(turn: Array, tr: float, bare: bool) -> tuple[dict[str, Array], dict[str, str], dict[str, str]]:
