@@ -16,6 +16,7 @@ FORMATS = ("bids", "dicom", "mrd")
 SUBJECT = "01"
 _MOST_B1 = 5.0  # of a map's median: more are percent
 _LONGEST = 10**6  # values on an axis
+_FIELD_UNITS = {"Hz": 1.0, "rad/s": 1 / (2 * math.pi), "T": 42.577478518e6}  # Hz; T: of protons (CODATA 2018)
 
 
 def path_told(text: str) -> Path:
@@ -157,19 +158,31 @@ def add_known_maps(verb: Any) -> None:
 
 
 def known_maps(told: argparse.Namespace, affine: Array, shape: tuple[int, ...]) -> dict[str, Array]:
-    """The maps that were given, on the voxels of `shape`; 0 and NaN are no value."""
+    """The maps that were given, on the voxels of `shape`; NaN is no value, and neither is a B1 of 0."""
     from ..io.images import read_map
 
     given = {"b1": told.b1_map, "off_resonance": told.field_map}
-    known = {name: read_map(path, affine, shape) for name, path in given.items() if path}
+    known = {name: read_map(path, affine, shape, zeros=name != "b1") for name, path in given.items() if path}
+    if told.field_map:
+        known["off_resonance"] *= _in_hertz(told.field_map)
     inside = known.get("b1", np.zeros(0))
-    inside = inside[np.isfinite(inside) & (inside != 0)]
+    inside = inside[np.isfinite(inside)]
     if len(inside) and np.median(inside) > _MOST_B1:
         raise InputError(
             f"{told.b1_map}: has a median of {np.median(inside):.6g} where it is used, expected 1 = nominal: divide "
             "percent by 100"
         )
     return known
+
+
+def _in_hertz(path: Path) -> float:
+    """The unit of a field map, as its side-car tells; Hz if it tells none."""
+    from ..io.bids_files import side_car
+
+    unit = str(side_car(path).get("Units", "Hz"))
+    if unit not in _FIELD_UNITS:
+        raise InputError(f"{path}: its side-car has Units {unit!r}, expected one of {', '.join(_FIELD_UNITS)}")
+    return _FIELD_UNITS[unit]
 
 
 def _axis(text: str, *, positive: bool) -> Array:

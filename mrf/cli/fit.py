@@ -88,6 +88,7 @@ def _print_models(names: list[str]) -> None:
 def _fit(told: argparse.Namespace) -> None:
     from ..core.errors import InputError, MrfError
     from ..io.inputs import read_input
+    from ..io.series import PROTOCOL
     from ..models import MODELS, fit
     from ..pipeline import provenance
     from .output import dicom_origin, write_outputs
@@ -98,6 +99,7 @@ def _fit(told: argparse.Namespace) -> None:
     series = read_input(
         told.input, series=told.series, component=told.component, frame_counter=told.frame_counter,
         count=max((np.size(values) for values in given.values()), default=1),
+        typed=[name for name, values in given.items() if name in PROTOCOL and np.size(values) > 1],
     )  # fmt: skip
     try:
         protocol = protocol_of(told.model, model, series, given)
@@ -137,7 +139,7 @@ def _known(
     shape = series.data.shape[1:]
     known = known_maps(told, series.affine, shape)
     if told.t1_map:
-        known["t1"] = read_map(told.t1_map, series.affine, shape)
+        known["t1"] = read_map(told.t1_map, series.affine, shape, zeros=False)
     for name, path, most, unit in (
         ("b1", told.b1_map, np.inf, "relative"),
         ("t1", told.t1_map, _MOST_T1, "seconds: divide ms by 1000"),
@@ -146,7 +148,7 @@ def _known(
         if path and name in given:
             raise InputError(f"--protocol: {name} is given by {path} as well; leave one out")
         inside = known[name][mask] if path else np.zeros(0)
-        inside = inside[np.isfinite(inside) & (inside != 0)]
+        inside = inside[np.isfinite(inside)]
         if len(inside) and np.median(inside) > most:
             raise InputError(f"{path}: has a median of {np.median(inside):.6g} where it is used, expected {unit}")
     return known

@@ -24,7 +24,7 @@ _FREQUENCY = {"_hz": 1.0, "": 1.0}
 _FIELD = {"_T": 1.0, "": 1.0}
 _ENDINGS = ("_s_mm2", "_s_m2", "_deg", "_rad", "_ms", "_hz", "_s", "_T")
 _OF_TIMES = ("time", "interval", "spacing", "duration", "increment")
-# Of these a model takes one: the first where it was typed, else the second where it is there.
+# Of these a model needs one.
 _ONE_OF = (("repetition_times", "saturation_times"), ("acquisition_times", "rr_intervals"))
 _ALSO = {"excitation_spacing": "excitation_repetition_time"}
 _MAPS = {"b1": "--b1-map", "off_resonance": "--field-map", "t1": "--t1-map"}
@@ -128,9 +128,10 @@ def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str,
     if "n_excitations" in given:  # a place in a train goes with its length
         told.pop("n_before_centre", None)
     made = told | dict(given)
-    for first, second in _ONE_OF:
-        if first in made and first not in given and second in made:
-            del made[first]
+    if "repetition_times" in made and "repetition_times" not in given and "saturation_times" in made:
+        del made["repetition_times"]  # a model takes one of both
+    if "rr_intervals" in made and "acquisition_times" not in made:
+        _check_order(name, series)
     if "saturation_times" in model.protocol and "repetition_times" in made:
         _check_saturates(name, series)
     if name == "mtr" and "mt_states" not in made:
@@ -151,6 +152,15 @@ def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str,
             cure = " or ".join(map(_typed_as, pair))
             raise InputError(f"{name}: the files tell neither {' nor '.join(pair)}; give {cure}")
     return made
+
+
+def _check_order(name: str, series: "Series") -> None:
+    """Heart beats are counted from image to image: frames have to be in the order in which they were acquired."""
+    if series.varying:
+        raise InputError(
+            f"{name}: frames are sorted by {' and '.join(series.varying)}, and nothing tells in which order they were "
+            "acquired, so that RR intervals belong to none; give files that tell acquisition times, or one NIfTI file"
+        )
 
 
 def _check_pair(series: "Series") -> None:

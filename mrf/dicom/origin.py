@@ -18,7 +18,7 @@ from .codes import Code, body_part
 
 _UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _DATE = r"[12]\d{3}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
-_LONGEST = {"patient_name": 64, "sex": 16, "study_id": 16, "accession_number": 16, "patient_position": 16}
+_LONGEST = {"sex": 16, "study_id": 16, "accession_number": 16, "patient_position": 16}
 # field: where an MRD header has it, and whether it stays in a de-identified file
 _IN_HEADER = {
     "patient_id": ("subjectInformation/patientID", False),
@@ -44,6 +44,8 @@ _NAMING = (
     "study_description", "protocol", "institution",
 )  # fmt: skip
 _WORDS = ("study_description", "protocol", "institution", "manufacturer", "model")  # cut to what DICOM has room for
+_SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F", "O": "O", "OTHER": "O"}
+_PERSONS = ("patient_name", "referring_physician")
 _POSITIONS = ("HFS", "HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR", "FFDL")
 
 
@@ -168,7 +170,9 @@ class Origin:
             if text and (identified or kept):
                 told[name] = text
         for name in ("birth_date", "study_date"):
-            told[name] = told.get(name, "").replace("-", "")[:8]
+            told[name] = re.sub(r"(\d{4})[-/.]?(\d\d)[-/.]?(\d\d).*", r"\1\2\3", told.get(name, ""))
+        if "sex" in told:
+            told["sex"] = _SEXES.get(told["sex"].upper(), told["sex"])
         told["study_time"] = re.sub(r"(Z|[+-]\d\d:\d\d)$", "", told.get("study_time", "")).replace(":", "")[:13]
         told["patient_position"] = told.get("patient_position", "").upper()
         if not identified:
@@ -251,7 +255,8 @@ def _check_text(name: str, text: str) -> None:
             "header declares (UTF-8 if none); correct the declaration in its XML, or store it as UTF-8"
         )
     longest = _LONGEST.get(name, 64)
-    if len(text) > longest or "\\" in text or not text.isprintable() or text != text.strip():
+    groups = text.split("=", 2) if name in _PERSONS else [text]  # letters, ideograms, sounds: each has its room
+    if max(map(len, groups)) > longest or "\\" in text or not text.isprintable() or text != text.strip():
         raise InputError(
             f"origin: {name} is {text!r}, expected at most {longest} printable characters without a backslash or outer "
             "blanks"

@@ -23,11 +23,12 @@ SUFFIXES = {
 # {name in PROTOCOL: (field, its unit, the most that can be meant: more is in ms)}
 _FIELDS = {
     "inversion_times": ("InversionTime", 1.0, 30.0),
-    "echo_times": ("EchoTime", 1.0, 3.0),
+    "echo_times": ("EchoTime", 1.0, 1.5),
     "flip_angles": ("FlipAngle", DEGREE, 360.0),
     "mt_states": ("MTState", 1.0, 1.0),
 }
 _LONGEST = 60.0  # s, of repetition times
+_LONGEST_GRADIENT_ECHO = 0.3  # s
 _PREPARED = ("IRT1", "MP2RAGE", "UNIT1")
 _TRAINS = ("MP2RAGE", "UNIT1")
 _GATHERED = ("echo", "inv", "flip", "part", "mt")
@@ -171,7 +172,7 @@ def _alike(files: list[Path]) -> bool:
 
 
 def load(path: Path) -> tuple[Any, Array]:
-    """Values (x, y, z, volumes) and affine of an image.
+    """Values (x, y, z, volumes), NaN where nothing was measured, and affine of an image.
 
     Raises
     ------
@@ -183,8 +184,8 @@ def load(path: Path) -> tuple[Any, Array]:
     values = values.reshape(shape)
     if values.size == 0 or values.dtype.kind not in "fciu":
         raise FileError(f"{path}: holds {values.dtype} of shape {values.shape}, expected numbers (x, y, z[, frames])")
-    if not np.isfinite(values).all() or not np.isfinite(affine).all():
-        raise FileError(f"{path}: holds values or an affine that are not finite, expected numbers; export it again")
+    if np.isinf(values).any() or np.isnan(values).all() or not np.isfinite(affine).all():
+        raise FileError(f"{path}: holds infinite values, no value or an affine that is not finite; export it again")
     return values, affine
 
 
@@ -194,6 +195,8 @@ def _opened(path: Path) -> tuple[Any, tuple[int, ...]]:
         raise FileError(f"{path}: no such file; give a NIfTI file, or the folder of one collection")
     image = opened(path)
     shape = tuple(image.shape)
+    if len(shape) == 5 and shape[3] == 1:  # vectors without times
+        shape = (*shape[:3], shape[4])
     if not 2 <= len(shape) <= 4:
         raise FileError(f"{path}: has {len(shape)} dimensions {shape}, expected (x, y, z) or (x, y, z, frames)")
     return image, (*shape, 1, 1)[:4]
@@ -229,7 +232,7 @@ def side_car(path: Path) -> dict[str, Any]:
 
 def _above(path: Path) -> list[Path]:
     """Folders whose side-cars apply, from the dataset's top down to the image's."""
-    own = path.resolve().parent
+    own = path.parent.resolve()  # of the name: data may be links into an archive, without side-cars
     chain = (own, *own.parents)[:6]
     tops = [n for n, folder in enumerate(chain) if (folder / "dataset_description.json").is_file()]
     tops = tops[:1] or [n + 1 for n, folder in enumerate(chain) if folder.name.startswith("sub-")][-1:]
@@ -274,6 +277,8 @@ def protocol_of(path: Path, told: dict[str, Any], volumes: int) -> dict[str, Arr
         told = told | {"MTState": name.entities["mt"] == "on"}
     found = {}
     for key, (field, unit, most) in _FIELDS.items():
+        if key == "echo_times" and name.suffix in SUFFIXES and name.suffix != "MESE":
+            most = _LONGEST_GRADIENT_ECHO
         if (values := _numbers(path, told, field, volumes, most)) is not None:
             found[key] = values * unit
     prepared, excited, plain = (

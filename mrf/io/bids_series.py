@@ -23,7 +23,7 @@ from .bids_files import (
     stem,
     trains_of,
 )  # fmt: skip
-from .components import choose, joined, radians
+from .components import choose, joined, radians, vendors_phase
 from .series import PROTOCOL, Series, in_words, protocol_levels, what_varies
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,9 @@ def _joined(
     values = {part: numbers for part, (numbers, _, _, _) in found.items()}
     if "phase" in values:
         units = {str(held.told.get("Units", "")) for held in by_part["phase"]}
-        values["phase"], note = radians(str(where), values["phase"], "rad" if units == {"rad"} else None)
+        vendors = {str(held.told.get("Manufacturer", "")).lower() for held in by_part["phase"]}
+        made_by = vendors_phase(vendors.pop(), rescaled=False) if len(vendors) == 1 else None
+        values["phase"], note = radians(str(where), values["phase"], "rad" if units == {"rad"} else made_by)
         notes.append(note)
     data, kind, made = joined(values, choice)
     trains = [trains_of(held.path, held.told) for held in by_part[choice.parts[0]]]
@@ -236,7 +238,7 @@ def _check_together(where: Path, parts: dict[str, dict[str, Array]], varying: tu
 
 def _uniform(where: Path, data: Array) -> Array:
     """MP2RAGE's uniform image as -0.5 to 0.5; vendors store 0 to 4095."""
-    low, high = float(data.min()), float(data.max())
+    low, high = float(np.nanmin(data)), float(np.nanmax(data))
     if -0.5001 <= low <= high <= 0.5001:
         return data
     if low >= 0 and 1 < high <= 4095:

@@ -10,6 +10,7 @@ from ..core.errors import FileError, InputError
 
 PARTS = ("magnitude", "phase", "real", "imaginary")
 COMPONENTS = ("magnitude", "phase", "real", "complex")
+_TURN = 2 * np.pi  # rad
 _PAIRS = (("real", "imaginary"), ("magnitude", "phase"))
 
 
@@ -130,7 +131,8 @@ def radians(where: str, values: Array, unit: str | None) -> tuple[Array, str]:
         All phase images of one series; NaN where there are no data.
     unit : str or None
         "rad", "mrad", "4096" (whole numbers, 4096 for half a turn: Siemens after its rescaling), "0..4095" (the same
-        before it), or None: the range decides.
+        before it), or None: the range decides. Fractions within a turn are rad in any case, and negative numbers are
+        not what Siemens stores before its rescaling.
 
     Raises
     ------
@@ -138,29 +140,48 @@ def radians(where: str, values: Array, unit: str | None) -> tuple[Array, str]:
         The values fit no unit, or not the one that is told.
     """
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    turn = 2 * np.pi
     units = {
-        "rad": (1.0, 0.0, -turn, turn),
-        "mrad": (1e-3, 0.0, -1e3 * turn, 1e3 * turn),
+        "rad": (1.0, 0.0, -_TURN, _TURN),
+        "mrad": (1e-3, 0.0, -1e3 * _TURN, 1e3 * _TURN),
         "4096": (np.pi / 4096, 0.0, -4096.0, 4096.0),
-        "0..4095": (turn / 4096, -np.pi, 0.0, 4095.0),
+        "0..4095": (_TURN / 4096, -np.pi, 0.0, 4095.0),
     }
-    unit = unit or _unit_by_range(low, high)
+    unit = _unit_as_it_is(values, unit, low, high) if unit else _unit_by_range(low, high)
     scale, offset, least, most = units.get(unit or "", (0.0, 0.0, np.inf, -np.inf))
     slack = 1e-3 * (most - least)
     if not least - slack <= low <= high <= most + slack:
         raise FileError(
             f"{where}: phase images go from {low:.6g} to {high:.6g}, expected {unit or 'rad, mrad or 4096 a half turn'}"
-            "; scale them to rad, or choose component magnitude"
+            "; scale them to rad (NIfTI: and say so, Units of its side-car), or choose component magnitude"
         )
     return values * scale + offset, f"phase from {low:.6g} to {high:.6g} taken as {unit}"
+
+
+def vendors_phase(manufacturer: str, rescaled: bool) -> str | None:
+    """Siemens: 4096 for half a turn after rescaling, 0 to 4095 before; Philips and GE: mrad; others by their range.
+
+    `manufacturer` is in small letters.
+    """
+    if "siemens" in manufacturer:
+        return "4096" if rescaled else "0..4095"
+    return "mrad" if "philips" in manufacturer or manufacturer.startswith("ge") else None
+
+
+def _unit_as_it_is(values: Array, unit: str, low: float, high: float) -> str:
+    """The unit that is told, unless the values are of another one: files are converted and rescaled on their way."""
+    if unit == "0..4095" and low < 0:
+        unit = "4096"
+    within_a_turn = max(-low, high) <= _TURN * 1.001
+    if within_a_turn and np.nanmax(np.abs(values - np.rint(values)), initial=0) > 1e-6:
+        return "rad"
+    return unit
 
 
 def _unit_by_range(low: float, high: float) -> str | None:
     """The unit whose range such values fill: phase of noise is everywhere."""
     largest = max(-low, high)
-    if largest <= 1.001 * np.pi or (low >= 0 and high <= 2.002 * np.pi):
-        return "rad"
+    if 1.001 < largest <= 1.001 * np.pi or (low >= 0 and 1.001 < high <= _TURN * 1.001) or largest == 0:
+        return "rad"  # up to 1 it may be halves of a turn
     if low >= 0:
         return "0..4095" if 3600 < high <= 4095 else None
-    return "mrad" if 2800 < largest <= 3142.5 else "4096" if 3142.5 < largest <= 4096 else None
+    return "mrad" if 3000 < largest <= 3142.5 else "4096" if 3142.5 < largest <= 4096 else None

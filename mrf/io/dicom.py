@@ -1,7 +1,7 @@
 """DICOM series of one slice or volume at several times, flip angles or b values: classic and enhanced files."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def read_dicom_series(
     path: str | Path, *, series: str | int | Sequence[str | int] | None = None, component: str | None = None,
-    count: int | None = None,
+    count: int | None = None, typed: Collection[str] = (),
 ) -> Series:  # fmt: skip
     """Read MR images that differ in a time, flip angle or b value, sorted by these and by place.
 
@@ -42,6 +42,8 @@ def read_dicom_series(
         are complete, else real ones where there are as many as magnitudes, else magnitudes; notes tell the choice.
     count : int, optional
         How many images each slice has, if their files do not tell what varies: they are sorted by their numbers then.
+    typed : names of `Series.protocol`
+        What is told of each of these images elsewhere: their numbers sort them also if only something else varies.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def read_dicom_series(
     frames, notes = _frames(path, series)
     by_part = _by_part(frames)
     choice, chosen = choose(str(path), {part: len(images) for part, images in by_part.items()}, component)
-    stacks = {part: stacked(path, by_part[part], count) for part in choice.parts}
+    stacks = {part: stacked(path, by_part[part], count, typed) for part in choice.parts}
     _check_together(path, stacks)
     values, scaling = pixels_of(path, stacks)
     data, kind, made = joined(values, choice)

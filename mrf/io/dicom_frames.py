@@ -12,6 +12,7 @@ import numpy as np
 from ..core.arrays import Array
 from ..core.errors import FileError, UnsupportedError
 from ..core.units import DEGREE, MILLISECOND
+from .components import vendors_phase
 from .dicom_files import Source
 
 # {name in PROTOCOL: (fields that may tell it, enhanced ones first; their unit)}
@@ -366,11 +367,12 @@ def _clock(told: _Told) -> float | None:
 
 def _scale(told: _Told, part: str, manufacturer: str) -> Scale:
     slope, intercept = told.number("RescaleSlope"), told.number("RescaleIntercept")
+    rescaled = (slope, intercept or 0.0) not in ((None, 0.0), (1.0, 0.0))
     if slope == 0:
         raise FileError(f"{told.name}: field RescaleSlope is 0, expected another number; export the series again")
     scale = Scale(1.0 if slope is None else slope, intercept or 0.0)
     if part == "phase":
-        return Scale(scale.slope, scale.intercept, None, _phase_unit(told, slope is not None, manufacturer))
+        return Scale(scale.slope, scale.intercept, None, _phase_unit(told, rescaled, manufacturer))
     if "philips" not in manufacturer and (manufacturer or not told.reserved(0x2005, _PHILIPS)):
         return scale
     raw = told.vendor(0x2005, _PHILIPS, 0x0E)
@@ -383,10 +385,8 @@ def _scale(told: _Told, part: str, manufacturer: str) -> Scale:
 
 
 def _phase_unit(told: _Told, rescaled: bool, manufacturer: str) -> str | None:
-    """Siemens: 4096 for half a turn after rescaling, 0 to 4095 before; Philips and GE: mrad; others by their range."""
+    """As it is told, else as the vendor stores it."""
     kind = str(told.get("RescaleType") or "").strip().lower()
     if kind in ("rad", "radian", "radians", "mrad", "milliradian", "milliradians"):
         return "mrad" if kind.startswith("m") else "rad"
-    if "siemens" in manufacturer:
-        return "4096" if rescaled else "0..4095"
-    return "mrad" if "philips" in manufacturer or manufacturer.startswith("ge") else None
+    return vendors_phase(manufacturer, rescaled)

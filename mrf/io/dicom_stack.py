@@ -1,7 +1,7 @@
 """Images of one geometry, put in order: which is which slice of which frame."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from .series import PROTOCOL, in_words, protocol_levels, what_varies
 from .series import levels as levels_of
 
 _EVEN = 0.1  # mm that slices may lie beside their place
-_PLACE = 1e-2  # mm between places that are the same
+_PLACE = 0.05  # mm between places that are the same
 _NUMBERS = "SeriesNumber", "InstanceNumber"
+_ALSO = {"saturation_times": "inversion_times"}  # as which scanners tell it
 _TOGETHER = 1e-3  # s that trigger times of one frame's slices may differ by
 
 
@@ -68,7 +69,9 @@ def check_geometry(path: Path, frames: Sequence[Frame]) -> None:
             )
 
 
-def stacked(path: Path, frames: list[Frame], count: int | None = None) -> Stack:
+def stacked(
+    path: Path, frames: list[Frame], count: int | None = None, typed: Collection[str] = ()
+) -> Stack:  # fmt: skip
     """Sort images by what varies and by place.
 
     Parameters
@@ -79,12 +82,14 @@ def stacked(path: Path, frames: list[Frame], count: int | None = None) -> Stack:
         Of one component and geometry.
     count : int, optional
         How many images each slice has, where the files do not tell what varies: then their numbers sort them.
+    typed : names of `PROTOCOL`
+        What the caller tells of each of `count` images: their numbers sort them where only something else varies.
 
     Raises
     ------
     FileError
         Uneven slices, missing or doubled images, a field that only some images have, nothing that tells several
-        images of a slice apart.
+        images of a slice apart, not even their numbers.
     """
     frames, notes = _traces(frames)
     positions = np.array([frame.position for frame in frames])
@@ -95,8 +100,10 @@ def stacked(path: Path, frames: list[Frame], count: int | None = None) -> Stack:
     varying = what_varies(told)
     if varying == ("trigger_times",) and len(frames) == len(depths):
         varying = ()  # each slice at its own time of the heart beat
-    by_number = not varying and (count or 1) > 1 and (np.bincount(slices) == count).all()
-    first = _numbered(frames, slices) if by_number else np.zeros(len(frames), np.int64)
+    own = not varying or (typed and not {_ALSO.get(name, name) for name in typed} & set(varying))
+    by_number = bool(own) and (count or 1) > 1 and bool((np.bincount(slices) == count).all())
+    others, varying = (varying, ()) if by_number else ((), varying)
+    first = _numbered(path, frames, slices) if by_number else np.zeros(len(frames), np.int64)
     numbers = [first, *(protocol_levels(name, told[name])[1] for name in varying)]
     keys, frame_of = np.unique(np.array(numbers), axis=1, return_inverse=True)
     cells: dict[tuple[int, int], list[Frame]] = {}
@@ -111,6 +118,8 @@ def stacked(path: Path, frames: list[Frame], count: int | None = None) -> Stack:
         notes.append("no thickness of the slice is told: 1 mm is assumed")
     affine = _affine(cells[0, 0][0], normal, step)
     how = "the numbers of series and images, as no time is told" if by_number else "nothing that varies"
+    if others:
+        how = f"the numbers of series and images, as {' and '.join(typed)} are typed; {' and '.join(others)} vary too"
     notes.append(f"{shape[0]} frames of {shape[1]} slices, sorted by {' and '.join(varying) or how}")
     whole = np.prod([len(set(row)) for row in keys.tolist()])
     if len(varying) > 1 and shape[0] not in (whole, max(len(set(row)) for row in keys.tolist())):
@@ -118,9 +127,18 @@ def stacked(path: Path, frames: list[Frame], count: int | None = None) -> Stack:
     return Stack(cells, shape, protocol, varying, affine, notes)
 
 
-def _numbered(frames: list[Frame], slices: Array) -> Array:
-    """(frames,) the place of each among those of its slice, by the numbers of series and image."""
-    keys = [(*(int(f.source.dataset.get(name) or 0) for name in _NUMBERS), f.number) for f in frames]
+def _numbered(path: Path, frames: list[Frame], slices: Array) -> Array:
+    """(frames,) the place of each among those of its slice, by the numbers of series and image; else by the clock."""
+    keys: list[tuple[float, ...]] = [
+        (*(int(f.source.dataset.get(name) or 0) for name in _NUMBERS), f.number) for f in frames
+    ]
+    if len(set(zip(slices.tolist(), keys, strict=True))) < len(keys):
+        keys = [(math.nan if frame.clock is None else frame.clock,) for frame in frames]
+        if np.isnan(keys).any() or len(set(zip(slices.tolist(), keys, strict=True))) < len(keys):
+            raise FileError(
+                f"{path}: fields {', '.join(_NUMBERS)} do not tell the images of a slice apart, nor does "
+                "AcquisitionTime, so that nothing tells their order; number them, or give NIfTI or HDF5"
+            )
     order = sorted(range(len(frames)), key=lambda i: (slices[i], keys[i]))
     place = np.empty(len(frames), np.int64)
     place[order] = np.concatenate([np.arange(n) for n in np.bincount(slices)])

@@ -110,7 +110,9 @@ def read_labels(path: str | Path, affine: Array, shape: tuple[int, ...]) -> Arra
     return labels
 
 
-def read_map(path: str | Path, affine: Array, shape: tuple[int, ...], *, nearest: bool = False) -> Array:
+def read_map(
+    path: str | Path, affine: Array, shape: tuple[int, ...], *, nearest: bool = False, zeros: bool = True
+) -> Array:  # fmt: skip
     """A map of another scan on the voxels of this one: linear between the map's voxel centres.
 
     Parameters
@@ -123,11 +125,13 @@ def read_map(path: str | Path, affine: Array, shape: tuple[int, ...], *, nearest
         Of the result.
     nearest : bool
         Take the nearest voxel's value, as for labels and masks.
+    zeros : bool
+        0 is a value; else it is none, as NaN is: maps of what is never 0 are 0 where they were masked.
 
     Returns
     -------
     array of `shape`
-        NaN (nearest: 0) outside the map's voxels, and where most of the weight is on voxels that are NaN.
+        NaN (nearest: 0) outside the map's voxels, and where most of the weight is on voxels without a value.
 
     Raises
     ------
@@ -152,7 +156,7 @@ def read_map(path: str | Path, affine: Array, shape: tuple[int, ...], *, nearest
     if not inside.any():
         raise FileError(f"{path}: none of the scan's voxels lie within it; check that both are of the same session")
     at = np.where(np.abs(at - np.rint(at)) < 1e-6, np.rint(at), at)
-    known = np.isfinite(values)
+    known = np.isfinite(values) & (zeros | (values != 0))
     place: Any = {"coordinates": np.clip(at, 0, last), "order": 0 if nearest else 1, "mode": "nearest"}
     total = scipy.ndimage.map_coordinates(np.where(known, values, 0).astype(np.float64), **place)
     weight = scipy.ndimage.map_coordinates(known.astype(np.float64), **place)

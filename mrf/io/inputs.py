@@ -1,6 +1,6 @@
 """Any image series: DICOM, NIfTI, BIDS, HDF5 and MRD, told apart by what the files hold."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import h5py
@@ -20,7 +20,7 @@ _ENDINGS = (".h5", ".hdf5", ".mrd")
 
 def read_input(
     path: str | Path, *, series: str | int | Sequence[str | int] | None = None, component: str | None = None,
-    frame_counter: str | None = None, count: int | None = None,
+    frame_counter: str | None = None, count: int | None = None, typed: Collection[str] = (),
 ) -> Series:  # fmt: skip
     """Read an image series, whatever it is stored as.
 
@@ -38,6 +38,8 @@ def read_input(
         Of MRD: the counter that numbers the frames.
     count : int, optional
         How many frames are expected, by which DICOM is sorted whose files do not tell what varies.
+    typed : names of `Series.protocol`
+        What is told of each of these frames elsewhere: DICOM is sorted by its numbers if only something else varies.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def read_input(
     if frame_counter is not None and kind != "MRD":
         raise InputError(f"frame_counter: got {frame_counter!r}, but {path} is {kind}, which has none; leave it out")
     if kind == "DICOM":
-        return read_dicom_series(path, series=series, component=component, count=count)
+        return read_dicom_series(path, series=series, component=component, count=count, typed=typed)
     if kind == "NIfTI":
         return read_bids_series(path, component=component)
     if kind == "MRD":

@@ -125,7 +125,7 @@ def _header(
     extent = (slice_thickness,) * (3 - len(trajectory.matrix)) + trajectory.field_of_view
     space = xsd.encodingSpaceType(
         matrixSize=xsd.matrixSizeType(**dict(zip("zyx", matrix, strict=True))),
-        fieldOfView_mm=xsd.fieldOfViewMm(**{a: x / MILLIMETRE for a, x in zip("zyx", extent, strict=True)}),
+        fieldOfView_mm=xsd.fieldOfViewMm(**{a: float(x) / MILLIMETRE for a, x in zip("zyx", extent, strict=True)}),
     )
     limits = xsd.encodingLimitsType(
         contrast=xsd.limitType(minimum=0, maximum=trajectory.n_frames - 1, center=trajectory.n_frames // 2)

@@ -17,6 +17,7 @@ from ..core.errors import FileError, InputError
 from ..core.maps import SHEARED, skew
 from ..core.storage import SHRUNK, SMALL, UNREADABLE, atomic_path
 
+_UNITS = {"meter": 1e3, "micron": 1e-3}  # mm; unknown ones are mm
 _UNREADABLE = (*UNREADABLE, ImageFileError, HeaderDataError, EOFError, zlib.error)
 
 
@@ -97,7 +98,7 @@ def opened(path: Path) -> Any:
 
 
 def values_of(path: Path, image: Any) -> tuple[Array, Array]:
-    """Scaled values (x, y, z[, frames]) and affine of an image, once its file can hold what its header declares.
+    """Scaled values (x, y, z[, frames]) and affine (mm) of an image, once its file can hold what its header declares.
 
     Raises
     ------
@@ -109,7 +110,8 @@ def values_of(path: Path, image: Any) -> tuple[Array, Array]:
         stored = Path(image.file_map["image"].filename).stat().st_size
         if min(image.shape, default=0) < 0 or declared > max(SMALL, SHRUNK * stored):
             raise ValueError(f"its header declares {image.shape} voxels, {declared} bytes, but the file has {stored}")
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64)
+        unit = _UNITS.get(image.header.get_xyzt_units()[0], 1.0)
+        return np.asanyarray(image.dataobj), np.diag([unit, unit, unit, 1.0]) @ np.asarray(image.affine, np.float64)
     except _UNREADABLE as error:
         raise FileError(f"{path}: not a readable NIfTI file ({_said(error)}); export it again") from error
 

@@ -186,9 +186,9 @@ def molli(
     voxels : Voxels
         Frames in order of acquisition; magnitudes are fitted with the signs that fit best.
     rr_intervals : float or (beats - 1,) array_like
-        s, of all beats, those waited for included.
+        s, of all beats, those waited for included; by default those of the acquisition times.
     acquisition_times : (frames,) array_like
-        In place of these: when each image was taken (s); frames are sorted by it, and beats waited for share theirs.
+        When each image was taken (s): frames are sorted by it. RR intervals that follow from it are alike in a pause.
     scheme, inversion_time, inversion_increment, flip_angle, repetition_time, n_readouts, n_before_centre, n_ramp
         As :func:`mrf.simulation.cardiac.molli` takes them.
     inversion_efficiency, t2 : float
@@ -198,14 +198,14 @@ def molli(
     ----------
     Messroghli et al. 2004, doi:10.1002/mrm.20110; Kellman and Hansen 2014, doi:10.1186/1532-429X-16-2
     """
-    if (rr_intervals is None) == (acquisition_times is None):
-        raise InputError("rr_intervals: give these or acquisition_times, one of both")
-    order = np.arange(voxels.frames)
-    intervals = rr_intervals
+    if rr_intervals is None and acquisition_times is None:
+        raise InputError("rr_intervals: give these or acquisition_times")
+    order: Array = np.arange(voxels.frames)
+    intervals: npt.ArrayLike = () if rr_intervals is None else rr_intervals
     if acquisition_times is not None:
         taken = numbers("acquisition_times", acquisition_times, voxels.frames, least=voxels.frames)
-        order, intervals = np.argsort(taken), _intervals(np.sort(taken), scheme)
-    assert intervals is not None
+        order = np.argsort(taken)
+        intervals = _intervals(taken[order], scheme) if rr_intervals is None else intervals
     beat = np.median(real("rr_intervals", intervals, positive=True))
     if beat > _SLOWEST:
         raise InputError(f"rr_intervals: heart beats of {beat:g} s; give times in seconds")
@@ -223,11 +223,8 @@ def molli(
         made = simulate(sequence, t1=values["t1"], t2=relaxed, b1=b1, off_resonance=field, dtype="complex128")
         return made if np.iscomplexobj(voxels.data) else _signed(made)
 
-    fields = (
-        {"off_resonance": known_axis(voxels.known["off_resonance"], 10, -1e4)}
-        if "off_resonance" in voxels.known
-        else {}
-    )
+    field = voxels.known.get("off_resonance")
+    fields = {} if field is None else {"off_resonance": known_axis(field, 10, -1e4)}
     model = SignalModel(
         {"t1": t1_axis(0.05, 5.0)} | b1_axes(voxels) | fields, signal, ("t1",), signs=True,
         notes={"reference": "Kellman and Hansen 2014, doi:10.1186/1532-429X-16-2"},
