@@ -17,6 +17,7 @@ from .units import LOGARITHMIC
 
 SCHEMA = 1
 SAME_PLACE = 0.1  # mm between corners of grids that are taken as one
+_WIDENED_FOR = 0.975  # quantile at which error bars of an estimated noise are those of Student's t
 SHEARED = 1e-4  # cosine between two axes of voxels from which on they are no right angle
 
 
@@ -95,7 +96,9 @@ class Maps:
 
         With q the normal quantile of (1 + level) / 2, relaxation times lie in value exp(-+q std / value), for it is
         their logarithm whose errors are symmetric: an imprecise T2 may be twice as long, but not negative. Other
-        parameters and "pd" (its magnitude) lie in value -+ q std. Without an error bar, ends are NaN or infinite.
+        parameters and "pd" (its magnitude) lie in value -+ q std. Where the noise was estimated in each voxel, q is
+        Student's of as many degrees of freedom as the fit left, over what `std` holds of it: 1.96 at 0.95 as well.
+        Without an error bar, ends are NaN or infinite.
 
         Raises
         ------
@@ -107,7 +110,7 @@ class Maps:
         if name not in self.std:
             raise InputError(f"{name}: these maps have error bars of {', '.join(self.std) or 'nothing'}")
         value = np.abs(self.pd) if name == "pd" else self.parameters[name]
-        reach = NormalDist().inv_cdf((1 + level) / 2) * self.std[name]
+        reach = _quantile(level, self.provenance.get("noise_freedom")) * self.std[name]
         if name not in LOGARITHMIC:
             return value - reach, value + reach
         with np.errstate(over="ignore"):
@@ -160,6 +163,16 @@ class Maps:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: its fields do not make maps ({error}); make the file again") from error
+
+
+def _quantile(level: float, freedom: object) -> float:
+    """Standard deviations that reach as far as `level` asks for; `freedom` is that of an estimated noise."""
+    if not isinstance(freedom, int):
+        return NormalDist().inv_cdf((1 + level) / 2)
+    import scipy.special  # which costs more than the rest of this file
+
+    student = scipy.special.stdtrit(freedom, np.array([(1 + level) / 2, _WIDENED_FOR]))
+    return float(student[0] / student[1] * NormalDist().inv_cdf(_WIDENED_FOR))
 
 
 def _group(named: Mapping[str, Array], prefix: str) -> dict[str, Array]:

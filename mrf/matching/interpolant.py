@@ -13,7 +13,7 @@ from ..core.arrays import Array, aligned_empty
 from ..core.errors import InputError, UnsupportedError
 from ..core.units import LOGARITHMIC
 from ..core.vectors import LANES
-from ..dictionaries.again import Again
+from ..dictionaries.again import Again, limits_of
 from ..dictionaries.dictionary import Dictionary
 from .packed import Atoms, common_phase
 from .polynomials import NODES, denominators_of, signals_at
@@ -220,7 +220,8 @@ def _numbers(dictionary: Dictionary, axes: dict[str, Array]) -> tuple[Array, tup
         low, high = float(quotients.min()), float(quotients.max())
         plane = axes["t2"] / axes["t1"][:, None]
         wrong[(plane < low * (1 + _SAME)) | (plane > high * (1 - _SAME))] = False  # they may be left out
-        ratios = (low if (plane < low).any() else 0.0, high if (plane > high).any() else np.inf)
+        least, most = limits_of(dictionary)
+        ratios = (least if (plane < low).any() else 0.0, most if (plane > high).any() else np.inf)
     if (number >= 0).sum() != len(dictionary) or wrong.any():
         raise InputError(
             f"dictionary: its {len(dictionary)} atoms are not all those of a grid; match with refine=False"

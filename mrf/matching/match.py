@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _TOGETHER = 1 << 16  # voxels that are worked on at a time
 _VOXEL = 60  # times rank: bytes that one of them takes
 _INTERPOLATED = 1e-4  # relative error of interpolated signals from which estimates are polished with simulated ones
+_NO_PHASE = 1e-6  # of the largest coefficient: rounding of single precision
 _ASKED = 2000  # voxels that tell what leaving a known parameter free would cost
 _lock = threading.Lock()
 _spaces: weakref.WeakKeyDictionary[Dictionary, Interpolant] = weakref.WeakKeyDictionary()
@@ -70,8 +71,9 @@ def match(
     Returns
     -------
     Maps
-        `std` are Cramer-Rao bounds at the estimate (an estimated noise is widened by Student's t), "pd" for its
-        magnitude. NaN, infinite or zero voxels get NaN, index -1 and flag 1.
+        `std` are Cramer-Rao bounds at the estimate, "pd" for its magnitude; estimated from what the fit leaves, they
+        are widened such that 1.96 of them cover 95 %, as Student's t asks for (:meth:`Maps.interval` knows the other
+        levels). NaN, infinite or zero voxels get NaN, index -1 and flag 1.
 
     Raises
     ------
@@ -112,6 +114,7 @@ class _Work:
         asked = where.reshape(-1)
         valid[asked & valid] = has_atoms(dictionary, {n: v[asked & valid] for n, v in self.known.items()})
         self.used, self.invalid = np.flatnonzero(asked & valid), asked & ~valid
+        self.parts = 1 if _is_real(self.voxels[:, self.used]) else 2
         self.noise = Noise.of(noise_std, dictionary.rank, (asked & valid).reshape(where.shape))
         self.space = interpolant_of(dictionary) if refine_ or noise_std is not None else None
         self.white = self.space
@@ -156,8 +159,8 @@ class _Work:
         return [name for name, axis in self.space.axes.items() if len(axis) > 1 and name not in self.known]
 
     def _freedom(self) -> int:
-        """Degrees of freedom that the fit leaves."""
-        return 2 * self.dictionary.rank - 2 - len(self._free())
+        """Degrees of freedom that the fit leaves; real images have half as many numbers, and a real scale."""
+        return self.parts * (self.dictionary.rank - 1) - len(self._free())
 
     def _spread(self, pieces: list[Array], name: str) -> Array:
         outside: Any = {"index": -1, "flags": 0, "pd": complex(np.nan, np.nan)}.get(name, np.nan)
@@ -240,9 +243,10 @@ class _Work:
         white = self.noise.whiten(signals)
         at = refine(self.white, white, atoms, frozenset(self.known), moves=False, threads=self.threads)
         std = self._std(used, at, exponent)
-        for name, axis in self.white.axes.items():
+        for name in self.white.axes:
             if f"std.{name}" in std and name not in self.known:  # the truth lies anywhere in the atom's interval
-                step = np.gradient(axis)[np.searchsorted(axis, atoms[name]).clip(max=len(axis) - 1)]
+                axis = np.unique(self.dictionary.parameters[name])  # the interpolant's may be finer or coarser
+                step = np.gradient(axis)[np.searchsorted(axis, atoms[name])]
                 std[f"std.{name}"] = np.hypot(std[f"std.{name}"], step / math.sqrt(12))
         return made | std
 
@@ -265,6 +269,8 @@ class _Work:
         if self._uncertain():
             kind = "each voxel's residual" if self.noise.std is None else "given"
             told["noise"] = "given covariance" if self.noise.factor is not None else kind
+            if self.noise.std is None:
+                told["noise_freedom"] = self._freedom()
         if self.known and self._uncertain() and pieces:
             told |= self._cost(pieces)
         return told
@@ -282,6 +288,16 @@ class _Work:
         known = {name: np.isfinite(held[name]) for name in self._free()}
         cost = {name: float(np.median(free[name][k] / held[name][k])) for name, k in known.items() if k.any()}
         return {"cost_of_leaving_free": cost} if cost else {}
+
+
+def _is_real(voxels: Array) -> bool:
+    """Whether all (rank, voxels) signals are real but for one phase each: images without phase, and half the noise."""
+    for first in range(0, voxels.shape[1], _TOGETHER):
+        signals, _ = scaled(voxels[:, first : first + _TOGETHER])
+        twice = np.angle(np.sum(signals**2, axis=1, keepdims=True))  # the phase, in which both signs are alike
+        if np.abs((signals * np.exp(-0.5j * twice)).imag).max() > _NO_PHASE:
+            return False
+    return voxels.size > 0
 
 
 def interpolant_of(dictionary: Dictionary) -> Interpolant:

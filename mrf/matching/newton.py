@@ -21,6 +21,9 @@ _SETTLED = 0.05  # standard deviations that the next step would move at most, wh
 _ROUNDING = 1e-13  # of the signal's energy: what single-precision signals leave
 _SQUARE = MOST * MOST
 SINGULAR = 1e8  # condition of the information from which it has no inverse
+# Energies that say nothing, as rounding of single precision: of a derivative, beside what only scales the signal; of
+# the signal, what two intervals of an axis change.
+_ONLY_SCALES, _NO_EFFECT = 1e-9, 1e-11
 
 
 @numba.njit(**INLINE)
@@ -57,12 +60,21 @@ def _residual(x: Memory, rows: Memory, turned: Memory, width: int, paired: bool,
     return real, imaginary, energy / 2 if paired else energy
 
 
+@numba.njit(**INLINE)
+def _says_nothing(beside: float, energy: float, power: float, step: float) -> bool:
+    """Whether a derivative's energy beside the signal is none; `step`: two intervals of its axis."""
+    return beside <= _ONLY_SCALES * energy or beside * step * step <= _NO_EFFECT * power
+
+
 @numba.njit(**COMPILE)
 def _equations(
-    rows: Memory, turned: Memory, left: Memory, size: float, width: int, unknowns: int, paired: bool,
-    information: Memory, gradient: Memory, along: Memory,
+    rows: Memory, turned: Memory, left: Memory, size: float, width: int, unknowns: int, free: Memory, limits: Memory,
+    paired: bool, information: Memory, gradient: Memory, along: Memory,
 ) -> None:  # fmt: skip
-    """Information of the parameters for unit noise and the direction of descent; `size` is the scale's square."""
+    """Information of the parameters for unit noise and the direction of descent; `size` is the scale's square.
+
+    That of a parameter which changes nothing but the scale, or nothing, is zero throughout: it stays as it is.
+    """
     power = _dot(rows, 0, rows, 0, width)
     for k in range(unknowns):
         own = (k + 1) * width
@@ -73,6 +85,14 @@ def _equations(
             value = _dot(rows, own, rows, (j + 1) * width, width)
             value -= (along[k] * along[j] + along[MOST + k] * along[MOST + j]) / power
             information[k * MOST + j] = information[j * MOST + k] = size * value
+    for k in range(unknowns):
+        own, step = (k + 1) * width, limits[2 * MOST + free[k]]
+        energy = _dot(rows, own, rows, own, width)
+        beside = energy - (along[k] * along[k] + along[MOST + k] * along[MOST + k]) / power
+        if _says_nothing(beside, energy, power, step):
+            gradient[k] = 0.0
+            for j in range(unknowns):
+                information[k * MOST + j] = information[j * MOST + k] = 0.0
 
 
 @numba.njit(**COMPILE)
@@ -150,14 +170,17 @@ def _written(
 @numba.njit(**COMPILE)
 def _step(
     information: Memory, gradient: Memory, damping: float, limits: Memory, position: Memory, unknowns: int,
-    free: Memory, held: Memory, matrix: Memory, step: Memory, kept: Memory,
+    free: Memory, held: Memory, matrix: Memory, step: Memory, kept: Memory, releases: bool,
 ) -> bool:  # fmt: skip
-    """The damped step within the axes and the limits of T2 / T1: what it would cross it follows instead."""
+    """The damped step within the axes and the limits of T2 / T1: what it would cross it follows instead.
+
+    `releases`: an axis that is held goes on where it descends into the axis once the others have moved.
+    """
     first, second = unknowns > 0 and free[0] == 0, (unknowns > 0 and free[0] == 1) or (unknowns > 1 and free[1] == 1)
     both, tied, gap = first and second, False, 0.0
     for k in range(unknowns):
-        held[k] = 0
-    for _ in range(unknowns + 2):
+        held[k], kept[k] = information[k * MOST + k] == 0, 0.0
+    for _ in range(2 * unknowns + 2):
         _written(information, gradient, damping, unknowns, held, kept, tied, gap, matrix, step)
         if not _factor(matrix, unknowns):
             return False
@@ -187,8 +210,40 @@ def _step(
             kept[0], kept[1] = (kept[0], kept[0] + gap) if held[0] else (kept[1] - gap, kept[1])
             held[0], held[1], tied = 1, 1, False
         if not stopped:
-            return True
+            if tied or not releases:
+                return True
+            inward = _inward(information, gradient, limits, position, unknowns, free, held, step)
+            if inward < 0:
+                return True
+            held[inward] = 0
     return True
+
+
+@numba.njit(**COMPILE)
+def _inward(
+    information: Memory, gradient: Memory, limits: Memory, position: Memory, unknowns: int, free: Memory, held: Memory,
+    step: Memory,
+) -> int:  # fmt: skip
+    """An axis that is held at its end, and descends into the axis once the others have moved; -1 if none does."""
+    for k in range(unknowns):
+        if held[k] and information[k * MOST + k] > 0:
+            slope, own = gradient[k], information[k * MOST + k]
+            for j in range(unknowns):
+                slope -= information[k * MOST + j] * step[j]
+            low, high = limits[free[k]] - position[free[k]], limits[MOST + free[k]] - position[free[k]]
+            least = 1e-6 * own * (high - low)
+            if (step[k] == low and slope > least) or (step[k] == high and slope < -least):
+                return k
+    return -1
+
+
+@numba.njit(**INLINE)
+def _is_at_end(position: Memory, unknowns: int, free: Memory, limits: Memory) -> bool:
+    for k in range(unknowns):
+        a = free[k]
+        if position[a] <= limits[a] or position[a] >= limits[MOST + a]:
+            return True
+    return False
 
 
 @numba.njit(**COMPILE)
@@ -232,18 +287,18 @@ def _refine_one(
     signal_at(space, position, unknowns, free, work.weights, work.products, work.cells, current)
     real, imaginary, left = _residual(x, current, work.turned, width, paired, rank, work.left)
     settled = not moves or unknowns == 0
-    freedom, tries, fresh, before = max(2 * rank - 2 - unknowns, 1), 0, True, 0.0
+    freedom, tries, fresh, before, releases = max(2 * rank - 2 - unknowns, 1), 0, True, 0.0, False
     while not settled and tries < _STEPS and damping < 1e6:
         tries += 1
         if fresh:
             size = real * real + imaginary * imaginary
             _equations(
-                current, work.turned, work.left, size, width, unknowns, paired, work.information, work.gradient,
-                work.along,
+                current, work.turned, work.left, size, width, unknowns, free, limits, paired, work.information,
+                work.gradient, work.along,
             )  # fmt: skip
         possible = _step(
             work.information, work.gradient, damping, limits, position, unknowns, free, work.held, work.matrix,
-            work.step, work.kept,
+            work.step, work.kept, releases,
         )  # fmt: skip
         if not possible:
             damping, fresh = max(10 * damping, 1e-6), False
@@ -260,11 +315,12 @@ def _refine_one(
         if fresh:
             for k in range(unknowns):
                 position[free[k]] = work.there[free[k]]
-            real, imaginary, left = again
-            current, other = other, current
+            (real, imaginary, left), current, other = again, other, current
             damping = damping / 10 if damping > 1e-6 else 0.0
         else:
             damping = max(10 * damping, 1e-3)
+        if settled and not releases and _is_at_end(position, unknowns, free, limits):
+            settled, releases, fresh = False, True, True
     return settled, real, imaginary, left, current
 
 
@@ -273,8 +329,11 @@ def _deviations(
     rows: Memory, width: int, rank: int, paired: bool, size: float, unknowns: int, free: Memory, limits: Memory,
     gram: Memory, matrix: Memory, right: Memory, out: Memory,
 ) -> None:  # fmt: skip
-    """SDs for unit noise of free positions and of the scale's magnitude, in double precision; infinite if singular."""
-    parts, half, power = 2 * rank if paired else rank, rank, 0.0
+    """SDs for unit noise of free positions and of the scale's magnitude, in double precision; infinite if singular.
+
+    A parameter that changes nothing but the scale, or nothing, has none; the others are as if it were known.
+    """
+    parts, half, power, unscaled = 2 * rank if paired else rank, rank, 0.0, False
     for r in range(parts):
         power += np.float64(rows[r]) ** 2
     for k in range(unknowns):
@@ -292,10 +351,21 @@ def _deviations(
             for r in range(parts):
                 value += np.float64(rows[(k + 1) * width + r]) * rows[(j + 1) * width + r]
             matrix[k * MOST + j] = value - (gram[k] * gram[j] + gram[MOST + k] * gram[MOST + j]) / power
+        out[k], step = 0.0, limits[2 * MOST + free[k]]
+        if _says_nothing(matrix[k * MOST + k], value, power, step):
+            out[k] = np.inf
+            along = gram[k] * gram[k]  # the signal itself, not its phase
+            unscaled |= along > 0.5 * value * power and along * step * step > _NO_EFFECT * power * power
         trace += matrix[k * MOST + k] * limits[2 * MOST + free[k]] ** 2  # in intervals, whatever the units are
+    for k in range(unknowns):
+        for j in range(k + 1):
+            if np.isinf(out[k]) or np.isinf(out[j]):
+                matrix[k * MOST + j] = 1.0 if j == k else 0.0
     regular = _factor(matrix, unknowns) and size > 0
     if regular:
         for k in range(unknowns):
+            if np.isinf(out[k]):
+                continue
             for j in range(unknowns):
                 right[j] = 1.0 if j == k else 0.0
             _solve(matrix, unknowns, right)
@@ -304,7 +374,7 @@ def _deviations(
             for j in range(unknowns):
                 total_ += gram[k] * gram[j] / power**2 * right[j]
         regular = unknowns == 0 or trace * other <= SINGULAR
-    out[unknowns] = np.sqrt(total_)
+    out[unknowns] = np.inf if unscaled else np.sqrt(total_)
     if not regular:
         for k in range(unknowns + 1):
             out[k] = np.inf

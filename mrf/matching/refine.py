@@ -100,17 +100,18 @@ def refine(
         for k, a in enumerate(free):
             deviations[names[a]][part] = spread[:, k] * (values[names[a]][part] if names[a] in LOGARITHMIC else 1)
         deviations["pd"][part] = spread[:, -1]
-        at_end[part] = _at_end(positions, low, high, ratios, free)
+        at_end[part] = _at_end(positions, low, high, ratios, free, spread)
 
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
         list(pool.map(some, range(0, voxels, _VOXELS)))
     return Refined(values, scale, residual, settled, at_end, deviations)
 
 
-def _at_end(positions: Array, low: Array, high: Array, ratios: Array, free: Array) -> Array:
-    """Estimates on an end of a free axis, or on a limit of T2 / T1."""
+def _at_end(positions: Array, low: Array, high: Array, ratios: Array, free: Array, spread: Array) -> Array:
+    """Estimates on an end of a free axis, or on a limit of T2 / T1; not of one that alone has no error bar."""
     ends = np.minimum(positions - low, high - positions)[:, free] <= _AT_END * (high - low)[free]
-    at_end: Array = ends.any(axis=1)
+    told = np.isfinite(spread[:, :-1])
+    at_end: Array = (ends & (told | ~told.any(axis=1, keepdims=True))).any(axis=1)
     if np.isfinite(ratios).any():
         gap = positions[:, 1] - positions[:, 0]
         at_end |= np.minimum(gap - ratios[0], ratios[1] - gap) <= _AT_END
