@@ -21,7 +21,7 @@ from .known import known_values
 from .nearest import best_atoms, foretell, has_atoms
 from .noise import Noise
 from .packed import Atoms
-from .refine import Refined, polish, refine
+from .refine import Refined, polish, reaches_end, refine
 from .scale import scaled, score_of, unscaled
 
 log = logging.getLogger(__name__)
@@ -227,7 +227,10 @@ class _Work:
         lost = ~found.settled | self.noise.unexplained(deviation, found.residual, self._freedom())
         lost |= self.space.in_rough(found.values)
         flags |= np.where(lost, Flag.REFINEMENT_FAILED, 0).astype(np.uint8)
-        flags |= np.where(found.at_end, Flag.GRID_EDGE, 0).astype(np.uint8)
+        at_end = found.at_end
+        if deviation is not None:
+            at_end = reaches_end(self.white, whitened, found, fixed, deviation, self.threads)
+        flags |= np.where(at_end, Flag.GRID_EDGE, 0).astype(np.uint8)
         return found.values | {"pd": unscaled(found.scale, exponent), "score": score} | std
 
     def _of_atoms(

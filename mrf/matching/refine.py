@@ -17,6 +17,8 @@ _TRUST = 2.0  # intervals of an axis that one step may cross
 _AT_END = 1e-6  # of an axis
 _POLISHED = 30  # times at most; few estimates need more than three
 _STILL = 0.03  # standard deviations that an estimate moves which has settled
+_WIDE = 0.1  # of a relaxation time: error bars from which the ends of its axis are tried
+_COVERED = 1.96  # standard deviations
 _LEAST = 1e-4  # noise over the signal's norm, at least, that these are of: less is rounding of single precision
 
 
@@ -116,6 +118,33 @@ def _at_end(positions: Array, low: Array, high: Array, ratios: Array, free: Arra
         gap = positions[:, 1] - positions[:, 0]
         at_end |= np.minimum(gap - ratios[0], ratios[1] - gap) <= _AT_END
     return at_end
+
+
+def reaches_end(
+    interpolant: Interpolant, signals: Array, found: Refined, fixed: frozenset[str], deviation: Array,
+    threads: int | None = None,
+) -> Array:  # fmt: skip
+    """(voxels,) whether an estimate lies on an end of an axis, or a relaxation time may well do so.
+
+    Of a time that the sequence hardly tells, noise makes minima where signals begin to change, with the error bars of
+    that place. So where these are wide but do not reach an end of the axis, the likelihood is asked whether it does;
+    `deviation` is the SD of the noise.
+    """
+    reached = found.at_end.copy()
+    for name, axis in interpolant.axes.items():
+        if name not in LOGARITHMIC or name in fixed or len(axis) < 2:
+            continue
+        share = found.deviations[name] * deviation / found.values[name]
+        for end in axis[[0, -1]]:
+            told = _COVERED * share < np.abs(np.log(found.values[name] / end))
+            some = np.flatnonzero(~reached & found.settled & (share > _WIDE) & told)
+            if len(some):
+                voxels, values = signals[some], {other: given[some] for other, given in found.values.items()}
+                here = refine(interpolant, voxels, values, fixed, moves=False, threads=threads).residual
+                start = values | {name: np.full(len(some), end)}
+                there = refine(interpolant, voxels, start, fixed | {name}, threads=threads).residual
+                reached[some] |= there - here < (_COVERED * deviation[some]) ** 2
+    return reached
 
 
 def polish(
