@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..core.arrays import Array, beside, freeze, is_device_array
+from ..core.arrays import Array, as_host, beside, freeze, is_device_array
 from ..core.errors import FileError, InputError
 from ..core.storage import UNREADABLE, Rows, read_hdf5, write_hdf5
 from ..simulation.sequence import Sequence
@@ -123,7 +123,7 @@ class Dictionary:
         InputError
             The series has another number of frames than the basis.
         """
-        series = series if is_device_array(series) else np.asarray(series)
+        series = series if is_device_array(series) else as_host("series", series)  # masked values are none
         if series.ndim == 0 or series.shape[0] != self.basis.shape[1]:
             raise InputError(
                 f"series: got shape {series.shape}, expected {self.basis.shape[1]} frames on axis 0, "

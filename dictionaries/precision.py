@@ -12,12 +12,14 @@ from ..core.errors import InputError
 from ..simulation.information import cramer_rao_bound, fisher_information, jacobian
 from ..simulation.sequence import Sequence
 from .grid import Grid
+from .stream import inverting
 from .subspace import Modes
 
 _RESOLVED = "t1", "t2", "b1", "off_resonance"  # parameters that signals have derivatives of
 _NODES, _OTHERS = 24, 3  # values of the axis and of every other one at which the bound is worked out
 _LONGEST = 10**6
 _PROBES = 64  # atoms whose precision decides about the rank
+_SMALL = 1e-3  # step in the inversion efficiency
 _UNDETERMINED = 1e-10  # of the largest: eigenvalues of the scaled information that say nothing
 
 
@@ -132,10 +134,9 @@ def moved_by(sequence: Sequence, tissue: Mapping[str, Any], modes: Modes, **phys
     The estimate from the reduced signal differs from that of the whole one by noise that was thrown away: its
     variance is the difference of the two Cramer-Rao bounds.
     """
-    tissue = {name: values for name, values in tissue.items() if name in _RESOLVED}
     names = tuple(name for name, values in tissue.items() if np.ptp(values) > 0) or ("t1", "t2")
     asked = [place for place, name in enumerate(names) if name in ("t1", "t2")] or [0]  # what has one value is known
-    signal, by = jacobian(sequence, names, **tissue, **physics, dtype="complex128", tolerance=1e-6)
+    signal, by = _derivatives(sequence, names, tissue, physics)
     whole = _variances(fisher_information(signal, by))[:, asked]
     rows = modes.rows.conj().T
     signal, by = signal @ rows, by @ rows
@@ -145,6 +146,33 @@ def moved_by(sequence: Sequence, tissue: Mapping[str, Any], modes: Modes, **phys
         excess = np.sqrt(np.maximum(reduced / whole - 1, 0))
         moved[rank - 1] = np.where(np.isfinite(whole), excess, 0).max()
     return moved
+
+
+def _derivatives(
+    sequence: Sequence, names: tuple[str, ...], tissue: Mapping[str, Any], physics: dict[str, Any]
+) -> tuple[Array, Array]:
+    """(atoms, frames) signals and (parameters, atoms, frames) derivatives; by the inversion efficiency, differences."""
+    exact = tuple(name for name in names if name != "inversion_efficiency")
+    rest: dict[str, Any] = {name: np.asarray(values) for name, values in tissue.items() if name in _RESOLVED}
+    count = len(next(iter(rest.values())))
+    efficiency = np.broadcast_to(tissue.get("inversion_efficiency", 1.0), count)
+    signal = np.empty((count, sequence.n_frames), np.complex128)
+    by = np.empty((len(names), count, sequence.n_frames), np.complex128)
+    places = np.array([names.index(name) for name in exact], np.int64)
+    for value in np.unique(efficiency):
+        some = efficiency == value
+        atoms = {name: values[some] for name, values in rest.items()}
+
+        def played(at: float, atoms: dict[str, Any] = atoms) -> tuple[Array, Array]:
+            train = inverting(sequence, at)
+            return jacobian(train, exact or ("t1",), **atoms, **physics, dtype="complex128", tolerance=1e-6)
+
+        signal[some], slopes = played(float(value))
+        by[np.ix_(places, np.flatnonzero(some))] = slopes[: len(exact)]
+        if len(exact) < len(names):  # a polynomial in it; none above the atom's own
+            one, two = (played(float(value) - step * _SMALL)[0] for step in (1, 2))
+            by[names.index("inversion_efficiency"), some] = (3 * signal[some] - 4 * one + two) / (2 * _SMALL)
+    return signal, by
 
 
 def _variances(information: Array) -> Array:

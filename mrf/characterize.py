@@ -156,7 +156,7 @@ def characterize(
     check_options(regions, names, classes, field_strength)
     chosen = {name: values_of(maps, name) for name in parameters or usual(maps, texture.scales if texture else ())}
     check_units(maps, labels)
-    _check_fractions(coefficients, dictionary, components)
+    _check_fractions(coefficients, dictionary, components, maps)
     told = _Texture.of(maps, dictionary, texture or Texturing(), chosen)
     records = {label: record_of(maps, labels == label, names.get(label, "")) for label in regions}
     taken = told.taken(chosen, labels, records, {*(parameters or ()), *(texture.scales if texture else ())})
@@ -165,8 +165,8 @@ def characterize(
     return Characterization(
         features, mapped, _segmented(maps, classes, told.how.seed),
         _habitats(maps, labels, records, classes, told.how.seed),
-        _fractions(coefficients, dictionary, maps, components), _bands(features, records, field_strength), records,
-        _provenance(maps, told, chosen, classes),
+        _fractions(coefficients, dictionary, maps, components), _bands(chosen, labels, records, field_strength),
+        records, _provenance(maps, told, chosen, classes),
     )  # fmt: skip
 
 
@@ -373,12 +373,19 @@ def _habitats(
 
 
 def _check_fractions(
-    coefficients: Array | None, dictionary: Dictionary | None, components: Sequence[tuple[float, float]] | None
+    coefficients: Array | None, dictionary: Dictionary | None, components: Sequence[tuple[float, float]] | None,
+    maps: Maps,
 ) -> None:  # fmt: skip
     if coefficients is None and components is not None:
         raise InputError("components: fractions need coefficients and their dictionary; give them too")
     if coefficients is not None and dictionary is None:
         raise InputError("coefficients: fractions need the dictionary they were compressed with; give it too")
+    made_with = maps.provenance.get("dictionary")
+    if coefficients is not None and dictionary is not None and made_with not in (None, dictionary.digest):
+        log.warning(
+            "characterize: the maps were made with another dictionary (%.12s) than that given for fractions (%.12s); "
+            "is it of the same sequence?", made_with, dictionary.digest,
+        )  # fmt: skip
 
 
 def _fractions(
@@ -396,21 +403,27 @@ def _fractions(
 
 
 def _bands(
-    features: Sequence[Measured], records: Mapping[int, dict[str, Any]], field_strength: float | None
+    chosen: Mapping[str, Array], labels: Array, records: Mapping[int, dict[str, Any]], field_strength: float | None
 ) -> tuple[Comparison, ...]:
+    """Means of T1 and T2 over all usable voxels of a region, whatever texture takes of them, beside published ones."""
     if field_strength is None:
         return ()
     found: list[Comparison] = []
-    for one in features:
-        name = tissue_named(records[one.label]["name"])
-        if one.feature.name == "first_order_mean" and one.parameter in ("t1", "t2") and name:
-            try:
-                found += compare_bands({name: {one.parameter: one.feature.value}}, field_strength)
-            except InputError as error:
-                records[one.label]["warnings"].append(f"no band: {error}")
     for label, record in records.items():
-        if not tissue_named(record["name"]):
+        name = tissue_named(record["name"])
+        if not name:
             log.info("%s: no published values of such a tissue, of %s", _called(label, record), ", ".join(tissues()))
+            continue
+        inside = labels == label
+        for parameter in (one for one in ("t1", "t2") if one in chosen):
+            values = chosen[parameter][inside]
+            usable = values[np.isfinite(values)]
+            if not usable.size:
+                continue
+            try:
+                found += compare_bands({name: {parameter: float(usable.mean())}}, field_strength)
+            except InputError as error:
+                record["warnings"].append(f"no band: {error}")
     return tuple(found)
 
 

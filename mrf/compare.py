@@ -10,6 +10,7 @@ import numpy as np
 from .core.arrays import Array
 from .core.errors import InputError
 from .core.maps import SAME_PLACE, Flag, Maps, farthest
+from .core.units import LOGARITHMIC
 from .report import PANELS, Panel, draw_plane, mark_bar, save_figure
 
 _COVERED = 1.96  # standard deviations within which 95 % of differences of independent noise lie
@@ -35,9 +36,9 @@ class Difference:
     relative : bool
         Whether they are relative.
     beyond : float
-        Part of the voxels with error bars in both whose difference exceeds 1.96 sqrt(SD_a^2 + SD_b^2); NaN without
-        error bars. For two scans of one object 0.05 is what noise does; two results of one scan share their noise, and
-        differ less.
+        Part of the voxels with error bars in both whose difference exceeds 1.96 sqrt(SD_a^2 + SD_b^2), of relaxation
+        times that of their logarithms; NaN without error bars. For two scans of one object 0.05 is what noise does;
+        two results of one scan share their noise, and differ less.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Comparison:
         Parameters that only one has.
     flags : {flag: (int, int)}
         Voxels where the flag is set in the first or second result alone.
+    others : tuple of str
+        Of ``score``, ``index`` and error bars (``std.t1``, ...), those that are not the same bits.
     provenance : {field: (first, second)}
         What was done differently: versions, choices, hashes of sources; None where one does not tell the field.
     """
@@ -69,13 +72,14 @@ class Comparison:
     differences: tuple[Difference, ...]
     missing: tuple[str, ...]
     flags: Mapping[str, tuple[int, int]]
+    others: tuple[str, ...]
     provenance: Mapping[str, tuple[Any, Any]]
 
     @property
     def same(self) -> bool:
-        """Whether all values and flags are the same bits."""
+        """Whether all values, error bars and flags are the same bits."""
         values = all(one.differ == 0 and one.only == (0, 0) for one in self.differences)
-        return values and not self.missing and not any(map(any, self.flags.values()))
+        return values and not self.missing and not self.others and not any(map(any, self.flags.values()))
 
 
 def compare_maps(a: Maps, b: Maps) -> Comparison:
@@ -121,7 +125,19 @@ def compare_maps(a: Maps, b: Maps) -> Comparison:
         differences=tuple(found),
         missing=tuple(sorted(set(a.parameters) ^ set(b.parameters))),
         flags=flags,
+        others=_unequal(a, b),
         provenance={name: pair for name, pair in pairs.items() if pair[0] != pair[1]},
+    )
+
+
+def _unequal(a: Maps, b: Maps) -> tuple[str, ...]:
+    """Names of what is worked out beside values, and differs."""
+    pairs: dict[str, tuple[Array | None, Array | None]] = {"score": (a.score, b.score), "index": (a.index, b.index)}
+    pairs |= {f"std.{name}": (a.std.get(name), b.std.get(name)) for name in sorted({*a.std, *b.std})}
+    return tuple(
+        name
+        for name, (one, other) in pairs.items()
+        if one is None or other is None or not np.array_equal(one, other, equal_nan=True)
     )
 
 
@@ -148,7 +164,10 @@ def _difference(name: str, a: Array, b: Array, std_a: Array | None, std_b: Array
     ratio = np.divide(apart, size, out=np.where(apart > 0, np.inf, 0.0), where=size > 0)
     beyond = np.nan
     if std_a is not None and std_b is not None:
-        spread = np.hypot(std_a[both], std_b[both])
+        bars = std_a[both], std_b[both]
+        if name in LOGARITHMIC and (a[both] > 0).all() and (b[both] > 0).all():
+            apart, bars = np.abs(np.log(b[both] / a[both])), (bars[0] / a[both], bars[1] / b[both])
+        spread = np.hypot(*bars)
         known = np.isfinite(spread)
         if name == "pd":  # its error bars are those of its size; two scans have phases of their own
             apart = np.abs(np.abs(second) - np.abs(first))

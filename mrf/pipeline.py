@@ -143,8 +143,9 @@ def reconstruct_scan(
         From :func:`mrf.read_mrd` or :func:`mrf.read_twix`.
     dictionary : Dictionary
     recipe : Recipe, optional
-        None: wavelets tuned to the scan's noise, error bars from its replicas, a mask where there is signal. What it
-        says of dictionaries (`rank`, `t1`, `t2`, ...) is for those who build one.
+        None: wavelets tuned to the scan's noise, error bars from what each voxel's fit leaves (`noise=True`: from
+        replicas of the scan's noise), a mask where there is signal. What it says of dictionaries (`rank`, `t1`, `t2`,
+        ...) is for those who build one.
     known : {name: (*matrix) array}, optional
         As in :func:`mrf.match`; an off-resonance map also corrects blurring.
     executor, progress : optional

@@ -225,7 +225,8 @@ def _cost(maps: Maps) -> str:
     if not cost:
         return ""
     known = " and ".join(PANELS[name].title if name in PANELS else name for name in maps.provenance["known"])
-    wider = ", ".join(f"{PANELS[name].title if name in PANELS else name} {times:.1f}" for name, times in cost.items())
+    factors = {name: "no limit" if times is None else f"{times:.1f}" for name, times in cost.items()}
+    wider = ", ".join(f"{PANELS[name].title if name in PANELS else name} {times}" for name, times in factors.items())
     return f"\n{known} known; left free, the SDs would be wider by factors of {wider}"
 
 

@@ -221,6 +221,28 @@ def test_fractions_and_bands(short_fisp: mrf.Sequence) -> None:
     ]  # fmt: skip
 
 
+def test_bands_do_not_depend_on_what_texture_takes() -> None:
+    found = characterize(
+        made(), halves(made()), texture=replace(FIRST, families=("glcm",)), names={1: "white_matter"},
+        field_strength=3.0,
+    )  # fmt: skip
+    assert [(band.band.parameter, band.place) for band in found.bands] == [("t1", "inside"), ("t2", "inside")]
+
+
+def test_fractions_of_another_dictionary_are_questioned(
+    small_dictionary: mrf.Dictionary, caplog: pytest.LogCaptureFixture
+) -> None:
+    d = small_dictionary
+    maps = made((2, 14, 16))
+    images = np.tile((d.coefficients[9] * d.norms[9])[:, None, None, None], (1, *maps.shape))
+    for digest, told in ((d.digest, False), ("f" * 64, True)):
+        caplog.clear()
+        one = replace(maps, provenance={"dictionary": digest})
+        pair = [(float(d.parameters["t1"][9]), float(d.parameters["t2"][9]))]
+        characterize(one, halves(one), texture=FIRST, coefficients=images, dictionary=d, components=pair)
+        assert ("made with another dictionary" in caplog.text) == told
+
+
 def test_a_map_that_nobody_asked_for_may_be_of_no_use() -> None:
     """Fluid, whose T2 is longer than texture takes: its T1 is wanted all the same."""
     fluid = made()
@@ -362,7 +384,9 @@ def test_options_without_effect_are_none(capsys: pytest.CaptureFixture[str]) -> 
         assert f"unrecognized arguments: {option}" in capsys.readouterr().err
 
 
-def test_fractions_of_the_command(small_dictionary: mrf.Dictionary, tmp_path: Path) -> None:
+def test_fractions_of_the_command(
+    small_dictionary: mrf.Dictionary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     d = small_dictionary
     at = [int(np.argmin(abs(d.parameters["t1"] - t1) + 10 * abs(d.parameters["t2"] - t2)))
           for t1, t2 in ((0.9, 0.07), (2.5, 0.3))]  # fmt: skip
@@ -383,6 +407,10 @@ def test_fractions_of_the_command(small_dictionary: mrf.Dictionary, tmp_path: Pa
     np.testing.assert_allclose(image.get_fdata().T, share, atol=1e-4)
     card = json.loads((tmp_path / "out" / "sub-01" / "anat" / "sub-01_label-C2_probseg.json").read_text())
     assert card["Component"]["t1"] == pytest.approx(d.parameters["t1"][at[1]])
+    with h5py.File(tmp_path / "series.h5", "a") as file:  # of other places: mirrored
+        file["affine"] = maps.affine @ np.diag([-1.0, 1, 1, 1])
+    assert main(["-q", "characterize", where, "--rois", rois, *told]) == 1
+    assert "series.h5: its voxels lie up to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

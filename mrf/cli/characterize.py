@@ -1,11 +1,14 @@
 """``mrf characterize``: maps and regions to texture, tissue classes and fractions."""
 
 import argparse
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 from .arguments import add_output, add_regions, region_names
+
+log = logging.getLogger(__name__)
 
 _SECONDS = {
     "t1": (1.0, 20.0),
@@ -181,12 +184,22 @@ def _components(text: str | None) -> list[tuple[float, float]] | None:
 
 def _coefficients(told: argparse.Namespace, maps: Any, dictionary: Any) -> Any:
     """Of the image series that was given, on the maps' voxels."""
+    import numpy as np
+
     from ..core.errors import InputError
+    from ..core.maps import SAME_PLACE, farthest
     from ..io.images import read_series
 
     if told.series is None:
         return None
-    coefficients = dictionary.compress(read_series(told.series).data)
+    series = read_series(told.series)
+    coefficients = dictionary.compress(series.data)
     if coefficients.shape[1:] != (1, *maps.shape)[-3:]:
         raise InputError(f"{told.series}: has {coefficients.shape[1:]} voxels (z, y, x), the maps {maps.shape}")
+    if np.array_equal(series.affine, np.eye(4)):  # HDF5 need not tell one
+        log.info("%s: tells no places: taken as those of the maps", told.series)
+    elif not (apart := farthest(series.affine, maps.affine, maps.shape)) <= SAME_PLACE:
+        raise InputError(
+            f"{told.series}: its voxels lie up to {apart:.3g} mm from the maps'; give the maps' own series"
+        )
     return coefficients.reshape(-1, *maps.shape)

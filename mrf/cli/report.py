@@ -103,9 +103,11 @@ def _two(told: argparse.Namespace, a: "Maps", b: "Maps") -> None:
 
 def _print(found: "Comparison") -> None:
     """The comparison in words."""
-    print("the same: all values and flags are equal, bit by bit" if found.same else "the results differ")
+    print("the same: all values, error bars and flags are equal, bit by bit" if found.same else "the results differ")
     for one in found.differences:
         print(f"{one.name:14s} {_words(one)}")
+    if found.others:
+        print(f"not the same: {', '.join(found.others)}")
     if found.missing:
         print(f"in one of them only: {', '.join(found.missing)}")
     for name, (first, second) in found.flags.items():

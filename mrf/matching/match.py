@@ -21,13 +21,15 @@ from .known import known_values
 from .nearest import best_atoms, foretell, has_atoms
 from .noise import Noise
 from .packed import Atoms
-from .refine import Refined, polish, reaches_end, refine
+from .refine import Refined, asked_at_ends, polish, refine
 from .scale import scaled, score_of, unscaled
+from .twins import tell_twins
 
 log = logging.getLogger(__name__)
 _TOGETHER = 1 << 16  # voxels that are worked on at a time
 _VOXEL = 60  # times rank: bytes that one of them takes
 _INTERPOLATED = 1e-4  # relative error of interpolated signals from which estimates are polished with simulated ones
+_ROUNDED = 1e-3  # of an axis
 _NO_PHASE = 1e-6  # of the largest coefficient: rounding of single precision
 _ASKED = 2000  # voxels that tell what leaving a known parameter free would cost
 _lock = threading.Lock()
@@ -60,20 +62,19 @@ def match(
         Parameters measured otherwise ("b1", "off_resonance" in Hz, ...): held fixed in each voxel; the best atom is
         then one with the nearest value of the axis. Voxels outside the axis are flagged as invalid.
     noise_std : float, (*matrix) or (rank, rank) array, optional
-        SD of the real (= imaginary) part of each coefficient, or their covariance. None: from what the fit leaves.
+        SD of the real (= imaginary) part of each coefficient, or a covariance E[n n^H] / 2. None: what the fit leaves.
     mask : (*matrix) bool array, optional
-        Where to match.
     memory : int or str, optional
         Budget in bytes or as "2GB"; None = half of what is free. A search tree is built where it fits.
     low_score, threads, progress
-        Correlation below which voxels are flagged. None = one a core; results do not depend on it. A progress bar.
+        Correlation below which voxels are flagged; None = one a core, results do not depend on it; a progress bar.
 
     Returns
     -------
     Maps
-        `std` are Cramer-Rao bounds at the estimate, "pd" for its magnitude; estimated from what the fit leaves, they
-        are widened such that 1.96 of them cover 95 %, as Student's t asks for (:meth:`Maps.interval` knows the other
-        levels). NaN, infinite or zero voxels get NaN, index -1 and flag 1.
+        `std` are Cramer-Rao bounds at the estimate, "pd" for its magnitude; wider where the likelihood reaches an end
+        of the axis and they don't, and for an estimated noise, as Student's t asks for (1.96 of them cover 95 %;
+        :meth:`Maps.interval` knows other levels). NaN, infinite or zero voxels get NaN, index -1 and flag 1.
 
     Raises
     ------
@@ -109,6 +110,8 @@ class _Work:
         self.dictionary, self.where, self.refine, self.low_score = dictionary, where, refine_, low_score
         self.threads = None if threads is None else whole("threads", threads, 1)
         self.known, outside = known_values(known, dictionary, where)
+        if not refine_:
+            _tell_rounded(self.known, dictionary)
         self.voxels, self.there = images.reshape(len(images), -1), there  # the same on the host and, perhaps, a GPU
         valid = np.isfinite(self.voxels).all(axis=0) & self.voxels.any(axis=0) & ~outside
         asked = where.reshape(-1)
@@ -222,15 +225,14 @@ class _Work:
             made = again.coefficients(found.values) if polished and again else self.space.signals(found.values)
             score = np.abs(np.einsum("vr,vr->v", made.conj(), signals))
             score = (score / np.linalg.norm(made, axis=1) / np.linalg.norm(signals, axis=1)).clip(max=1)
-        std = self._std(used, found, exponent)
         deviation = self._deviation(used, found, exponent)
+        if deviation is not None:
+            found = asked_at_ends(self.white, whitened, found, fixed, deviation, self.threads)
+        std = self._std(used, found, exponent)
         lost = ~found.settled | self.noise.unexplained(deviation, found.residual, self._freedom())
         lost |= self.space.in_rough(found.values)
         flags |= np.where(lost, Flag.REFINEMENT_FAILED, 0).astype(np.uint8)
-        at_end = found.at_end
-        if deviation is not None:
-            at_end = reaches_end(self.white, whitened, found, fixed, deviation, self.threads)
-        flags |= np.where(at_end, Flag.GRID_EDGE, 0).astype(np.uint8)
+        flags |= np.where(found.at_end, Flag.GRID_EDGE, 0).astype(np.uint8)
         return found.values | {"pd": unscaled(found.scale, exponent), "score": score} | std
 
     def _of_atoms(
@@ -278,8 +280,8 @@ class _Work:
             told |= self._cost(pieces)
         return told
 
-    def _cost(self, pieces: list[dict[str, Array]]) -> dict[str, dict[str, float]]:
-        """Median factors by which error bars would grow if what is known were left free."""
+    def _cost(self, pieces: list[dict[str, Array]]) -> dict[str, dict[str, float | None]]:
+        """Median factors by which error bars would grow if what is known were left free; None: without limit."""
         assert self.white is not None
         some = slice(None, None, max(1, len(pieces[0]["index"]) // _ASKED))
         signals = self.noise.whiten(scaled(self.voxels[:, self.used[: len(pieces[0]["index"])][some]])[0])
@@ -289,8 +291,21 @@ class _Work:
             for fixed in (frozenset(self.known), frozenset[str]())
         )
         known = {name: np.isfinite(held[name]) for name in self._free()}
-        cost = {name: float(np.median(free[name][k] / held[name][k])) for name, k in known.items() if k.any()}
+        found = {name: float(np.median(free[name][k] / held[name][k])) for name, k in known.items() if k.any()}
+        cost = {name: factor if math.isfinite(factor) else None for name, factor in found.items()}
         return {"cost_of_leaving_free": cost} if cost else {}
+
+
+def _tell_rounded(known: Mapping[str, Array], dictionary: Dictionary) -> None:
+    """Say so where the best atom has another value than the one that is known: error bars do not tell of it."""
+    for name, values in known.items():
+        axis = np.unique(dictionary.parameters[name])
+        off = np.abs(axis[np.abs(np.searchsorted((axis[1:] + axis[:-1]) / 2, values))] - values)
+        if len(axis) > 1 and np.nanmax(off, initial=0.0) > _ROUNDED * (axis[-1] - axis[0]):
+            log.warning(
+                "known %s is rounded by up to %.3g to the dictionary's values, and error bars do not tell of it; "
+                "refine=True takes it as it is", name, np.nanmax(off),
+            )  # fmt: skip
 
 
 def _is_real(voxels: Array) -> bool:
@@ -308,6 +323,7 @@ def interpolant_of(dictionary: Dictionary) -> Interpolant:
     with _lock:
         if dictionary not in _spaces:
             _spaces[dictionary] = finer(Interpolant.of(dictionary), dictionary.basis)
+            tell_twins(_spaces[dictionary])
         return _spaces[dictionary]
 
 

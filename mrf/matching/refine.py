@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ _POLISHED = 30  # times at most; few estimates need more than three
 _STILL = 0.03  # standard deviations that an estimate moves which has settled
 _WIDE = 0.1  # of a relaxation time: error bars from which the ends of its axis are tried
 _COVERED = 1.96  # standard deviations
+_MISJUDGED = 2.0  # times an error bar
 _LEAST = 1e-4  # noise over the signal's norm, at least, that these are of: less is rounding of single precision
 
 
@@ -120,31 +121,36 @@ def _at_end(positions: Array, low: Array, high: Array, ratios: Array, free: Arra
     return at_end
 
 
-def reaches_end(
+def asked_at_ends(
     interpolant: Interpolant, signals: Array, found: Refined, fixed: frozenset[str], deviation: Array,
     threads: int | None = None,
-) -> Array:  # fmt: skip
-    """(voxels,) whether an estimate lies on an end of an axis, or a relaxation time may well do so.
+) -> Refined:  # fmt: skip
+    """Estimates whose error bars reach the ends of axes where the likelihood does.
 
-    Of a time that the sequence hardly tells, noise makes minima where signals begin to change, with the error bars of
-    that place. So where these are wide but do not reach an end of the axis, the likelihood is asked whether it does;
-    `deviation` is the SD of the noise.
+    Of a relaxation time that the sequence hardly tells, noise makes minima where signals begin to change, with the
+    error bars of that place. So where these are wide but do not reach an end of the axis, the likelihood is asked
+    whether it does; `deviation` is the SD of the noise. Estimates that knew less than half of it count as at the end.
     """
-    reached = found.at_end.copy()
+    reached, widened = found.at_end.copy(), dict(found.deviations)
     for name, axis in interpolant.axes.items():
         if name not in LOGARITHMIC or name in fixed or len(axis) < 2:
             continue
         share = found.deviations[name] * deviation / found.values[name]
+        own = share.copy()
         for end in axis[[0, -1]]:
-            told = _COVERED * share < np.abs(np.log(found.values[name] / end))
-            some = np.flatnonzero(~reached & found.settled & (share > _WIDE) & told)
+            asked = np.abs(np.log(found.values[name] / end)) / _COVERED
+            some = np.flatnonzero(~found.at_end & found.settled & (share > _WIDE) & (share < asked))
             if len(some):
                 voxels, values = signals[some], {other: given[some] for other, given in found.values.items()}
                 here = refine(interpolant, voxels, values, fixed, moves=False, threads=threads).residual
                 start = values | {name: np.full(len(some), end)}
                 there = refine(interpolant, voxels, start, fixed | {name}, threads=threads).residual
-                reached[some] |= there - here < (_COVERED * deviation[some]) ** 2
-    return reached
+                as_likely = some[there - here < (_COVERED * deviation[some]) ** 2]
+                own[as_likely] = np.maximum(own, asked)[as_likely]
+        wider = own > share
+        reached |= own > _MISJUDGED * share
+        widened[name] = np.where(wider, own * found.values[name] / np.where(wider, deviation, 1), widened[name])
+    return replace(found, at_end=reached, deviations=widened)
 
 
 def polish(
