@@ -1,6 +1,5 @@
 """Signals of further tissues as those of a dictionary were made: the same sequence, physics and subspace."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -83,7 +82,7 @@ def limits_of(dictionary: Dictionary) -> tuple[float, float]:
     quotients = dictionary.parameters["t2"] / dictionary.parameters["t1"]
     low, high = float(quotients.min()), float(quotients.max())
     told = dictionary.provenance.get("t2_over_t1", (low, high))
-    return min(low, told[0] or 0.0), max(high, math.inf if told[1] is None else told[1])
+    return min(low, told[0]), max(high, told[1])
 
 
 def profile_of(told: Any) -> Any:

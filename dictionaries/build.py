@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -385,8 +384,7 @@ class _Work:
         if isinstance(maker, Interpolated):  # energies are those of the atoms that were simulated to judge it
             kept |= {"interpolation_error": maker.error, "interpolation_nodes": [len(nodes) for nodes in maker.nodes],
                      "judged_atoms": min(SAMPLE, len(self.grid))}  # fmt: skip
-        limits = [limit if math.isfinite(limit) else None for limit in self.grid.t2_over_t1]
-        return {**self.inputs, "t2_over_t1": limits, **kept, **self._states(stream)}
+        return {**self.inputs, "t2_over_t1": list(self.grid.t2_over_t1), **kept, **self._states(stream)}
 
     def _states(self, stream: Stream) -> dict[str, Any]:
         """What is known about the number of configuration states, for the provenance."""

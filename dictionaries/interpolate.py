@@ -54,6 +54,9 @@ class Interpolated:
         _, power, outside = project_block(signals.copy(), columns)
         loss = outside / power
         sampled = float(loss.mean()), (float(loss.max()), int(numbers[loss.argmax()]))
+        corners = stream.grid.outline(2)  # where polynomials are worst, and a sample may miss
+        exact = np.concatenate([exact, stream.projected(stream.grid.some(corners), columns)])
+        numbers = np.concatenate([numbers, corners])
         made = None
         for count in NODES:
             others = math.prod(stream.grid.shape[2:])
