@@ -88,8 +88,7 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
     root, header = header_elements(name, text), parse_header(name, text, number)
     _check_cartesian(name, root, number, heads)
     shown, notes = _shown(name, root, number, header)
-    header, removed = _as_stored(header, shown, heads[0])
-    notes = removed or notes
+    header, notes = _as_stored(header, shown, heads[0], notes)
     place, how = _placed(name, heads, header, _line_centre(root, number, header), frame_counter)
     sampled = _sampled(name, images, place, header)
     if left_out := len(table) - len(images) - len(noise):
@@ -167,7 +166,7 @@ def _shown(name: str, root: ElementTree.Element, number: int, header: Header) ->
     return shown, notes
 
 
-def _as_stored(header: Header, shown: Header, head: Array) -> tuple[Header, list[str]]:
+def _as_stored(header: Header, shown: Header, head: Array, notes: list[str]) -> tuple[Header, list[str]]:
     """The header of readouts whose oversampling was taken out before, which encodedSpace goes on telling.
 
     They have the samples of the image, symmetric about their centre; half of an echo never is.
@@ -175,7 +174,7 @@ def _as_stored(header: Header, shown: Header, head: Array) -> tuple[Header, list
     count = int(head["number_of_samples"]) - int(head["discard_pre"]) - int(head["discard_post"])
     centre = int(head["center_sample"]) - int(head["discard_pre"])
     if count != shown.matrix[2] or count == header.matrix[2] or centre != count // 2:
-        return header, []
+        return header, notes
     matrix, extent = (*header.matrix[:2], count), (*header.field_of_view[:2], shown.field_of_view[2])
     told = f"readouts have {count} samples of the {header.matrix[2]} of encodedSpace: oversampling was taken out before"
     return dataclasses.replace(header, matrix=matrix, field_of_view=extent), [told]

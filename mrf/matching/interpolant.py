@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _STEP = 0.05  # of ln T1 and ln T2: finer grids are thinned out
 _MOST_CELLS = 1 << 26
 _SAME = 1e-9  # quotients of T2 and T1 that differ by less are equal
+_TOGETHER = 1 << 16  # atoms that are worked on at a time
 _JUDGED = 512  # tissues that tell the error
 
 
@@ -82,9 +83,13 @@ class Interpolant:
         number = number[np.ix_(*some.values())]
         axes = {name: axis[some[name]] for name, axis in axes.items()}
         phase, _ = common_phase(dictionary.coefficients)
-        made = np.zeros((*number.shape, dictionary.rank * (1 if phase else 2)))
-        there = number >= 0
-        made[there] = rows_of(dictionary.coefficients[number[there]] * dictionary.norms[number[there], None], phase)
+        width = dictionary.rank * (1 if phase else 2)
+        table = padded(np.broadcast_to(np.float32(0), (number.size, width)))
+        made, there = table.reshape(*number.shape, -1)[..., :width], number >= 0
+        flat, cells = number.reshape(-1), np.flatnonzero(there)
+        for part in np.array_split(cells, -(-len(cells) // _TOGETHER)):  # a dictionary may be larger than memory
+            atoms = flat[part]
+            table[part, :width] = rows_of(dictionary.coefficients[atoms] * dictionary.norms[atoms, None], phase)
         again = _again(dictionary, axes, phase)
         if not there.all():  # then the first two axes are T1 and T2
             plane: Array = np.asarray(there.reshape(*there.shape[:2], -1).all(axis=2))
@@ -95,7 +100,7 @@ class Interpolant:
                 everywhere = np.broadcast_to(missing.reshape(*missing.shape, *[1] * (len(axes) - 2)), there.shape)
                 tissue = {name: axis[at] for (name, axis), at in zip(axes.items(), np.nonzero(everywhere), strict=True)}
                 made[everywhere] = rows_of(again.coefficients(tissue), phase)
-        found = cls(axes, padded(made.reshape(-1, made.shape[-1])), phase, ratios, dictionary.rank)
+        found = cls(axes, table, phase, ratios, dictionary.rank)
         return found if again is None else replace(found, again=again, error=found.measured(again))
 
     def measured(self, again: Exact) -> float:

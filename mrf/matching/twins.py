@@ -11,7 +11,7 @@ from .refine import refine
 log = logging.getLogger(__name__)
 _AXES = {"off_resonance": " Hz", "b1": ""}  # which are searched: signals may repeat along these
 _ASKED = 32  # tissues
-_MOST = 1 << 17  # nodes among which twins are sought
+_MOST = 1 << 15  # nodes among which twins are sought
 _FAR = 0.1  # of an axis: from there on another value is no neighbour
 _SAME = 1e-3  # relative L2 distance of signals that are the same, but for what interpolation is off
 
@@ -45,11 +45,11 @@ def _twins(space: Interpolant, name: str, tissues: dict[str, Array], far: float,
     signals = space.signals(tissues)
     size = np.linalg.norm(signals, axis=1)
     signals, own = signals[size > 0], tissues[name][size > 0]
-    grid = np.meshgrid(*space.axes.values(), indexing="ij")
-    nodes = {other: values.reshape(-1) for other, values in zip(space.axes, grid, strict=True)}
-    some = np.flatnonzero(space.table.any(axis=1) & space.within(nodes))
-    some = rng.choice(some, min(_MOST, len(some)), replace=False)
-    nodes = {other: values[some] for other, values in nodes.items()}
+    some = rng.choice(len(space.table), min(_MOST, len(space.table)), replace=False)
+    places = np.unravel_index(some, [len(axis) for axis in space.axes.values()])
+    nodes = {other: axis[at] for (other, axis), at in zip(space.axes.items(), places, strict=True)}
+    there = space.table[some].any(axis=1) & space.within(nodes)
+    nodes = {other: values[there] for other, values in nodes.items()}
     rows = space.signals(nodes)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     likeness = np.abs(signals.conj() @ rows.T)
