@@ -65,8 +65,7 @@ def match(
         SD of the real (= imaginary) part of each coefficient, or a covariance E[n n^H] / 2. None: what the fit leaves.
     mask : (*matrix) bool array, optional
     memory : int or str, optional
-        Budget in bytes or as "2GB", beside what is interpolated (4 bytes a number of the dictionary); None = half of
-        what is free. A search tree is built where it fits.
+        Budget in bytes or as "2GB", beside what is interpolated; None = half of what is free. For a tree if it fits.
     low_score, threads, progress
         Correlation below which voxels are flagged; None = one a core, with the same results; a progress bar.
 
