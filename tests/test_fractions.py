@@ -157,13 +157,13 @@ def test_two_tissues_that_hold_each_other_in_place_move_together(brain: mrf.Dict
     """White matter one atom off: exchanged one at a time, myelin water follows it instead of letting it go."""
     atoms = nearest(brain, [MYELIN_WATER, WHITE, GREY, FLUID])
     all_voxels = voxels.Voxels.of(mixed(brain, atoms, white_matter_with_its_water(500)), brain, None, None)
-    scatter, _ = joint._scatter(all_voxels, np.array(atoms), None)
     start = [atoms[0], *nearest(brain, [(0.953, 0.0714)]), *atoms[2:]]
     assert start[1] != atoms[1]
+    choice = joint._choice(all_voxels, np.array(start), 0.01, None)
     alone = list(start)
-    joint._exchanged(all_voxels.atoms[None], scatter, alone)
+    joint._exchanged(all_voxels.atoms[None], choice.scatter, alone)
     assert sorted(alone) != atoms
-    assert joint._settled(all_voxels, scatter, np.array(start), 0.01).tolist() == atoms
+    assert joint._paired(all_voxels, choice, 0.01, None).atoms.tolist() == atoms
 
 
 def test_more_regularization_leaves_fewer_components(brain: mrf.Dictionary) -> None:

@@ -7,8 +7,15 @@ depends on the sum of x x' alone. Each component is exchanged for the atom that 
 largest Rayleigh quotient orthogonal to them), and so are pairs, until none is; those that explain no more than noise
 go. Where parameters are known, there is a sum for each slice of the dictionary, and quotients are added up.
 
-That sum knows weights of any sign. Where weights that are not negative leave much more than those, a tissue is missing
-that the others mimic by differences: all is done again with half the penalty and threshold.
+The sum over all voxels knows weights of any sign, and tissues between the atoms are explained best by differences of
+atoms that are no tissues. So what is found by it is only proposed. What counts is what weights that are not negative
+leave of all voxels, plus a price for each component: of all sets on the way the one with the least is kept. From there
+components are exchanged by sums over voxels that have the same of them, in which no other comes in with a negative
+weight, and removed, as long as that lowers the cost. Components that leave nothing but rounding are the tissues
+themselves, and all of them stay.
+
+Where the best set leaves much more than weights of any sign do, a tissue may be missing: all is tried again with half
+the penalty.
 
 Energies decide, so voxels have no say that not even all atoms fit, and very bright ones a limited one.
 """
@@ -17,7 +24,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator
 from itertools import permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +40,7 @@ _ROUNDING = 1e-12  # of the energy of all signals, which single-precision atoms 
 _BETTER = 1 + 1e-9  # gain of an atom that is exchanged for another
 _ROUNDS = 20
 _ALIKE = 50  # atoms that one of a pair of components is exchanged for
+_GROUPS = 64  # of voxels with the same components, those with most signal, that exchanges are proposed by
 _HALVINGS = 5  # of the penalty, where too much is left
 _QUIET = 0.1  # of the energy that is allowed to be left: what the median voxel leaves where there is no noise
 _UNFIT = 0.1  # fraction of a signal that all atoms leave ...
@@ -48,14 +56,18 @@ def find_components(
     """(components,) numbers of the tissues, in rising order, and what to tell of their choice."""
     kept = [_small(one) for one in _first_fits(voxels, regularization, threads)]
     voxels, told = _with_robust_weights(voxels, [found for _, _, found in kept], regularization)
-    for halved in range(_HALVINGS + 1):
-        tried = regularization / 2**halved
-        first = _first_fits(voxels, tried, threads) if halved else kept
-        chosen, played = _searched(voxels, tried, iterations, threads, first)
-        if halved == _HALVINGS or not _lacks_a_tissue(voxels, chosen, regularization, threads):
+    best, played = _searched(voxels, regularization, regularization, iterations, threads, kept)
+    halved = 0
+    for tried in range(1, _HALVINGS + 1):
+        if not _lacks_a_tissue(voxels, best, regularization):
             break
-    power = _power(voxels, chosen, voxels.fits(chosen, None, threads))
-    return chosen[power > 0], told | {"iterations": played, "halvings": halved}
+        log.info("tissue_fractions: components leave more than noise; penalty halved %d times", tried)
+        penalty = regularization / 2**tried
+        first = _first_fits(voxels, penalty, threads)
+        found, more = _searched(voxels, penalty, regularization, iterations, threads, first)
+        if found.cheaper_than(best):
+            best, played, halved = found, more, tried
+    return np.sort(best.atoms[best.power > 0]), told | {"iterations": played, "halvings": halved}
 
 
 def _first_fits(voxels: Voxels, regularization: float, threads: int | None) -> Iterator[tuple[slice, Array, Fit]]:
@@ -92,36 +104,140 @@ def _with_robust_weights(voxels: Voxels, fits: list[Fit], regularization: float)
     return dataclasses.replace(voxels, amplitude=amplitude / top, noise=noise), told
 
 
+class _Choice(NamedTuple):
+    """Some components, and how well weights that are not negative describe the voxels by them."""
+
+    atoms: Array  # (components,)
+    left: float  # sum over voxels of what the components leave
+    usual: float  # the same, if all voxels were as the median one
+    scatter: Array  # (slices, width, width) sums of x x' over voxels, their phases removed
+    groups: list["_Group"]  # the same for voxels that have the same components, the largest first
+    power: Array  # (components,) sum of squared weights over voxels
+    price: float  # what a component has to explain
+
+    def cheaper_than(self, other: "_Choice") -> bool:
+        """Whether components and what they leave cost less, at the lower of both prices."""
+        price = min(self.price, other.price)
+        return self.left + price * len(self.atoms) < other.left + price * len(other.atoms)
+
+
+class _Group(NamedTuple):
+    slice: int  # of the dictionary
+    components: list[int]  # places of those that these voxels have
+    scatter: Array  # (width, width)
+
+
+def _choice(voxels: Voxels, atoms: Array, regularization: float, threads: int | None) -> _Choice:
+    """These components, fitted to all voxels."""
+    sums: dict[tuple[int, bytes], Array] = {}
+    power, left = np.zeros(len(atoms)), []
+    for part, signals, found in voxels.fits(atoms, None, threads):
+        turned = signals * (voxels.amplitude[part] * np.exp(-1j * found.phase))[:, None]
+        rows, has = _real_parts(turned, voxels.width), np.zeros((len(signals), len(atoms)), bool)
+        which, place = np.nonzero(found.atoms >= 0)
+        has[which, found.atoms[which, place]] = True
+        kinds, kind = np.unique(np.packbits(has, axis=1), axis=0, return_inverse=True)
+        key = voxels.own[part] * len(kinds) + kind.reshape(-1)
+        order = np.argsort(key, kind="stable")
+        for some in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+            name = int(voxels.own[part][some[0]]), has[some[0]].tobytes()
+            sums[name] = sums.get(name, 0) + rows[some].T @ rows[some]
+        weights = (voxels.amplitude[part, None] * found.weights)[which, place]
+        power += np.bincount(found.atoms[which, place], weights**2, len(atoms))
+        left.append(voxels.amplitude[part] ** 2 * found.residual)
+    scatter = np.zeros((len(voxels.slices), voxels.width, voxels.width))
+    for (s, _), one in sums.items():
+        scatter[s] += one
+    groups = [_Group(s, np.flatnonzero(np.frombuffer(has, bool)).tolist(), one) for (s, has), one in sums.items()]
+    groups.sort(key=lambda group: -float(np.trace(group.scatter)))
+    each = np.concatenate(left)[voxels.amplitude > 0]
+    total, rounding = float(each.sum()), _ROUNDING * _energy(voxels)
+    price = rounding if total <= rounding else _least(voxels, scatter, atoms.tolist(), regularization)
+    return _Choice(atoms, total, float(np.median(each)) * len(each), scatter, groups, power, price)
+
+
 def _searched(
-    voxels: Voxels, regularization: float, iterations: int, threads: int | None, first: _Fits
-) -> tuple[Array, int]:  # fmt: skip
-    """(components,) tissues by joint sparsity and exchanges, and the reweightings that were played."""
-    chosen, played = _reweighted(voxels, regularization, iterations, threads, first)
+    voxels: Voxels, penalty: float, regularization: float, iterations: int, threads: int | None, first: _Fits
+) -> tuple[_Choice, int]:
+    """The best set by joint sparsity with a penalty, exchanges and removals, and the reweightings that were played."""
+    atoms, played = _reweighted(voxels, penalty, iterations, threads, first)
+    best = _choice(voxels, atoms, regularization, threads)
     for _ in range(_ROUNDS):
-        scatter, _ = _scatter(voxels, chosen, threads)
-        settled = _settled(voxels, scatter, chosen, regularization)
-        if np.array_equal(settled, chosen):
+        before, last = best, best
+        for _ in range(_ROUNDS):  # each set is fitted for its phases; a worse one may lead to a better one
+            settled = _settled(voxels, last.scatter, last.atoms, penalty)
+            if np.array_equal(settled, np.sort(last.atoms)):
+                break
+            last = _choice(voxels, settled, regularization, threads)
+            best = last if last.cheaper_than(best) else best
+        best = _fewer(voxels, _moved(voxels, best, regularization, threads), regularization, threads)
+        best = _paired(voxels, best, regularization, threads) if best is before else best
+        if best is before:
             break
-        chosen = settled
-    return chosen, played
+    return best, played
 
 
-def _lacks_a_tissue(voxels: Voxels, chosen: Array, regularization: float, threads: int | None) -> bool:
+def _moved(voxels: Voxels, best: _Choice, regularization: float, threads: int | None) -> _Choice:
+    """Components exchanged, one at a time, for better atoms beside those of the others that voxels have."""
+    rows = _rows(voxels)
+    for _ in range(_ROUNDS):
+        before = best
+        for c in range(len(best.atoms)):
+            gain = np.zeros(rows.shape[1])
+            for s, has, scatter in best.groups[:_GROUPS]:
+                if c in has:
+                    gain += _beside(rows[s : s + 1], scatter[None], [int(best.atoms[i]) for i in has if i != c])
+            atoms = best.atoms.copy()
+            atoms[c] = gain.argmax()
+            if gain[atoms[c]] > gain[best.atoms[c]] * _BETTER and atoms[c] not in best.atoms:
+                moved = _choice(voxels, atoms, regularization, threads)
+                best = moved if moved.cheaper_than(best) else best
+        if best is before:
+            break
+    return best
+
+
+def _paired(voxels: Voxels, best: _Choice, regularization: float, threads: int | None) -> _Choice:
+    """Two components exchanged at once, and then the others for them, if that is better."""
+    rows, components = _rows(voxels), best.atoms.tolist()
+    if len(components) == 1 or not _pair_exchanged(rows, best.scatter, components):
+        return best
+    _exchanged(rows, best.scatter, components)
+    paired = _choice(voxels, np.sort(components), regularization, threads)
+    return paired if paired.cheaper_than(best) else best
+
+
+def _fewer(voxels: Voxels, best: _Choice, regularization: float, threads: int | None) -> _Choice:
+    """Without components that are not worth their price, those first that seem to explain least."""
+    rows = _rows(voxels)
+    while len(best.atoms) > 1:
+        gain = np.zeros(len(best.atoms))
+        for s, has, scatter in best.groups:
+            for c in has:
+                gain[c] += _beside(rows[s : s + 1, best.atoms], scatter[None], [i for i in has if i != c])[c]
+        for c in np.argsort(gain, kind="stable"):
+            fewer = _choice(voxels, np.delete(best.atoms, c), regularization, threads)
+            if fewer.cheaper_than(best):
+                best = fewer
+                break
+        else:
+            break
+    return best
+
+
+def _lacks_a_tissue(voxels: Voxels, best: _Choice, regularization: float) -> bool:
     """Whether weights that are not negative leave more than those of any sign do, beyond noise and what is allowed.
 
     At most half of the components are at their bound by noise alone, each of which costs its variance. Where the median
     voxel shows that there is next to no noise, all that is left counts.
     """
     allowed = (regularization**2 + _ROUNDING) * _energy(voxels)
-    pieces = [voxels.amplitude[part] ** 2 * found.residual for part, _, found in voxels.fits(chosen, None, threads)]
-    each = np.concatenate(pieces)[voxels.amplitude > 0]
-    usual = float(np.median(each)) * len(each)
-    if voxels.noise is None and usual < _QUIET * allowed < allowed < each.sum():
+    if voxels.noise is None and best.usual < _QUIET * allowed < allowed < best.left:
         return True
-    scatter, left = _scatter(voxels, chosen, threads)
-    any_sign = _energy(voxels) - _explained(_rows(voxels), scatter, chosen.tolist())
-    noise = _noise(voxels, scatter, chosen.tolist()) * len(chosen) / 2 * len(each)
-    return left - any_sign > noise + allowed
+    atoms = best.atoms.tolist()
+    any_sign = _energy(voxels) - _explained(_rows(voxels), best.scatter, atoms)
+    noise = _noise(voxels, best.scatter, atoms) * len(atoms) / 2 * int((voxels.amplitude > 0).sum())
+    return best.left - any_sign > noise + allowed
 
 
 def _energy(voxels: Voxels) -> float:
@@ -158,19 +274,6 @@ def _power(voxels: Voxels, chosen: Array, fits: _Fits) -> Array:
     return power
 
 
-def _scatter(voxels: Voxels, chosen: Array, threads: int | None) -> tuple[Array, float]:
-    """(slices, width, width) sums of x x' over voxels, their phases removed, and what the components leave of all."""
-    total, left = np.zeros((len(voxels.slices), voxels.width, voxels.width)), 0.0
-    for part, signals, found in voxels.fits(chosen, None, threads):
-        turned = signals * (voxels.amplitude[part] * np.exp(-1j * found.phase))[:, None]
-        rows, own = _real_parts(turned, voxels.width), voxels.own[part]
-        for s in np.unique(own):
-            some = rows[own == s]
-            total[s] += some.T @ some
-        left += float((voxels.amplitude[part] ** 2 * found.residual).sum())
-    return total, left
-
-
 def _real_parts(x: Array, width: int) -> Array:
     """(n, width) real parts, followed by imaginary ones where the width has room for them."""
     parts: Array = np.concatenate([x.real, x.imag], axis=1)[:, :width]
@@ -183,16 +286,13 @@ def _rows(voxels: Voxels) -> Array:
 
 
 def _settled(voxels: Voxels, scatter: Array, chosen: Array, regularization: float) -> Array:
-    """Components exchanged for better atoms, without those that explain too little."""
+    """Components exchanged for better atoms, without those that explain too little, by weights of any sign."""
     rows, components = _rows(voxels), chosen.tolist()
     while True:
         gains = _exchanged(rows, scatter, components)
-        if len(components) == 1:
-            return np.array(components)
-        if min(gains) < _least(voxels, scatter, components, regularization):
-            del components[int(np.argmin(gains))]
-        elif not _pair_exchanged(rows, scatter, components):
+        if len(components) == 1 or min(gains) >= _least(voxels, scatter, components, regularization):
             return np.sort(components)
+        del components[int(np.argmin(gains))]
 
 
 def _noise(voxels: Voxels, scatter: Array, components: list[int]) -> float:
