@@ -1,5 +1,7 @@
 """Tissue fractions that an independent review found wrong: tissues off the grid, components outside of it, rank 1."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,55 @@ def test_components_that_leave_nothing_all_stay(grid40: mrf.Dictionary) -> None:
     exact = joint._choice(voxels, np.array(atoms), 0.9, None)
     assert joint._fewer(voxels, exact, 0.9, None) is exact
     assert len(joint._fewer(voxels, joint._choice(voxels, np.array([300, 421, 520]), 0.9, None), 0.9, None).atoms) == 1
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ((850, 70), r"got T1 850 s, T2 70 s, more than a step .*T1 0.2 to 5 s, T2 0.02 to 2 s\); give seconds \(milli"),
+        ((0.00085, 0.00007), "got T1 0.00085 s, T2 7e-05 s, more than a step from all atoms of the dictionary"),
+        ((0.85, 2.2), "got T1 0.85 s, T2 2.2 s, more than a step"),
+        ((0.3, 1.5), "got T1 0.3 s, T2 1.5 s, more than a step"),  # within both axes, but T2 is longer than T1
+    ],
+)
+def test_components_outside_of_the_grid_are_refused(
+    grid40: mrf.Dictionary, pair: tuple[float, float], message: str
+) -> None:
+    """Each came out as the atom in a corner."""
+    x, _ = between_atoms(grid40, 0, np.inf, 0, 20)
+    with pytest.raises(mrf.InputError, match="components: " + message):
+        tissue_fractions(x, grid40, components=[(0.9, 0.08), pair])
+    t1, t2 = grid40.parameters["t1"].max(), 0.02  # less than a step outside is the end of the axis
+    found = tissue_fractions(x, grid40, components=[(t1 * 1.05, t2 * 0.95)])
+    assert (found.components["t1"][0], found.components["t2"][0]) == (t1, pytest.approx(t2))
+
+
+def test_components_of_a_grid_with_one_t2(train: mrf.Sequence) -> None:
+    d = mrf.build(train, mrf.Grid(t1=[0.5, 1.0, 2.0], t2=[0.08]), rank=3)
+    x = d.compress(mrf.simulate(train, t1=[0.5, 2.0], t2=[0.08, 0.08]).T)
+    assert tissue_fractions(x, d, components=[(0.6, 0.07), (1.9, 0.1)]).index.tolist() == [0, 2]
+    with pytest.raises(mrf.InputError, match=r"components: got T1 0\.6 s, T2 0\.2 s, more than a step"):
+        tissue_fractions(x, d, components=[(0.6, 0.2)])
+
+
+def test_components_that_are_asked_for_twice(grid40: mrf.Dictionary) -> None:
+    x, _ = between_atoms(grid40, 0, np.inf, 0, 20)
+    with pytest.raises(mrf.InputError, match="components: atom 7 is asked for twice; leave one out"):
+        tissue_fractions(x, grid40, components=[3, 7, 7])
+    message = "same nearest atom, T1 0.9 s, T2 0.08 s and T1 0.901 s, T2 0.08 s; leave one out, or build a finer grid"
+    with pytest.raises(mrf.InputError, match=message):
+        tissue_fractions(x, grid40, components=[(0.9, 0.08), (1.5, 0.1), (0.901, 0.08)])
+
+
+def test_rank_1_tells_no_tissues_apart(train: mrf.Sequence) -> None:
+    d = mrf.build(train, mrf.Grid(t1=[0.5, 1.0, 2.0], t2=[0.05, 0.1]), rank=1)
+    with pytest.raises(mrf.InputError, match="rank 1 cannot tell atoms apart; build it with a higher rank, or give"):
+        tissue_fractions(np.ones((1, 5), complex), d)
+    assert tissue_fractions(np.ones((1, 5), complex), d, components=[2]).fractions.tolist() == [[1.0] * 5]
+
+
+def test_what_joint_will_take_is_said(grid40: mrf.Dictionary, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        tissue_fractions(between_atoms(grid40, 0, np.inf, 0, 20)[0], grid40, iterations=30)
+    assert "20 voxels by 1303 tissues took" in caplog.text
+    assert "up to 30 such fits follow" in caplog.text

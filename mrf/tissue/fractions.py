@@ -8,6 +8,7 @@ other atoms may describe all of them within the fraction of the signal that is a
 """
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from .voxels import Voxels
 
 log = logging.getLogger(__name__)
 _SINGULAR = 1e12  # condition of the atoms' Gram matrix from which fractions have no error bar
+_ROUNDING = 1e-6  # of a step between atoms
 _LARGE = 0.2  # residual that half of the voxels exceed, from which the components of method joint are doubtful
 
 
@@ -92,7 +94,8 @@ def tissue_fractions(
     coefficients : (rank, *matrix) complex array
         From :func:`mrf.reconstruct` or ``dictionary.compress(series)``.
     components : (components, 2) pairs of T1 and T2 (s), or (components,) atom numbers, optional
-        The tissues, where they are known: the atoms nearest in log T1 and log T2, which `index` names.
+        The tissues, where they are known: the atoms nearest in log T1 and log T2, which `index` names; none may be
+        more than a step of the grid away.
     method : {"joint", "voxel"}, optional
         Without components. "joint" (None): the few atoms that serve all voxels (SPIJN, exchange, elimination), fitted
         without penalty. "voxel": atoms of each voxel's own, which depend strongly on noise.
@@ -148,6 +151,8 @@ def _components(
     if method != "joint":
         tissues, asked = _tissues_of(components, parameters, known, voxels.freedom)
         return tissues, told | {"components": asked}
+    if dictionary.rank == 1 and voxels.slices.shape[1] > 1:
+        raise InputError("dictionary: rank 1 cannot tell atoms apart; build it with a higher rank, or give components")
     _only_t1_and_t2("method: joint", parameters)
     given = real("regularization", 0.01 if regularization is None else regularization)
     if given.ndim or not 0 < given < 1:
@@ -197,9 +202,21 @@ def _tissues_of(
         )
     if not 0 < len(index) <= most:
         raise InputError(f"components: got {len(index)}, expected 1 to {most}, which signals of this rank tell apart")
-    if len(np.unique(index)) < len(index):
-        raise InputError(f"components: two of them have the same nearest atom ({index.tolist()}); build a finer grid")
+    _refuse_twins(index, asked)
     return index, asked.tolist()
+
+
+def _refuse_twins(index: Array, asked: Array) -> None:
+    different, count = np.unique(index, return_counts=True)
+    if len(different) == len(index):
+        return
+    first, second = asked[index == different[count.argmax()]][:2]
+    if asked.ndim == 1:
+        raise InputError(f"components: atom {first} is asked for twice; leave one out")
+    raise InputError(
+        f"components: two of them have the same nearest atom, T1 {first[0]:g} s, T2 {first[1]:g} s and T1 "
+        f"{second[0]:g} s, T2 {second[1]:g} s; leave one out, or build a finer grid"
+    )
 
 
 def _only_t1_and_t2(what: str, parameters: Mapping[str, Array]) -> None:
@@ -218,9 +235,30 @@ def _nearest(pairs: Array, parameters: Mapping[str, Array]) -> Array:
         raise InputError(f"components: the dictionary has {', '.join(parameters)}, not T1 and T2; give atom numbers")
     if not (np.isfinite(pairs) & (pairs > 0)).all():
         raise InputError("components: T1 and T2 have to be finite and positive, in s")
+    axes, places = [np.unique(parameters[name]) for name in ("t1", "t2")], np.log(pairs)
     logs = np.log([parameters["t1"], parameters["t2"]])
-    index: Array = ((np.log(pairs)[:, :, None] - logs) ** 2).sum(axis=1).argmin(axis=1)
+    index: Array = ((places[:, :, None] - logs) ** 2).sum(axis=1).argmin(axis=1)
+    apart = [
+        np.abs(_steps(places[:, i], np.log(axis)) - _steps(logs[i, index], np.log(axis))) for i, axis in enumerate(axes)
+    ]
+    far = np.max(apart, axis=0) > 1 + _ROUNDING
+    if far.any():
+        (t1, t2), ends = pairs[far.argmax()], [(axis[0], axis[-1]) for axis in axes]
+        raise InputError(
+            f"components: got T1 {t1:g} s, T2 {t2:g} s, more than a step from all atoms of the dictionary (T1 "
+            f"{ends[0][0]:g} to {ends[0][1]:g} s, T2 {ends[1][0]:g} to {ends[1][1]:g} s); give seconds (milliseconds "
+            "on the command line), or build a grid that holds it"
+        )
     return index
+
+
+def _steps(values: Array, axis: Array) -> Array:
+    """Places on an axis in steps from its first value; beyond its ends the last step goes on."""
+    if len(axis) == 1:  # no step: twice or half the value is one
+        axis = np.array([axis[0], axis[0] + math.log(2)])
+    low = np.searchsorted(axis, values).clip(1, len(axis) - 1) - 1
+    steps: Array = low + (values - axis[low]) / (axis[low + 1] - axis[low])
+    return steps
 
 
 def _laid_out(

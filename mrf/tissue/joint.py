@@ -22,6 +22,7 @@ Energies decide, so voxels have no say that not even all atoms fit, and very bri
 
 import dataclasses
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from itertools import permutations
 from typing import Any, NamedTuple
@@ -54,7 +55,12 @@ def find_components(
     voxels: Voxels, regularization: float, iterations: int, threads: int | None
 ) -> tuple[Array, dict[str, Any]]:  # fmt: skip
     """(components,) numbers of the tissues, in rising order, and what to tell of their choice."""
+    started = time.perf_counter()
     kept = [_small(one) for one in _first_fits(voxels, regularization, threads)]
+    log.info(
+        "tissue_fractions: %d voxels by %d tissues took %.3g s; up to %d such fits follow, by ever fewer tissues",
+        len(voxels.used), voxels.slices.shape[1], time.perf_counter() - started, iterations,
+    )  # fmt: skip
     voxels, told = _with_robust_weights(voxels, [found for _, _, found in kept], regularization)
     best, played = _searched(voxels, regularization, regularization, iterations, threads, kept)
     halved = 0
