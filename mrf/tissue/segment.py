@@ -7,12 +7,15 @@ the logarithms: in real tissue, where neither holds, it tends to ask for many.
 
 A few voxels far from all others are no class, but cost more likelihood than a class of theirs: classes are fitted
 without them, and they get the label of the likeliest class.
+
+Of many voxels some stand for all, but those far from the classes of these stand for themselves, as long as they are
+few: a small tissue may have no more than a voxel or two among the others. Shares are those of all.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -20,24 +23,17 @@ import scipy.ndimage
 from ..core.arrays import Array, as_host, whole
 from ..core.errors import InputError
 from ..core.maps import UNUSABLE, Flag, Maps
+from .mixture import Mixture, Sample, distances, fit, posterior, with_shares_of_all
 
 EXCLUDED = UNUSABLE | Flag.SINGULAR
 _FEWEST = 10  # voxels of a class
 _FAR = 30.0  # squared distance in SD from all classes, which 3 in 10 million voxels of a normal class have
 _ROUNDS, _ASIDE = 10, 0.05  # of setting voxels aside, and the fraction of them at a time, unless it is one
 _VAGUE = 1e6  # SD over T1 or T2 that is no information, as more is not
-_FITTED = 16_000  # voxels that classes are fitted to, at most; all are labelled
+_FITTED = 16_000  # voxels that classes are fitted to, at most, and far ones; all are labelled
+_FEW = 0.05  # of these: as many far voxels are all fitted to, of more some, lest tails outnumber tissues
+_AGAIN = 3  # times that classes are fitted to ever more far voxels
 _STRETCH = 1 << 18  # voxels that are labelled at a time
-_FIRST_STEPS, _STEPS = 20, 500  # of each start, and of the best one
-_SETTLED = 1e-7  # change of the log likelihood per voxel that ends the iterations
-_RESTARTS = 4  # random ones, beside three by quantiles
-_NARROWEST = 0.01  # SD of ln T1 and ln T2 of the one voxel that is added to each class: none shrinks to a point
-
-
-class _Mixture(NamedTuple):
-    shares: Array  # (classes,)
-    means: Array  # (classes, 2) of ln T1, ln T2
-    covariances: Array  # (classes, 2, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +62,8 @@ class Segmentation:
     weighted : bool
         Whether the maps had error bars.
     provenance : dict
-        Options, and how many voxels the classes were fitted to (`fitted`) and not fitted to, since they are fewer than
-        ten and far from all classes (`outliers`); JSON-able.
+        Options, and how many voxels the classes were fitted to (`fitted`: of many, some and those far from the others)
+        and not fitted to, since they are fewer than ten and far from all classes (`outliers`, of all); JSON-able.
     """
 
     labels: Array
@@ -152,20 +148,17 @@ def segment(
     """
     where, left_out, weighted = _segmented(maps, mask, excluded)
     _check_numbers(int(where.sum()), classes, left_out)
-    points, errors = _points(maps, where, weighted)
-    chosen = _chosen(points, errors)
-    some = points[:, chosen], errors[:, chosen]
-    mixture, bic, fitted = _without_outliers(*some, classes, max_classes, whole("seed", seed, 0))
+    every = _sample(maps, where, weighted)
+    mixture, bic, fitted, outliers = _fitted(every, classes, max_classes, whole("seed", seed, 0))
     labels, probabilities = np.zeros(maps.shape, np.int16), np.full((len(mixture.shares), *maps.shape), np.nan)
-    stretches = [slice(i, i + _STRETCH) for i in range(0, points.shape[1], _STRETCH)]
-    likely = np.concatenate([_posterior(mixture, points[:, i], errors[:, i])[0] for i in stretches], axis=1)
+    likely = np.concatenate([posterior(mixture, some)[0] for some in _stretches(every)], axis=1)
     probabilities[:, where], labels[where] = likely, likely.argmax(axis=0) + 1
     counts = np.bincount(labels[where], minlength=len(likely) + 1)[1:]
     means = dict(zip(("t1", "t2"), np.exp(mixture.means.T), strict=True))
     told = {"classes": classes, "max_classes": max_classes, "seed": seed, "excluded": int(excluded)}
     return Segmentation(
         labels, probabilities, mixture.shares, means, mixture.covariances, counts, bic, left_out, weighted,
-        told | {"fitted": fitted, "outliers": len(chosen) - fitted},
+        told | {"fitted": fitted, "outliers": outliers},
     )  # fmt: skip
 
 
@@ -239,72 +232,114 @@ def _segmented(maps: Maps, mask: Array | None, excluded: Flag) -> tuple[Array, d
     return where, {reason: voxels for reason, voxels in left_out.items() if voxels}, weighted
 
 
-def _points(maps: Maps, where: Array, weighted: bool) -> tuple[Array, Array]:
-    """(2, voxels) ln T1 and ln T2, and the variances of their errors."""
+def _sample(maps: Maps, where: Array, weighted: bool) -> Sample:
+    """All voxels, each as much as the others."""
     values = np.stack([maps.parameters[name][where] for name in ("t1", "t2")]).astype(np.float64)
     if not weighted:
-        return np.log(values), np.zeros_like(values)
+        return Sample(np.log(values), np.zeros_like(values), np.ones(values.shape[1]))
     spread = np.stack([maps.std[name][where] for name in ("t1", "t2")]).astype(np.float64)
     with np.errstate(over="ignore"):
         relative = spread / values
-    return np.log(values), np.minimum(relative, _VAGUE) ** 2
+    return Sample(np.log(values), np.minimum(relative, _VAGUE) ** 2, np.ones(values.shape[1]))
 
 
-def _chosen(points: Array, errors: Array) -> Array:
-    """Voxels that classes are fitted to, in the order of their values: sums do not depend on that of the image."""
-    order: Array = np.lexsort((*errors, *points[::-1]))
-    return order[:: max(math.ceil(len(order) / _FITTED), 1)]
+def _stretches(every: Sample) -> Iterator[Sample]:
+    for start in range(0, len(every.counts), _STRETCH):
+        yield every.of(slice(start, start + _STRETCH))
+
+
+def _fitted(
+    every: Sample, classes: int | None, max_classes: int, seed: int
+) -> tuple[Mixture, dict[int, float], int, int]:  # fmt: skip
+    """The mixture, its BIC, the voxels that it is fitted to, and those that are set aside."""
+    order = np.lexsort((*every.errors, *every.points[::-1]))  # sums do not depend on the order in the image
+    far = np.zeros(len(order), bool)
+    for turn in range(_AGAIN + 1):
+        some = _chosen(every, order, far)
+        mixture, bic, kept = _without_outliers(some, classes, max_classes, seed)
+        large = np.array(_sizes(mixture, kept)) >= _FEWEST
+        if len(order) <= _FITTED:
+            break
+        mixture = with_shares_of_all(mixture, kept)
+        if turn == _AGAIN or not large.any():
+            break
+        nearest = [distances(mixture, part)[large].min(axis=0) for part in _stretches(every)]
+        beyond = far | (np.concatenate(nearest) > _FAR)
+        if np.array_equal(beyond, far):
+            break
+        far = beyond
+    if not large.all():
+        sizes = ", ".join(map(str, _sizes(mixture, kept)))
+        raise InputError(
+            f"classes: {len(large)} were asked for, but they have {sizes} voxels, expected {_FEWEST} or more each; ask "
+            "for fewer, or leave it out"
+        )
+    rank = np.lexsort(mixture.means.T[::-1])
+    sorted_ones = Mixture(*(values[rank] for values in mixture))
+    return sorted_ones, bic, len(kept.counts), len(some.counts) - len(kept.counts)
+
+
+def _chosen(every: Sample, order: Array, far: Array) -> Sample:
+    """Voxels that classes are fitted to: some of all those that are not far, and all far ones, if they are not many."""
+    usual = max(math.ceil(len(order) / _FITTED), 1)
+    few = min(max(math.ceil(int(far.sum()) / (_FEW * _FITTED)), 1), usual)
+    parts = [order[~far[order]][::usual], order[far[order]][::few]]
+    counts = np.repeat([float(usual), float(few)], [len(part) for part in parts])
+    return every.of(np.concatenate(parts))._replace(counts=counts)
 
 
 def _without_outliers(
-    points: Array, errors: Array, classes: int | None, max_classes: int, seed: int
-) -> tuple[_Mixture, dict[int, float], int]:  # fmt: skip
-    """The mixture of voxels without those far from all classes but one of fewer than ten; its BIC; its voxels."""
+    some: Sample, classes: int | None, max_classes: int, seed: int
+) -> tuple[Mixture, dict[int, float], Sample]:  # fmt: skip
+    """The mixture of voxels without those far from all classes but one of fewer than ten; its BIC; these voxels.
+
+    With ten voxels or more in each class, unless their number is given.
+    """
     for turn in range(_ROUNDS):
-        fits = {k: _fit(points, errors, k, seed) for k in _numbers(points.shape[1], classes, max_classes)}
-        sizes = {k: _sizes(mixture, points, errors) for k, (mixture, _) in fits.items()}
-        far = _outliers(fits[_least(fits, points)][0], points, errors)
+        fits = _fits(some, classes, max_classes, seed)
+        far = _outliers(fits[_least(fits, some)][0], some)
         if turn == _ROUNDS - 1 or not far.any():
             break
-        points, errors = points[:, ~far], errors[:, ~far]
-    whole_ones = {k: fit for k, fit in fits.items() if min(sizes[k]) >= _FEWEST}
-    if not whole_ones:
-        k = next(iter(fits))
-        raise InputError(
-            f"classes: {k} were asked for, but they have {', '.join(map(str, sizes[k]))} voxels, expected {_FEWEST} or "
-            "more each; ask for fewer, or leave it out"
-        )
-    mixture = whole_ones[_least(whole_ones, points)][0]
-    rank = np.lexsort(mixture.means.T[::-1])
-    return _Mixture(*(values[rank] for values in mixture)), _criterion(fits, points), points.shape[1]
+        some = some.of(~far)
+    whole_ones = {k: one for k, one in fits.items() if min(_sizes(one[0], some)) >= _FEWEST}
+    return (whole_ones or fits)[_least(whole_ones or fits, some)][0], _criterion(fits, some), some
 
 
-def _criterion(fits: Mapping[int, tuple[_Mixture, float]], points: Array) -> dict[int, float]:
+def _fits(
+    some: Sample, classes: int | None, max_classes: int, seed: int
+) -> dict[int, tuple[Mixture, float]]:  # fmt: skip
+    """Mixtures of each number of classes to try, and their log likelihoods; each is a start for the next."""
+    wanted = _numbers(len(some.counts), classes, max_classes)
+    fits: dict[int, tuple[Mixture, float]] = {}
+    for k in range(1, wanted[-1] + 1):
+        fits[k] = fit(some, k, seed, fits[k - 1][0] if k > 1 else None)
+    return {k: fits[k] for k in wanted}
+
+
+def _criterion(fits: Mapping[int, tuple[Mixture, float]], some: Sample) -> dict[int, float]:
     """The Bayesian information criterion of each number of classes."""
-    n = points.shape[1]
+    n = len(some.counts)
     return {k: (6 * k - 1) * math.log(n) - 2 * likelihood for k, (_, likelihood) in fits.items()}
 
 
-def _least(fits: Mapping[int, tuple[_Mixture, float]], points: Array) -> int:
-    bic = _criterion(fits, points)
+def _least(fits: Mapping[int, tuple[Mixture, float]], some: Sample) -> int:
+    bic = _criterion(fits, some)
     return min(bic, key=lambda k: bic[k])
 
 
-def _sizes(mixture: _Mixture, points: Array, errors: Array) -> list[int]:
+def _sizes(mixture: Mixture, some: Sample) -> list[int]:
     """Voxels of which each class is the likeliest."""
-    likeliest = _posterior(mixture, points, errors)[0].argmax(axis=0)
+    likeliest = posterior(mixture, some)[0].argmax(axis=0)
     sizes: list[int] = np.bincount(likeliest, minlength=len(mixture.shares)).tolist()
     return sizes
 
 
-def _outliers(mixture: _Mixture, points: Array, errors: Array) -> Array:
+def _outliers(mixture: Mixture, some: Sample) -> Array:
     """(voxels,) whether a voxel is one of a class of fewer than ten, and far from all larger classes."""
-    small = np.array(_sizes(mixture, points, errors)) < _FEWEST
-    far: Array = small[_posterior(mixture, points, errors)[0].argmax(axis=0)]
-    for k in np.flatnonzero(~small):
-        (d1, d2), first, second, mixed = _apart(mixture, int(k), points, errors)
-        far = far & (first * d1**2 + 2 * mixed * d1 * d2 + second * d2**2 > _FAR)
-    few = int(far.sum()) <= max(_ASIDE * points.shape[1], 1)
+    small = np.array(_sizes(mixture, some)) < _FEWEST
+    far: Array = small[posterior(mixture, some)[0].argmax(axis=0)]
+    far = far & (distances(mixture, some)[~small] > _FAR).all(axis=0)
+    few = int(far.sum()) <= max(_ASIDE * len(far), 1)
     outliers: Array = far & few & (not small.all())
     return outliers
 
@@ -324,86 +359,3 @@ def _numbers(voxels: int, classes: int | None, max_classes: int) -> list[int]:
     """Numbers of classes to try."""
     most = max(min(whole("max_classes", max_classes, 1), voxels // _FEWEST), 1)
     return [classes] if classes is not None else list(range(1, most + 1))
-
-
-def _fit(points: Array, errors: Array, classes: int, seed: int) -> tuple[_Mixture, float]:
-    """The mixture that is likeliest after a few steps from several starts, climbed to its end; its log likelihood."""
-    tried = [_climbed(start, points, errors, _FIRST_STEPS) for start in _starts(points, classes, seed)]
-    return _climbed(max(tried, key=lambda one: one[1])[0], points, errors, _STEPS)
-
-
-def _climbed(mixture: _Mixture, points: Array, errors: Array, steps: int) -> tuple[_Mixture, float]:
-    """Expectation and maximization in turn, until the likelihood settles."""
-    likely, likelihood = _posterior(mixture, points, errors)
-    for _ in range(steps):
-        better = _improved(mixture, likely, points, errors)
-        likely, now = _posterior(better, points, errors)
-        if now <= likelihood:
-            break
-        settled = now - likelihood < _SETTLED * points.shape[1]
-        mixture, likelihood = better, now
-        if settled:
-            break
-    return mixture, likelihood
-
-
-def _starts(points: Array, classes: int, seed: int) -> Iterator[_Mixture]:
-    """Groups between quantiles of ln T1, ln T2 and their sum, then means at random voxels."""
-    shares, floor = np.full(classes, 1 / classes), _NARROWEST**2 * np.eye(2)
-    spread = np.cov(points) + floor
-    axes = [points[0], points[1], points.sum(axis=0)] if classes > 1 else [points[0]]
-    for axis in axes:
-        groups = np.array_split(np.argsort(axis, kind="stable"), classes)
-        means = np.stack([points[:, group].mean(axis=1) for group in groups])
-        yield _Mixture(shares, means, np.stack([np.cov(points[:, group]) + floor for group in groups]))
-    rng = np.random.default_rng([seed, classes])
-    for _ in range(_RESTARTS if classes > 1 else 0):
-        means = points[:, rng.choice(points.shape[1], classes, replace=False)].T
-        yield _Mixture(shares, means, np.repeat(spread[None] / classes, classes, axis=0))
-
-
-def _apart(mixture: _Mixture, k: int, points: Array, errors: Array) -> tuple[Array, Array, Array, Array]:
-    """Of class k and every voxel: distance from the mean, and the inverse of its covariance plus the voxel's own."""
-    (a, b), (_, c) = mixture.covariances[k]
-    first, second = a + errors[0], c + errors[1]
-    determinant = first * second - b * b
-    return points - mixture.means[k, :, None], second / determinant, first / determinant, -b / determinant
-
-
-def _posterior(mixture: _Mixture, points: Array, errors: Array) -> tuple[Array, float]:
-    """(classes, voxels) probability of each class, and the log likelihood of all voxels."""
-    logs = np.empty((len(mixture.shares), points.shape[1]))
-    with np.errstate(divide="ignore"):
-        shares = np.log(mixture.shares)
-    for k, share in enumerate(shares):
-        (d1, d2), first, second, mixed = _apart(mixture, k, points, errors)
-        power = first * d1**2 + 2 * mixed * d1 * d2 + second * d2**2
-        logs[k] = share - math.log(2 * math.pi) + (np.log(first * second - mixed**2) - power) / 2
-    top = logs.max(axis=0)
-    likely = np.exp(logs - top)
-    total = likely.sum(axis=0)
-    return likely / total, float((top + np.log(total)).sum())
-
-
-def _improved(mixture: _Mixture, likely: Array, points: Array, errors: Array) -> _Mixture:
-    """One step of expectation and maximization: each voxel's true place is its expectation given its class."""
-    means, covariances = mixture.means.copy(), mixture.covariances.copy()
-    weights = likely.sum(axis=1)
-    for k, weight in enumerate(weights):
-        if weight < np.finfo(np.float64).tiny:
-            continue  # a class that has died out
-        (d1, d2), first, second, mixed = _apart(mixture, k, points, errors)
-        own = mixture.covariances[k]
-        q = likely[k]  # sums, not products of matrices: their threads would cost more than they save
-        inverse = np.array([[(q * first).sum(), (q * mixed).sum()], [(q * mixed).sum(), (q * second).sum()]])
-        along, across = first * d1 + mixed * d2, mixed * d1 + second * d2
-        move1, move2 = own[0, 0] * along + own[0, 1] * across, own[1, 0] * along + own[1, 1] * across
-        moved = np.array([(q * move1).sum(), (q * move2).sum()]) / weight
-        move1, move2 = move1 - moved[0], move2 - moved[1]
-        mixed2 = (q * move1 * move2).sum()
-        spread = np.array([[(q * move1**2).sum(), mixed2], [mixed2, (q * move2**2).sum()]])
-        spread += weight * own - own @ inverse @ own
-        means[k] += moved
-        covariances[k] = (spread + _NARROWEST**2 * np.eye(2)) / (weight + 1)
-        covariances[k] = (covariances[k] + covariances[k].T) / 2
-    return _Mixture(weights / weights.sum(), means, covariances)
