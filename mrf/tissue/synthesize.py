@@ -3,6 +3,8 @@
 What the maps do not hold is not in the images: magnetization transfer, flow, partial volume, T2*.
 """
 
+import logging
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,13 +13,19 @@ import numpy.typing as npt
 from ..core.arrays import Array, complex_kind, memory_budget
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
+from ..dictionaries.stream import inverting
 from ..simulation.epg import simulate
 from ..simulation.pulses import RfPulse
-from ..simulation.sequence import Sequence
+from ..simulation.sequence import EventKind, Sequence
 from ..simulation.timing import remaining, seconds
 
+log = logging.getLogger(__name__)
 _TOGETHER = 1 << 23  # values of signals that are simulated at a time
 _OTHERS = "b1", "off_resonance", "diffusion", "t1rho"  # parameters that are simulated where the maps have them
+_NODES = 32  # efficiencies of inversions that are simulated at most, see `_by_efficiency`
+_ROUNDING = 1e-6  # of an efficiency, in single precision
+_LONGEST = {"t1": 20.0, "t2": 10.0}  # s, of the median voxel: more was given in milliseconds
+_LONG = 60.0  # s: a time of a contrast that was meant in milliseconds
 _POSITIVE = "t1", "t2", "b1", "t1rho"  # those that no tissue or field has at 0 or below; diffusion may be 0
 
 
@@ -47,7 +55,8 @@ def synthesize(
     Parameters
     ----------
     maps : Maps
-        t1, t2 (s) and pd; b1, off_resonance (Hz), diffusion (m^2/s) and t1rho (s) are used where they are there.
+        t1, t2 (s) and pd; b1, off_resonance (Hz), diffusion (m^2/s) and t1rho (s) are used where they are there, and
+        inversion_efficiency if the sequence has inversions: a factor on each of theirs, as in a dictionary.
     sequence : Sequence
     slice_profile, repetitions, dtype
         As in :func:`mrf.simulate`; "steady" is the periodic state.
@@ -58,12 +67,12 @@ def synthesize(
     -------
     (frames, *matrix) complex array
         NaN outside the mask and where the signal was invalid or a parameter is none that there can be: not finite, t1,
-        t2, b1 or t1rho not positive, diffusion negative.
+        t2, b1, t1rho or inversion_efficiency not positive, diffusion negative, an inversion better than ideal.
 
     Raises
     ------
     InputError
-        Maps without t1 or t2, no voxel to simulate, a sequence without readout, too little memory.
+        Maps without t1 or t2 or in milliseconds, no voxel to simulate, a sequence without readout, too little memory.
 
     References
     ----------
@@ -77,18 +86,60 @@ def synthesize(
     >>> synthesize(maps, multi_spin_echo(3, 0.02)).round(3).imag[:, 0]
     array([1.637, 1.341, 1.098], dtype=float32)
     """
-    where, kind = _simulated(maps), complex_kind(dtype)
+    efficiency, kind = _efficiency(maps, sequence), complex_kind(dtype)
+    where = _existing(_simulated(maps) & (efficiency > 0))
     _check_room(sequence, where, kind, memory)
     names, density = ["t1", "t2", *(name for name in _OTHERS if name in maps.parameters)], maps.pd[where]
     tissue: dict[str, Any] = {name: maps.parameters[name][where] for name in names}
-    images = np.full((sequence.n_frames, where.size), complex(np.nan, np.nan), kind)
+    images = np.where(where.reshape(-1), 0, np.full((sequence.n_frames, 1), complex(np.nan, np.nan), kind))
     used, together = np.flatnonzero(where), max(_TOGETHER // max(sequence.n_frames, 1), 1)
     for start in range(0, len(used), together):
         part = slice(start, start + together)
         some = {name: values[part] for name, values in tissue.items()}
-        signals = simulate(sequence, **some, slice_profile=slice_profile, repetitions=repetitions, dtype=kind)
-        images[:, used[part]] = (density[part, None] * signals).T
+        for voxels, played, share in _by_efficiency(sequence, efficiency[where][part], repetitions):
+            one = {name: values[voxels] for name, values in some.items()}
+            signals = simulate(played, **one, slice_profile=slice_profile, repetitions=repetitions, dtype=kind)
+            images[:, used[part][voxels]] += ((density[part][voxels] * share)[:, None] * signals).T
     return images.reshape(sequence.n_frames, *maps.shape)
+
+
+def _efficiency(maps: Maps, sequence: Sequence) -> Array:
+    """(*matrix) factor on the efficiency of inversions, 1 without them or the map; 0: there can be none such."""
+    if "saturation_efficiency" in maps.parameters and (sequence.kinds == EventKind.SATURATE).any():
+        log.warning("synthesize: the map of saturation_efficiency is not used; saturations are those of the sequence")
+    inversions = sequence.events[sequence.kinds == EventKind.INVERT, 1]
+    if "inversion_efficiency" not in maps.parameters or not inversions.any():
+        return np.ones(maps.shape)
+    given, most = np.nan_to_num(maps.parameters["inversion_efficiency"].astype(np.float64)), 1 / inversions.max()
+    efficiency: Array = np.where((given > 0) & (given <= most * (1 + _ROUNDING)), np.minimum(given, most), 0)
+    return efficiency
+
+
+def _by_efficiency(
+    sequence: Sequence, factor: Array, repetitions: int | str
+) -> Iterator[tuple[Array, Sequence, Array]]:  # fmt: skip
+    """Voxels, the sequence that is simulated for them, and with which weight it counts.
+
+    Signals are polynomials in the efficiency, of the degree of the number of inversions: those at as many Chebyshev
+    nodes of its range, plus one, give all others. Where inversions are very many, or the state is periodic, high powers
+    have relaxed, and `_NODES` are enough. Few different efficiencies are played as they are.
+    """
+    different, which = np.unique(factor, return_inverse=True)
+    inversions = int((sequence.kinds == EventKind.INVERT).sum())
+    degree = inversions * repetitions if isinstance(repetitions, int) else _NODES
+    count = min(degree + 1, _NODES)
+    if len(different) <= count:
+        for number, value in enumerate(different):
+            voxels = np.flatnonzero(which.reshape(-1) == number)
+            yield voxels, inverting(sequence, float(value)), np.ones(len(voxels))
+        return
+    middle, half = (different[-1] + different[0]) / 2, (different[-1] - different[0]) / 2
+    nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    places = (factor - middle) / half
+    for number, node in enumerate(nodes):
+        others = np.delete(nodes, number)
+        share = np.prod((places[:, None] - others) / (node - others), axis=1)
+        yield np.arange(len(factor)), inverting(sequence, float(middle + half * node)), share
 
 
 def weighted(
@@ -120,8 +171,8 @@ def weighted(
     Raises
     ------
     InputError
-        An unknown contrast, maps without t1 or t2, times that are not positive or do not fit into TR, an inversion
-        time without inversion.
+        An unknown contrast, maps without t1 or t2 or in milliseconds, times that are not positive, above 60 s or do not
+        fit into TR, an inversion time without inversion.
 
     References
     ----------
@@ -164,6 +215,9 @@ def _timing(
     usual = CONTRASTS[contrast]
     tr = seconds("repetition_time", usual.repetition_time if repetition_time is None else repetition_time)
     te = seconds("echo_time", usual.echo_time if echo_time is None else echo_time)
+    for name, value in (("repetition_time", tr), ("echo_time", te)):
+        if value > _LONG:
+            raise InputError(f"{name}: got {value:g} s, expected at most {_LONG:g} s; give seconds, not milliseconds")
     if usual.inversion_time is None:
         if inversion_time is not None:
             raise InputError(f"inversion_time: {contrast} has no inversion; leave it out or ask for flair")
@@ -188,6 +242,17 @@ def _simulated(maps: Maps) -> Array:
                 where = where & (np.nan_to_num(values) > 0)
             if name == "diffusion":
                 where = where & (np.nan_to_num(values) >= 0)
+    for name, longest in _LONGEST.items():
+        median = float(np.median(maps.parameters[name][_existing(where)]))
+        if median > longest:
+            raise InputError(
+                f"maps: the median {name} is {median:.4g} s, expected at most {longest:g} s; give seconds, not "
+                "milliseconds"
+            )
+    return where
+
+
+def _existing(where: Array) -> Array:
     if not where.any():
         raise InputError("maps: no voxel has a result; check their mask and flags")
     return where
