@@ -94,8 +94,7 @@ def tissue_fractions(
     coefficients : (rank, *matrix) complex array
         From :func:`mrf.reconstruct` or ``dictionary.compress(series)``.
     components : (components, 2) pairs of T1 and T2 (s), or (components,) atom numbers, optional
-        The tissues, where they are known: the atoms nearest in log T1 and log T2, which `index` names; none may be
-        more than a step of the grid away.
+        The tissues, where they are known: the atoms nearest in log T1 and log T2, a step away at most; see `index`.
     method : {"joint", "voxel"}, optional
         Without components. "joint" (None): the few atoms that serve all voxels (SPIJN, exchange, elimination), fitted
         without penalty. "voxel": atoms of each voxel's own, which depend strongly on noise.
