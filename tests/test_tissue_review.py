@@ -134,3 +134,14 @@ def test_what_joint_will_take_is_said(grid40: mrf.Dictionary, caplog: pytest.Log
         tissue_fractions(between_atoms(grid40, 0, np.inf, 0, 20)[0], grid40, iterations=30)
     assert "20 voxels by 1303 tissues took" in caplog.text
     assert "up to 30 such fits follow" in caplog.text
+
+
+def test_components_that_describe_nothing_are_doubted(grid40: mrf.Dictionary, caplog: pytest.LogCaptureFixture) -> None:
+    """Those that were given too: a series of another sequence came out as fractions, without a word."""
+    good, _ = between_atoms(grid40, 0, 50, 0.0)
+    rng = np.random.default_rng(0)
+    bad = rng.standard_normal(good.shape) + 1j * rng.standard_normal(good.shape)
+    for series, doubted in ((good, False), (bad, True)):
+        caplog.clear()
+        tissue_fractions(series, grid40, components=THREE)
+        assert ("components leave" in caplog.text) == doubted

@@ -26,7 +26,7 @@ from .voxels import Voxels
 log = logging.getLogger(__name__)
 _SINGULAR = 1e12  # condition of the atoms' Gram matrix from which fractions have no error bar
 _ROUNDING = 1e-6  # of a step between atoms
-_LARGE = 0.2  # residual that half of the voxels exceed, from which the components of method joint are doubtful
+_LARGE = 0.2  # residual that half of the voxels exceed, from which components are doubtful
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +298,7 @@ def _laid_out(
                 signals = dictionary.coefficients[atoms[s]] * norms[s, :, None]
                 spread = (voxels.deviation[part] / voxels.scale[part] / total)[some]
                 std[:, used[some]] = spread * _deviations(signals, fractions[:, used[some]])
-    if told["method"] == "joint":
+    if told["method"] != "voxel":
         _doubt(residual[voxels.used], voxels)
     index = atoms[np.bincount(voxels.own).argmax()]
     named = {name: values[index] for name, values in dictionary.parameters.items() if name not in known}
