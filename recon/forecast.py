@@ -14,6 +14,7 @@ from ..core.errors import InputError
 from ..core.usage import Usage
 from .fieldmap import Segments
 from .methods import Choices
+from .noise import CROWDED, SAMPLES, frames_seen
 from .subspace import MOST, coils_together
 from .toeplitz import transforms_together
 from .trajectory import Trajectory
@@ -67,8 +68,7 @@ class Forecast:
         courses = 1 if segments is None else len(segments.courses)
         size = _Size(trajectory, rank, coils, courses, item, complex_basis)
         choices = choices or Choices()
-        iterative = choices.method != "gridding"
-        memory, least = (size.memory(iterative, arriving, kept) for kept in (True, False))
+        memory, least = (size.memory(choices, arriving, kept) for kept in (True, False))
         return cls(memory, least, size.seconds(choices))
 
     def tell(self) -> None:
@@ -145,9 +145,23 @@ class _Size:
         """Bytes of what every coil tells of the images."""
         return self.coils * self.courses * self.rank * self.pixels * self.item
 
-    def memory(self, iterative: bool, arriving: bool, kept: bool) -> int:
+    @property
+    def samples(self) -> int:
+        """Of a coil."""
+        return self.trajectory.n_frames * self.trajectory.n_samples
+
+    def noise(self, reading: int) -> int:
+        """Bytes that are taken to estimate noise, over those of a solution; `reading`: of k-space."""
+        looked_at = len(frames_seen(self.trajectory)) * self.trajectory.n_samples
+        each = 16 * (self.rank + 2) + 24 * len(self.trajectory.matrix)  # of one coil's prediction, and of places
+        telling = looked_at * each + 4 * 16 * self.coils * min(looked_at, SAMPLES)
+        if self.rank * self.pixels <= CROWDED * self.coils * self.samples:
+            return telling
+        return max(telling, reading + 3 * self.samples * self.item) + 4 * self.rank * self.pixels * self.item
+
+    def memory(self, choices: Choices, arriving: bool, kept: bool) -> int:
         """Bytes, with what every coil tells of the images `kept` or not."""
-        samples = self.trajectory.n_frames * self.trajectory.n_samples
+        samples = self.samples
         image, channels = self.pixels * self.item, self.rank * self.courses
         held = _LIBRARIES + samples * self.item // 2  # weights
         held += (4 + 2 * (self.courses > 1) * self.courses) * self.coils * image
@@ -158,8 +172,9 @@ class _Size:
         each = gathered // (self.rank * self.item)
         together = min(self.coils, coils_together((self.rank, self.pixels), each, self.item))
         grids = min(together * self.rank, usable_cores()) * image << len(self.trajectory.matrix)
-        reading = together * 2 * (gathered + self.rank * self.courses * image) + grids
-        if not iterative:
+        copies = 4 if any(self.trajectory.on_grid) else 2  # of images, whose axes on the grid are transformed apart
+        reading = together * (2 * gathered + copies * self.rank * self.courses * image) + grids
+        if choices.method == "gridding":
             return held + kept * self.images + reading
         kernel = self.pixels * self.item // (1 if self.complex_basis else 2)
         held += self.lattices * channels * (channels + 1) // 2 * kernel
@@ -167,7 +182,10 @@ class _Size:
         building *= transforms_together(self.lattices * self.pixels)
         building += 2 * self.courses * self.lattices * kernel  # of the products of two courses
         solving = (_VECTORS * self.rank + usable_cores() * (channels + self.rank)) * image
-        return held + max(kept * self.images + max(reading + 3 * self.rank * image, building), solving)
+        first = reading + 3 * self.rank * image
+        if choices.noise_std is None:
+            first = max(first, 4 * self.rank * image + self.noise(reading))
+        return held + max(kept * self.images + max(first, building), solving)
 
     def seconds(self, choices: Choices) -> float:
         """By the time that one Fourier transform takes here, and by the samples of the non-uniform ones."""

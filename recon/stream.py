@@ -1,7 +1,7 @@
 """A scan as it arrives: every shot is projected on the subspace at once, and one solve is left after the last."""
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -240,15 +240,16 @@ class Stream:
         gridding = self._choices.method == "gridding"
         coils = len(self._kspace)
         given, white = self._choices.noise_std, np.eye(coils)
+        left = partial(self._left, needed=noise)
         if given is not None:
             work = White.of(model, combined, checked_covariance(given, coils) / self._scale**2)
         else:
-            work = White.of(model, combined, white if gridding else self._left)
+            work = White.of(model, combined, white if gridding else left)
         told: Array | None = None  # the noise that is left in the work's data
         if gridding and noise:
             told = white
             if given is None:
-                told = found_covariance(work.model, combined, self._left)
+                told = found_covariance(work.model, combined, left)
         self._images = None  # another call makes them again from k-space
         if gridding:
             made, deviation = work.gridded(told)
@@ -269,9 +270,9 @@ class Stream:
             check=model.check,
         )  # fmt: skip
 
-    def _left(self, model: SubspaceModel, solution: Array, mixing: Array) -> Array:
+    def _left(self, model: SubspaceModel, solution: Array, mixing: Array, steps: int, *, needed: bool) -> Array:
         """(coils, coils) covariance of the noise of mixed coils, from what a solution leaves."""
-        return left_covariance(model, solution, self._kspace, self._scale, mixing)
+        return left_covariance(model, solution, self._kspace, self._scale, mixing, steps, needed=needed)
 
     def _no_images(self) -> Array:
         courses = 1 if self._model.segments is None else len(self._model.segments.courses)

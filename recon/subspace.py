@@ -132,11 +132,11 @@ class SubspaceModel:
                 kspace[played] = self.basis[:, played].T @ sampled[:, arm]
         return out
 
-    def adjoint(self, kspace: Array) -> Array:
+    def adjoint(self, kspace: Iterable[Array]) -> Array:
         """(coils, frames, samples) k-space, weighted, to (rank, *matrix) coefficients."""
         return self.combined(self.projected(kspace), self.weighting)
 
-    def projected(self, kspace: Array, scale: float = 1.0) -> Iterator[tuple[int, Array]]:
+    def projected(self, kspace: Iterable[Array], scale: float = 1.0) -> Iterator[tuple[int, Array]]:
         """From (coils, frames, samples) over `scale`: number of a coil, and a part of its images without sensitivity.
 
         Each is (segments, rank, *matrix); a coil's parts, which are to be added, may come one by one.

@@ -14,8 +14,9 @@ from .solvers import conjugate_gradients
 from .subspace import SubspaceModel
 from .tuning import Problem
 
-# What tells the covariance of noise that is left: of a model of mixed coils, coefficients, and what mixes the coils.
-Left = Callable[[SubspaceModel, Array, Array], Array]
+# What tells the covariance of noise that is left: of a model of mixed coils, coefficients, what mixes the coils, and
+# the number of steps that made the coefficients.
+Left = Callable[[SubspaceModel, Array, Array, int], Array]
 _REPLICAS = 2
 _FAINT = 1e-3  # of the largest root-sum-of-squares: nothing is seen
 _NEIGHBOURS = 5  # pixels per side over which replicas are averaged
@@ -120,13 +121,13 @@ def found_covariance(model: SubspaceModel, combined: Callable[[Array], Array], l
     """
     covariance = np.eye(len(model.coils), dtype=np.complex128)
     seen, images = _power(model.coils), None
-    for _ in range(_PASSES):
+    for number in range(1, _PASSES + 1):
         mixing = whitening(covariance)
         white = White._mixed(model, combined, seen, mixing)
         fit = _first_solution(white, images)
         images = _unit(fit, white.power)
         back = np.linalg.inv(mixing)
-        covariance = believed(back @ left(white.model, fit, mixing) @ back.conj().T)
+        covariance = believed(back @ left(white.model, fit, mixing, number * FIRST_STEPS) @ back.conj().T)
         variances = np.linalg.eigvalsh(mixing @ covariance @ mixing.conj().T)
         if variances[-1] <= _WHITE * variances[0]:
             break
@@ -150,7 +151,7 @@ def _deviation(replicas: list[Array], power: Array) -> Array:
     seen = on_host(power > 0).astype(square.dtype)
     smooth = scipy.ndimage.uniform_filter(square * seen, _NEIGHBOURS, mode="constant")
     share = scipy.ndimage.uniform_filter(seen, _NEIGHBOURS, mode="constant")
-    deviation: Array = np.sqrt(smooth / np.maximum(share, 1e-9)) * seen
+    deviation: Array = np.sqrt(np.maximum(smooth, 0) / np.maximum(share, 1e-9)) * seen
     return deviation
 
 
