@@ -1,5 +1,6 @@
 """Coil sensitivities from the data themselves."""
 
+import logging
 import math
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from .nufft import spread
 from .solvers import conjugate_gradients
 from .trajectory import Shape, Trajectory
 
+log = logging.getLogger(__name__)
 METHODS = ("espirit", "walsh")
 _CENTRE, _CENTRE_3D = 24, 16  # k-space samples per axis that calibrate; ESPIRiT in volumes is as good with fewer
 _KERNEL, _KERNEL_3D = 6, 5
@@ -27,6 +29,8 @@ _MARGIN = 12  # samples per axis that are fitted too, because they leak into tho
 COURSES = 2  # of the signal, unless they are given
 _NEAR = 0.3  # cycles per field of view from k = 0, as good as there
 _VISITS = 2  # of a location, for every course
+_WEAK = 0.2  # of the strongest course: without one that is stronger, contrast is taken for aliasing
+_NARROWER = 4  # samples per axis by which a calibration becomes narrower
 _FIT_STEPS = 10
 _RIDGE = 1e-3  # of the fit, so that nothing is made up where no sample lies
 _FINER = 2  # grid on which sensitivities are found, over the samples that calibrate
@@ -38,6 +42,7 @@ _ABOVE = 3.0  # times the noise: an object
 _QUIET = 0.1  # of the pixels hold little but noise beside their strongest coil vector
 _POWER_STEPS = 12
 _REFERENCE_STEPS = 20
+_BLOCKS = 14  # times ESPIRiT's matrix of blocks: it, its singular vectors, and what LAPACK works in
 _BLOCK = 2**25  # entries of local covariances at once
 
 
@@ -74,7 +79,8 @@ def estimate_coils(
     covariance : (coils, coils) array, optional
         Of the noise, which is made white.
     calibration_width : int, optional
-        Central k-space samples per axis that calibrate; None = 24 (volumes: 16), "walsh" up to 48 if none is missing.
+        Central k-space samples per axis that calibrate; None = 24 (volumes: 16), "walsh" up to 48 if none is missing
+        and as many courses of the signal can be told apart.
     kernel_width, threshold, crop
         Of ESPIRiT: size in k-space (None = 6, volumes 5), singular-value cut, eigenvalue below which is no object.
 
@@ -101,14 +107,36 @@ def estimate_coils(
     (1, 8, 8)
     """
     samples, whiten = _checked(on_host(kspace), trajectory, method, covariance)
+    for name, value, most in (("threshold", threshold, 1.0), ("crop", crop, math.inf)):
+        if not isinstance(value, int | float | np.number) or not 0 <= value < most:
+            raise InputError(f"{name}: got {value!r}, expected a number from 0 to below {most:g}")
     if len(samples) == 1:
         return beside(kspace, np.ones((1, *trajectory.matrix), np.complex64))  # type: ignore[no-any-return]
     with threadpool_limits(1, "blas"):  # the same bits whatever the number of threads, and hardly slower
-        width, kernel = _width(trajectory, method, calibration_width), _kernel(trajectory, kernel_width)
-        grid = _calibration(samples, trajectory, _courses(samples, trajectory, weights), width, whiten)
+        kernel, courses = _kernel(trajectory, kernel_width), _courses(samples, trajectory, weights)
+        width = _width(trajectory, method, calibration_width)
+        if method == "walsh" and calibration_width is None:
+            width = _narrower(trajectory, width, len(courses))
+        grid = _calibration(samples, trajectory, courses, width, whiten)
+        _warn_of_dropped(samples, trajectory, courses, len(grid))
         images = _images(grid, trajectory.matrix)
         found = _walsh(images) if method == "walsh" else _espirit(grid[0], images.shape[2:], kernel, threshold, crop)
         return beside(kspace, _finished(found, images, whiten, trajectory.matrix))  # type: ignore[no-any-return]
+
+
+def memory_of_estimation(trajectory: Trajectory, n_coils: int) -> int:
+    """Bytes that :func:`estimate_coils` takes, by ESPIRiT of the usual width and two courses; never much less."""
+    matrix, volume = trajectory.matrix, _is_volume(trajectory.matrix)
+    width, kernel = (_CENTRE_3D, _KERNEL_3D) if volume else (_CENTRE, _KERNEL)
+    grids = [min(n, width) for n in matrix], [min(n, _FINER * width) for n in matrix]
+    calibrating, found = (grid if volume else grid[-2:] for grid in grids)
+    blocks = n_coils * math.prod(max(1, n - kernel + 1) for n in calibrating) * kernel ** len(calibrating)
+    covariances = n_coils**2 * math.prod(found)
+    fitted = COURSES * n_coils * math.prod(min(n, width + _MARGIN) for n in matrix)
+    near = len(trajectory.arms[0]) * trajectory.n_samples * len(matrix)  # places, and at most as many samples of a coil
+    read = 8 * (3 * near + 2 * COURSES * n_coils * near // len(matrix))
+    finished = 4 * 16 * n_coils * math.prod(matrix)
+    return int(max(8 * (_BLOCKS * blocks + 2 * covariances), 8 * 8 * fitted + read) + finished)
 
 
 def _checked(kspace: Array, trajectory: Trajectory, method: str, covariance: Array | None) -> tuple[Array, Array]:
@@ -141,6 +169,43 @@ def _width(trajectory: Trajectory, method: str, told: int | None) -> int:
     seen[tuple(cells[((cells >= 0) & (cells < sides)).all(axis=-1)].T)] = True
     missing = np.abs(np.argwhere(~seen) - np.array(sides) // 2).max(axis=-1, initial=0)
     return 2 * max(_CENTRE // 2, int(missing.min(initial=half)))
+
+
+def _narrower(trajectory: Trajectory, width: int, rank: int) -> int:
+    """The largest width up to `width` in which as many courses are told apart as in the usual one.
+
+    Far from k = 0 few frames visit the same location: one image alone, of the strongest course, would have no signal
+    where this course has none, and such places would count as air.
+    """
+    told = _told_apart(trajectory, _CENTRE, rank)
+    while width > _CENTRE and _told_apart(trajectory, width, rank) < told:
+        width = max(_CENTRE, width - _NARROWER)
+    return width
+
+
+def _told_apart(trajectory: Trajectory, width: int, rank: int) -> int:
+    """How many courses of the signal so many samples per axis tell apart."""
+    centre = _Centre.of(trajectory, width)
+    return min(rank, max(1, int(np.median(centre.visits[centre.visits > 0])) // _VISITS))
+
+
+def _warn_of_dropped(kspace: Array, trajectory: Trajectory, courses: Array, kept: int) -> None:
+    """Say where a course that is left out has much of the signal at k = 0."""
+    distance = np.linalg.norm(trajectory.k * np.array(trajectory.field_of_view), axis=-1)
+    nearest = distance.argmin(axis=1)
+    frames = np.flatnonzero(distance.min(axis=1) <= _NEAR)
+    if kept == len(courses) or len(frames) < _VISITS * len(courses):
+        return
+    found = np.linalg.lstsq(courses[:, frames].T, kspace[:, frames, nearest[frames]].T, rcond=None)[0]
+    strength = np.linalg.norm(found, axis=1)
+    weak = float(strength[kept:].max() / max(strength.max(), np.finfo(np.float32).tiny))
+    if weak > _WEAK:
+        log.warning(
+            "coils: too few frames visit the same location for more than %d of %d courses of the signal, and what is "
+            "left out has %.0f %% of the strongest one's; sensitivities may be wrong: give coils, or lower "
+            "calibration_width in estimate_coils",
+            kept, len(courses), 100 * weak,
+        )  # fmt: skip
 
 
 def _kernel(trajectory: Trajectory, told: int | None) -> int:
@@ -181,6 +246,43 @@ def _courses(kspace: Array, trajectory: Trajectory, weights: Array | None) -> Ar
     return courses
 
 
+class _Centre(NamedTuple):
+    """Samples of the distinct readouts near k = 0, in a small matrix of `sides`.
+
+    Of `columns`, (arms, columns) tells which are `inside`; `cycles` (points, axes) are cycles per field of view of
+    these, `arm` and `cell` (points,) where they belong, and `visits` how many frames come to each cell.
+    """
+
+    sides: Shape
+    columns: Array
+    inside: Array
+    cycles: Array
+    arm: Array
+    cell: Array
+    visits: Array
+
+    @classmethod
+    def of(cls, trajectory: Trajectory, width: int) -> "_Centre":
+        first, played = trajectory.arms
+        small = tuple(min(n, width + _MARGIN) for n in trajectory.matrix)
+        half = np.array(small) / 2
+        cycles = trajectory.k[first] * np.array(trajectory.field_of_view)
+        inside = ((cycles >= -half) & (cycles < half)).all(axis=-1)
+        columns = np.flatnonzero(inside.any(axis=0))
+        if not len(columns):
+            raise InputError(
+                f"trajectory: no sample lies in the central {small} of k-space, expected some to calibrate with; give "
+                "coils"
+            )
+        inside = inside[:, columns]
+        near, arm = cycles[:, columns][inside], np.nonzero(inside)[0]
+        cells = np.round(near).astype(int) + np.array(small) // 2 + 1
+        cell = np.ravel_multi_index(tuple(cells.T), tuple(n + 2 for n in small))
+        pairs = np.unique(arm + len(first) * cell)
+        visits = np.bincount(pairs // len(first), np.bincount(played)[pairs % len(first)])
+        return cls(small, columns, inside, near, arm, cell, visits)
+
+
 def _calibration(kspace: Array, trajectory: Trajectory, courses: Array, width: int, whiten: Array) -> Array:
     """(rank, coils, up to `width` samples per axis) central k-space on its grid, by least squares, white.
 
@@ -188,21 +290,7 @@ def _calibration(kspace: Array, trajectory: Trajectory, courses: Array, width: i
     them where few frames visit the same location. The largest magnitude is 1.
     """
     first, played = trajectory.arms
-    small = tuple(min(n, width + _MARGIN) for n in trajectory.matrix)
-    half = np.array(small) / 2
-    cycles = trajectory.k[first] * np.array(trajectory.field_of_view)
-    inside = ((cycles >= -half) & (cycles < half)).all(axis=-1)
-    columns = np.flatnonzero(inside.any(axis=0))
-    if not len(columns):
-        raise InputError(
-            f"trajectory: no sample lies in the central {small} of k-space, expected some to calibrate with; give coils"
-        )
-    inside, cycles = inside[:, columns], cycles[:, columns]
-    arm = np.nonzero(inside)[0]
-    cells = np.round(cycles[inside]).astype(int) + np.array(small) // 2 + 1
-    cell = np.ravel_multi_index(tuple(cells.T), tuple(n + 2 for n in small))
-    pairs = np.unique(arm + len(first) * cell)
-    visits = np.bincount(pairs // len(first), np.bincount(played)[pairs % len(first)])
+    small, columns, inside, cycles, arm, cell, visits = _Centre.of(trajectory, width)
     courses = courses[: max(1, int(np.median(visits[visits > 0])) // _VISITS)]
 
     rank, scale = len(courses), np.abs(kspace).max()
@@ -215,7 +303,7 @@ def _calibration(kspace: Array, trajectory: Trajectory, courses: Array, width: i
     power = np.trace(strength).real[arm]
     together = np.bincount(cell, power)[cell] / rank
     share = np.divide(1, together, out=np.zeros_like(together), where=together > 0)  # dense places count no more
-    radians = 2 * np.pi * cycles[inside] / small
+    radians = 2 * np.pi * cycles / small
     images = _fitted(summed[:, :, inside] * share, strength[:, :, arm] * share, radians, small)
     grid: Array = sigpy.fft(images, axes=tuple(range(2, images.ndim)))
     grid = sigpy.resize(grid, (*grid.shape[:2], *(min(n, width) for n in small)))
