@@ -65,8 +65,7 @@ class Measured:
                 f"trajectory: the measured one has shape {self.k.shape}, the scan {prescribed.k.shape} with "
                 f"{len(first)} distinct readouts; expected as many frames or distinct readouts, samples and axes"
             )
-        times = prescribed.sample_times if self.sample_times is None else self.sample_times
-        return Trajectory(k, prescribed.matrix, prescribed.field_of_view, sample_times=times)
+        return prescribed.played(k, "the measured trajectory", self.sample_times)
 
 
 @dataclass(frozen=True, eq=False)

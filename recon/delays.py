@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from ..core.arrays import Array, real, whole
 from ..core.errors import InputError
 from ..core.units import MICROSECOND
-from .checks import checked_basis, checked_kspace
+from .checks import check_trajectory, checked_basis, checked_kspace
 from .nufft import sample, spread
 from .trajectory import Trajectory
 
@@ -128,7 +128,8 @@ def delayed(trajectory: Trajectory, delays: npt.ArrayLike, *, rotation: npt.Arra
     Raises
     ------
     InputError
-        Sample times that are missing or do not ascend, delays that do not fit, k that leaves the band by over 1 %.
+        Sample times that are missing or do not ascend, delays that do not fit, k that then goes beyond the band by half
+        of it (by less, the signal model is exact: it is periodic).
 
     Examples
     --------
@@ -137,13 +138,15 @@ def delayed(trajectory: Trajectory, delays: npt.ArrayLike, *, rotation: npt.Arra
     >>> delayed(trajectory, [1e-5, 2e-5]).k[0, :2].round(6).tolist()
     [[-10.2, -14.4], [-9.6, -13.6]]
     """
+    check_trajectory(trajectory)
     axes, single = len(trajectory.matrix), trajectory.per_readout
     turned = checked_rotation(rotation, axes, np.eye(axes))
     late = real("delays", delays)
     if late.shape != (len(turned),):
         raise InputError(f"delays: got shape {late.shape}, expected ({len(turned)},), one for each physical axis")
     k = path_of(single, turned).late(late)[0][single.arms[1]].reshape(trajectory.k.shape)
-    return Trajectory(k, trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times)
+    told = ", ".join(f"{delay / MICROSECOND:.3g}" for delay in late)
+    return trajectory.played(k, f"delays of {told} us")
 
 
 def estimate_delays(

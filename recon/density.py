@@ -70,13 +70,14 @@ def balanced_weights(trajectory: Trajectory, most: float = 2.0) -> Array | None:
     (frames, samples) float32, or None where no weight would be below 1
     """
     first, played = trajectory.arms
-    sides = tuple(n + 3 for n in trajectory.matrix)
+    extent = np.array(trajectory.field_of_view)
+    half = np.ceil(trajectory.reach * trajectory.matrix).astype(int) + 1
+    sides = tuple(2 * half + 1)
     where = np.empty((len(first), trajectory.n_samples), np.int64)
     counts = np.zeros(math.prod(sides))
     for arm, (frame, plays) in enumerate(zip(first, np.bincount(played), strict=True)):
-        cycles = trajectory.k[frame] * np.array(trajectory.field_of_view)
-        cells = np.round(cycles).astype(int) + np.array(trajectory.matrix) // 2 + 1
-        where[arm] = np.ravel_multi_index(tuple(cells.T), sides, mode="clip")
+        cells = np.round(trajectory.k[frame] * extent).astype(int) + half
+        where[arm] = np.ravel_multi_index(tuple(cells.T), sides)
         np.add.at(counts, where[arm], plays)
     limit = most * np.median(counts[counts > 0])
     weights = np.minimum(1, limit / counts[where]).astype(np.float32)

@@ -10,6 +10,7 @@ import scipy.fft
 from ..core.arrays import Array, as_host, freeze, real
 from ..core.errors import FileError, InputError
 from ..core.storage import read_datasets
+from .checks import check_trajectory
 from .delays import Path, checked_rotation, path_of
 from .trajectory import Trajectory
 
@@ -120,7 +121,8 @@ def predicted(trajectory: Trajectory, girf: Girf, *, rotation: npt.ArrayLike | N
     Raises
     ------
     InputError
-        Sample times that are missing or uneven, a rotation that does not fit, k that leaves the band by over 1 %.
+        No trajectory or response, sample times that are missing or uneven, a rotation that does not fit, k that
+        then goes beyond the band by half of it.
 
     Notes
     -----
@@ -142,6 +144,9 @@ def predicted(trajectory: Trajectory, girf: Girf, *, rotation: npt.ArrayLike | N
     >>> bool(np.allclose(weaker.k, 0.9 * trajectory.k)), bool(phase.any())
     (True, False)
     """
+    check_trajectory(trajectory)
+    if not isinstance(girf, Girf):
+        raise InputError(f"girf: got {type(girf).__name__}, expected mrf.Girf(frequencies, first_order), or Girf.load")
     axes, single = len(trajectory.matrix), trajectory.per_readout
     turned = checked_rotation(rotation, axes, np.eye(3)[:, 3 - axes :])
     if len(turned) != 3:
@@ -156,8 +161,7 @@ def predicted(trajectory: Trajectory, girf: Girf, *, rotation: npt.ArrayLike | N
     )
     frames = single.arms[1]
     k, phase = (played[..., 1:] @ turned)[frames].reshape(trajectory.k.shape), -2 * np.pi * played[..., 0][frames]
-    made = Trajectory(k, trajectory.matrix, trajectory.field_of_view, sample_times=trajectory.sample_times)
-    return made, phase.reshape(k.shape[:2])
+    return trajectory.played(k, "girf"), phase.reshape(k.shape[:2])
 
 
 def _played(path: Path, girf: Girf) -> Array:

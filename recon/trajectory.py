@@ -10,6 +10,8 @@ from ..core.arrays import Array, freeze, real
 from ..core.errors import InputError
 
 Shape = tuple[int, ...]
+_MOST = 0.505  # cycles per pixel that a prescribed trajectory may reach
+_MOST_PLAYED = 0.75  # and one that is corrected: the model is periodic, so a little beyond the band it is exact
 _ON_GRID = 2e-5  # cycles per field of view: what single precision leaves of a whole number
 
 
@@ -57,7 +59,18 @@ class Trajectory:
         *,
         sample_times: npt.ArrayLike | None = None,
     ) -> None:
-        where = real("k", k)
+        self._take(real("k", k), matrix, field_of_view, sample_times)
+        reach = self.reach
+        if (reach > _MOST).any():
+            raise InputError(
+                f"k: reaches {reach.max():.3g} cycles per pixel, expected at most 0.5; check the matrix, the "
+                "field of view (m) and the units of k (1/m)"
+            )
+
+    def _take(
+        self, where: Array, matrix: npt.ArrayLike, field_of_view: npt.ArrayLike, sample_times: npt.ArrayLike | None
+    ) -> None:
+        """Check and keep everything, whatever k reaches."""
         where.flags.writeable = False  # a copy, which may be large
         size = np.asarray(matrix)
         extent = real("field_of_view", field_of_view, positive=True)
@@ -68,12 +81,6 @@ class Trajectory:
             raise InputError(f"matrix: got {matrix!r}, expected {dims} positive whole numbers as k has {dims} axes")
         if extent.shape != (dims,):
             raise InputError(f"field_of_view: got {field_of_view!r}, expected {dims} lengths in m")
-        reach = np.maximum(where.max(axis=(0, 1)), -where.min(axis=(0, 1))) * extent / size
-        if (reach > 0.505).any():
-            raise InputError(
-                f"k: reaches {reach.max():.3g} cycles per pixel, expected at most 0.5; check the matrix, the "
-                "field of view (m) and the units of k (1/m)"
-            )
         times = None if sample_times is None else real("sample_times", sample_times)
         if times is not None and times.shape != (where.shape[1],):
             raise InputError(f"sample_times: got shape {times.shape}, expected ({where.shape[1]},)")
@@ -87,6 +94,45 @@ class Trajectory:
         return f"Trajectory({self.n_frames} frames, {self.n_samples} samples, matrix {self.matrix})"
 
     @property
+    def reach(self) -> Array:
+        """(axes,) cycles per pixel, the largest magnitude of k along each axis; the matrix's band ends at 0.5."""
+        farthest = np.maximum(self.k.max(axis=(0, 1)), -self.k.min(axis=(0, 1)))
+        reached: Array = farthest * np.array(self.field_of_view) / self.matrix
+        return reached
+
+    def played(self, k: Array, what: str, sample_times: Array | None = None) -> "Trajectory":
+        """The trajectory that gradients play in place of this one, which may go beyond the band by some samples.
+
+        Parameters
+        ----------
+        k : (frames, samples, axes) array
+            1/m.
+        what : str
+            What made it differ from what was prescribed.
+        sample_times : (samples,) array, optional
+            s; None = this one's.
+
+        Raises
+        ------
+        InputError
+            Values that are not finite, or k beyond 0.75 cycles per pixel.
+        """
+        times = self.sample_times if sample_times is None else sample_times
+        made = self._with(real("k", k), times)
+        if (made.reach > _MOST_PLAYED).any():
+            raise InputError(
+                f"{what}: with it k reaches {made.reach.max():.3g} cycles per pixel, {self.reach.max():.3g} without; "
+                f"expected at most {_MOST_PLAYED}; check its unit, or make the matrix larger"
+            )
+        return made
+
+    def _with(self, k: Array, sample_times: Array | None) -> "Trajectory":
+        """Other places on the same grid."""
+        made = object.__new__(Trajectory)
+        made._take(k, self.matrix, self.field_of_view, sample_times)
+        return made
+
+    @property
     def n_frames(self) -> int:
         """Number of frames."""
         return int(self.k.shape[0])
@@ -98,7 +144,7 @@ class Trajectory:
 
     @property
     def radians(self) -> Array:
-        """(frames, samples, axes): phase advance per pixel, 2 pi k field_of_view / n, in [-pi, pi]."""
+        """(frames, samples, axes): phase advance per pixel, 2 pi k field_of_view / n, in [-pi, pi] or near."""
         return self.radians_of(slice(None))
 
     def radians_of(self, frames: Array | slice) -> Array:
@@ -108,7 +154,7 @@ class Trajectory:
 
     def of_frames(self, frames: Array) -> "Trajectory":
         """The trajectory of some frames."""
-        return Trajectory(self.k[frames], self.matrix, self.field_of_view, sample_times=self.sample_times)
+        return self._with(self.k[frames], self.sample_times)
 
     @cached_property
     def per_readout(self) -> "Trajectory":
@@ -123,7 +169,7 @@ class Trajectory:
         if np.ptp(each, axis=0).max() > 1e-9:
             return self
         k = self.k.reshape(-1, each.shape[1], self.k.shape[2])
-        return Trajectory(k, self.matrix, self.field_of_view, sample_times=each[0])
+        return self._with(k, each[0])
 
     @cached_property
     def on_grid(self) -> tuple[bool, ...]:
