@@ -31,6 +31,7 @@ from .matching.match import match
 from .recipe import Recipe
 from .recon.coils import COURSES, estimate_coils
 from .recon.corrections import Corrections
+from .recon.forecast import room_for_coils
 from .recon.methods import Choices
 from .recon.motion import moved
 from .recon.stream import Stream
@@ -280,6 +281,7 @@ def _one(
 ) -> _Slice:
     """One slice."""
     kspace, trajectory = corrections.applied(kspace, trajectory, basis, rotation)
+    room_for_coils(trajectory, len(kspace), choices.memory)
     coils = estimate_coils(kspace, trajectory, method=recipe.coils, weights=basis[:COURSES].conj())
 
     def solve(samples: Array) -> _Slice:

@@ -9,7 +9,7 @@ import scipy.ndimage
 
 from ..core.arrays import Array, as_host, usable_cores, whole
 from ..core.errors import InputError
-from .checks import checked_coils
+from .checks import checked_coils, checked_complex
 from .coils import estimate_coils
 from .noise import checked_covariance, whitening
 from .trajectory import Shape, Trajectory
@@ -59,7 +59,7 @@ def images_of_kspace(
 
     Examples
     --------
-    >>> images = images_of_kspace(np.ones((1, 2, 4, 4)))  # a point at the centre, 4 // 2
+    >>> images = images_of_kspace(np.ones((1, 2, 4, 4), complex))  # a point at the centre, 4 // 2
     >>> images.shape, np.argwhere(np.abs(images[1]) > 1e-6).tolist(), round(float(images[1, 2, 2].real), 6)
     ((2, 4, 4), [[2, 2]], 1.0)
     """
@@ -204,6 +204,7 @@ def signed_images(images: Array, *, reference: int = -1) -> Array:
             f"images: got shape {series.shape} of {series.dtype}, expected (frames, ...) complex values; the sign of "
             "magnitude images is lost"
         )
+    reference = whole("reference", reference)
     if not -len(series) <= reference < len(series):
         raise InputError(f"reference: got frame {reference}, expected one of the {len(series)} frames")
     axis = np.exp(-0.5j * np.angle(np.sum(series.astype(np.complex128) ** 2, axis=0)))
@@ -214,10 +215,9 @@ def signed_images(images: Array, *, reference: int = -1) -> Array:
 
 def _checked(kspace: Array) -> Array:
     """K-space as finite complex64 or complex128 (coils, frames, [z,] y, x)."""
-    samples = as_host("kspace", kspace)
+    samples = checked_complex("kspace", as_host("kspace", kspace))
     if samples.ndim not in (4, 5) or samples.size == 0:
         raise InputError(f"kspace: got shape {samples.shape}, expected (coils, frames, [z,] y, x)")
-    samples = samples.astype(np.complex128 if samples.dtype.itemsize > 8 else np.complex64, copy=False)
     bad = sum(int((~np.isfinite(one)).sum()) for one in samples)
     if bad:
         raise InputError(f"kspace: {bad} samples are NaN or infinite; repair them, or set what was not measured to 0")

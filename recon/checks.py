@@ -1,10 +1,17 @@
 """Checks shared by everything that takes k-space."""
 
+import logging
+
 import numpy as np
 
 from ..core.arrays import Array, as_host, is_device_array, on_host
 from ..core.errors import InputError
 from .trajectory import Trajectory
+
+log = logging.getLogger(__name__)
+_NAMED = 8  # frames in a message, at most
+_UNMEASURED = 0.01  # of the samples that are 0 in every coil: more is no chance
+_REACHED = 0.1  # cycles per pixel that k reaches at least, where its unit is right
 
 
 def check_trajectory(trajectory: object) -> None:
@@ -16,29 +23,56 @@ def check_trajectory(trajectory: object) -> None:
         )
 
 
+def check_reach(trajectory: Trajectory) -> None:
+    """Warn of k that stays near 0 along every axis, as it does in cycles per field of view or 1/cm."""
+    reach = trajectory.reach[np.array(trajectory.matrix) > 1]
+    if reach.size and reach.max() < _REACHED:
+        log.warning(
+            "trajectory: k reaches only %.2g of 0.5 cycles per pixel, so that images are blurred; were 1/m meant? "
+            "cycles per field of view are to be divided by the field of view (m)",
+            reach.max(),
+        )
+
+
+def checked_complex(name: str, values: Array) -> Array:
+    """`values` as complex64 or complex128, where they lie; masked ones NaN.
+
+    Raises
+    ------
+    InputError
+        No complex numbers: half of what was measured is missing, or it is something else.
+    """
+    given = values if is_device_array(values) else as_host(name, values)
+    if given.dtype.kind != "c":
+        raise InputError(
+            f"{name}: got {given.dtype} values, expected complex64 or complex128 ones; give both parts, real + 1j * "
+            "imaginary"
+        )
+    return given.astype(np.complex128 if given.dtype.itemsize > 8 else np.complex64, copy=False)
+
+
 def checked_kspace(kspace: Array, trajectory: Trajectory) -> Array:
     """`kspace` as finite complex64 or complex128 of shape (coils, frames, samples).
 
     Raises
     ------
     InputError
-        Another shape than the trajectory's, NaN, infinite, or zero throughout; no trajectory.
+        Another shape than the trajectory's, not complex, NaN or masked, infinite, zero throughout; no trajectory.
     """
     check_trajectory(trajectory)
-    samples = kspace if is_device_array(kspace) else np.asarray(kspace)
+    samples = checked_complex("kspace", kspace)
     expected = (trajectory.n_frames, trajectory.n_samples)
     if samples.ndim != 3 or samples.shape[1:] != expected or samples.shape[0] == 0:
         raise InputError(
             f"kspace: got shape {samples.shape}, expected (coils, {expected[0]}, {expected[1]}) as the "
             "trajectory has (frames, samples)"
         )
-    samples = samples.astype(np.complex128 if samples.dtype.itemsize > 8 else np.complex64, copy=False)
     bad = [(coil, on_host(np.argwhere(~np.isfinite(one)))) for coil, one in enumerate(samples)]
     number = sum(len(where) for _, where in bad)
     if number:
         coil, where = next(one for one in bad if len(one[1]))
         raise InputError(
-            f"kspace: {number} samples are NaN or infinite, the first at coil {coil}, frame {where[0, 0]}, "
+            f"kspace: {number} samples are NaN, masked or infinite, the first at coil {coil}, frame {where[0, 0]}, "
             f"sample {where[0, 1]}; repair or leave out that data"
         )
     if not any(one.any() for one in samples):
@@ -62,6 +96,32 @@ def refuse_silent(kspace: Array) -> None:
         )
 
 
+def refuse_unmeasured(kspace: Array, basis: Array) -> None:
+    """Refuse frames without data, whose zeros would count as measured; warn of other samples that look like them.
+
+    Frames in which the basis says that there is no signal may be 0.
+
+    Raises
+    ------
+    InputError
+        Every sample of a frame of (coils, frames, samples) k-space is 0 in all coils.
+    """
+    there = np.zeros(kspace.shape[1:], bool)
+    for samples in kspace:
+        there |= on_host(samples != 0)
+    counts = on_host(basis).any(axis=0)
+    empty = np.flatnonzero(counts & ~there.any(axis=1))
+    if len(empty):
+        named = ", ".join(map(str, empty[:_NAMED])) + (", ..." if len(empty) > _NAMED else "")
+        raise InputError(
+            f"kspace: every sample of {len(empty)} frames ({named}) is zero in all coils, expected data; leave frames "
+            "that were not measured out of kspace, trajectory and basis (whose rows are then made orthonormal again)"
+        )
+    share = 1 - float(there[counts].mean()) if counts.any() else 0.0
+    if share > _UNMEASURED:
+        log.warning("kspace: %.2g %% of the samples are 0 in all coils; not measured? leave them out", 100 * share)
+
+
 def checked_coils(coils: Array, n_coils: int, trajectory: Trajectory) -> Array:
     """`coils` as finite (coils, *matrix) values on the host that are not zero throughout.
 
@@ -70,11 +130,13 @@ def checked_coils(coils: Array, n_coils: int, trajectory: Trajectory) -> Array:
     InputError
         Anything else.
     """
-    maps = np.asarray(on_host(coils))
+    maps = as_host("coils", on_host(coils))
+    if maps.dtype.kind not in "fciub":
+        raise InputError(f"coils: got {maps.dtype} values, expected complex sensitivities")
     if maps.shape != (n_coils, *trajectory.matrix):
         raise InputError(f"coils: got shape {maps.shape}, expected {(n_coils, *trajectory.matrix)}")
     if not np.isfinite(maps).all() or not maps.any():
-        raise InputError("coils: got NaN, infinite or only zero sensitivities; estimate them again")
+        raise InputError("coils: got NaN, masked, infinite or only zero sensitivities; estimate them again")
     return maps
 
 
@@ -87,6 +149,8 @@ def checked_basis(basis: Array, trajectory: Trajectory) -> Array:
         Another number of frames than the trajectory has, or rows that are not orthonormal.
     """
     rows = as_host("basis", basis)
+    if rows.dtype.kind not in "fciub":
+        raise InputError(f"basis: got {rows.dtype} values, expected (rank, frames) numbers")
     if rows.ndim != 2 or rows.shape[1] != trajectory.n_frames or rows.shape[0] == 0:
         raise InputError(
             f"basis: got shape {rows.shape}, but the trajectory has {trajectory.n_frames} frames; expected "

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ..core.arrays import Array, as_host, beside, is_device_array, on_host, whole
+from ..core.arrays import Array, as_host, beside, on_host, whole
 from ..core.errors import InputError
+from .checks import checked_complex
 from .noise import whitening
 
 _BLOCK = 2**18  # values that are held in double precision at once
@@ -66,12 +67,11 @@ def compress_coils(
 
 
 def _checked(kspace: Array) -> Array:
-    samples = kspace if is_device_array(kspace) else np.asarray(kspace)
+    samples = checked_complex("kspace", kspace)
     if samples.ndim < 2 or samples.size == 0:
         raise InputError(f"kspace: got shape {samples.shape}, expected (coils, frames, samples)")
-    samples = samples.astype(np.complex128 if samples.dtype.itemsize > 8 else np.complex64, copy=False)
     if not np.isfinite(samples).all() or not samples.any():
-        raise InputError("kspace: got NaN, infinite or only zero samples; repair or leave out that data")
+        raise InputError("kspace: got NaN, masked, infinite or only zero samples; repair or leave out that data")
     return samples
 
 

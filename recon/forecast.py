@@ -12,6 +12,7 @@ import scipy.fft
 from ..core.arrays import Array, available_memory, memory_budget, usable_cores
 from ..core.errors import InputError
 from ..core.usage import Usage
+from .coils import memory_of_estimation
 from .fieldmap import Segments
 from .methods import Choices
 from .noise import CROWDED, SAMPLES, frames_seen
@@ -62,13 +63,21 @@ class Forecast:
         segments: Segments | None = None,
         complex_basis: bool = False,
         arriving: bool = False,
+        estimating: bool = False,
     ) -> "Forecast":
-        """For a scan of `coils` coils, a subspace of `rank`, and k-space that is there already or still `arriving`."""
+        """For a scan of `coils` coils, a subspace of `rank`, and k-space that is there already or still `arriving`.
+
+        `estimating`: coils are estimated while that is held.
+        """
         item = np.dtype(dtype).itemsize
         courses = 1 if segments is None else len(segments.courses)
         size = _Size(trajectory, rank, coils, courses, item, complex_basis)
         choices = choices or Choices()
         memory, least = (size.memory(choices, arriving, kept) for kept in (True, False))
+        if estimating and coils > 1:
+            found = memory_of_estimation(trajectory, coils)
+            memory = max(memory, size.held(True) + size.images + found)
+            least = max(least, size.held(True) + found)
         return cls(memory, least, size.seconds(choices))
 
     def tell(self) -> None:
@@ -112,6 +121,25 @@ class Forecast:
             )
         log.info("reconstruct: coils one by one, which takes %.2g GB", self.least / 1e9)
         return True
+
+
+def room_for_coils(trajectory: Trajectory, n_coils: int, memory: int | float | str | None) -> None:
+    """Refuse to estimate coils where a budget (None: what is free) has no room for it.
+
+    Raises
+    ------
+    InputError
+        It takes more.
+    """
+    needed = memory_of_estimation(trajectory, n_coils) if n_coils > 1 else 0
+    budget = available_memory() if memory is None else memory_budget(memory)
+    log.info("coils: about %.2g GB of memory", needed / 1e9)
+    if needed > budget:
+        raise InputError(
+            f"memory: to estimate {n_coils} coils takes {needed / 1e9:.2g} GB, but {budget / 1e9:.2g} GB are "
+            f"{'free' if memory is None else 'allowed'}; give coils, or, with compress_coils (virtual_coils in a "
+            "recipe), fewer of them"
+        )
 
 
 @dataclass(frozen=True)
@@ -159,15 +187,20 @@ class _Size:
             return telling
         return max(telling, reading + 3 * self.samples * self.item) + 4 * self.rank * self.pixels * self.item
 
-    def memory(self, choices: Choices, arriving: bool, kept: bool) -> int:
-        """Bytes, with what every coil tells of the images `kept` or not."""
-        samples = self.samples
-        image, channels = self.pixels * self.item, self.rank * self.courses
-        held = _LIBRARIES + samples * self.item // 2  # weights
+    def held(self, arriving: bool) -> int:
+        """Bytes that are held throughout: weights, coils, and k-space that arrives."""
+        image = self.pixels * self.item
+        held = _LIBRARIES + self.samples * self.item // 2
         held += (4 + 2 * (self.courses > 1) * self.courses) * self.coils * image
         if arriving:
-            held += self.coils * samples * self.item
-            held += self.coils * self.rank * min(self.distinct, samples // 2) * self.item
+            held += self.coils * self.samples * self.item
+            held += self.coils * self.rank * min(self.distinct, self.samples // 2) * self.item
+        return held
+
+    def memory(self, choices: Choices, arriving: bool, kept: bool) -> int:
+        """Bytes, with what every coil tells of the images `kept` or not."""
+        image, channels = self.pixels * self.item, self.rank * self.courses
+        held = self.held(arriving)
         gathered = min(self.rank * self.distinct, MOST) * self.item
         each = gathered // (self.rank * self.item)
         together = min(self.coils, coils_together((self.rank, self.pixels), each, self.item))

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ..core.arrays import Array, memory_budget, whole
 from ..core.errors import InputError
+from .noise import checked_covariance
 from .regularize import (
     LocallyLowRank,
     Regularizer,
@@ -82,7 +83,9 @@ class Choices:
         if self.iterations is not None:
             whole("iterations", self.iterations, 1)
         whole("refit", self.refit, 0)
-        if self.regularization is not None and not 0 <= self.regularization < math.inf:
+        amount = self.regularization
+        number = isinstance(amount, int | float | np.number) and not isinstance(amount, bool)
+        if amount is not None and not (number and 0 <= amount < math.inf):
             raise InputError(
                 f"regularization: got {self.regularization!r}, expected a number >= 0 in units of the noise, or None"
             )
@@ -91,6 +94,8 @@ class Choices:
                 raise InputError(f"{name}: got {getattr(self, name)!r}, but {self.method} has none; leave it out")
         if self.memory is not None:
             memory_budget(self.memory)
+        if self.noise_std is not None:
+            checked_covariance(self.noise_std, len(self.noise_std) if np.ndim(self.noise_std) else 1)  # type: ignore[arg-type]
 
     @property
     def applications(self) -> int:

@@ -240,11 +240,13 @@ def checked_covariance(noise_std: float | Array, coils: int) -> Array:
         Neither a positive number nor a matrix of that size.
     """
     told = as_host("noise_std", noise_std)
-    if told.shape == () and np.isrealobj(told) and 0 < told < math.inf:
+    numbers = told.dtype.kind in "fciu"
+    if numbers and told.shape == () and np.isrealobj(told) and 0 < told < math.inf:
         return np.eye(coils) * float(told) ** 2
-    if told.shape == (coils, coils) and np.isfinite(told).all() and np.allclose(told, told.conj().T):
+    fits = numbers and told.shape == (coils, coils)
+    if fits and np.isfinite(told).all() and np.allclose(told, told.conj().T):
         return told
     raise InputError(
-        f"noise_std: got {noise_std if told.ndim == 0 else f'shape {told.shape}'}, expected a positive number or a "
-        f"{(coils, coils)} covariance, Hermitian"
+        f"noise_std: got {repr(noise_std) if told.ndim == 0 else f'shape {told.shape}'}, expected a positive number or "
+        f"a {(coils, coils)} covariance, Hermitian"
     )

@@ -6,13 +6,21 @@ from functools import cached_property, partial
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, beside, free_memory, is_device_array, library, on_host, whole
+from ..core.arrays import Array, as_host, beside, complex_kind, free_memory, is_device_array, library, on_host, whole
 from ..core.errors import InputError
-from .checks import check_trajectory, checked_basis, checked_coils, checked_kspace, refuse_silent
+from .checks import (
+    check_reach,
+    check_trajectory,
+    checked_basis,
+    checked_coils,
+    checked_kspace,
+    refuse_silent,
+    refuse_unmeasured,
+)
 from .coils import COURSES, estimate_coils
 from .density import balanced_weights, density_weights
 from .fieldmap import Segments, check_map
-from .forecast import Forecast
+from .forecast import Forecast, room_for_coils
 from .methods import Choices
 from .motion import displacements
 from .noise import checked_covariance, left_covariance
@@ -78,7 +86,7 @@ class Stream:
     ) -> None:
         check_trajectory(trajectory)
         self._choices = choices or Choices()
-        self._kind = np.dtype(dtype)
+        self._kind = complex_kind(dtype)
         shape = (whole("n_coils", n_coils, 1), *trajectory.matrix)
         rows = checked_basis(basis, trajectory)
         rows = rows.astype(self._kind if rows.dtype.kind == "c" else np.empty(0, self._kind).real.dtype)
@@ -91,7 +99,7 @@ class Stream:
         segments = None if field_map is None else Segments.of(_inside(field_map, self._coils), trajectory)
         self._forecast = Forecast.of(
             trajectory, len(rows), n_coils, dtype=self._kind, choices=self._choices, segments=segments,
-            complex_basis=rows.dtype.kind == "c", arriving=kspace is None,
+            complex_basis=rows.dtype.kind == "c", arriving=kspace is None, estimating=coils is None,
         )  # fmt: skip
         self._forecast.tell()
         free = free_memory(kspace) if is_device_array(kspace) else None
@@ -104,6 +112,7 @@ class Stream:
         if like is not None and like.serves(self):
             self._model.sharing(like._model)
         self._images: Array | None = None
+        self._arriving = kspace is None
         first, self._played = trajectory.arms
         self._gathered: Array | None = None
         self._pending: list[int] = []
@@ -112,6 +121,7 @@ class Stream:
             self._largest = self._scale
             self._seen = np.ones(trajectory.n_frames, bool)
             return
+        check_reach(trajectory)
         self._kspace = np.zeros((n_coils, trajectory.n_frames, trajectory.n_samples), self._kind)
         self._scale = self._largest = 0.0
         self._seen = np.zeros(trajectory.n_frames, bool)
@@ -130,9 +140,12 @@ class Stream:
         InputError
             Another shape, values that are not finite, or a frame that is taken already.
         """
+        frame = whole("frame", frame)
         if not 0 <= frame < len(self._seen) or self._seen[frame]:
             raise InputError(f"frame: got {frame}, expected one of 0 to {len(self._seen) - 1} that has not been taken")
-        shape = (len(self._kspace), self._kspace.shape[2])
+        shape, samples = (len(self._kspace), self._kspace.shape[2]), as_host("samples", samples)
+        if samples.dtype.kind != "c":
+            raise InputError(f"samples: got {samples.dtype} values, expected complex ones of shape {shape}")
         if samples.shape != shape or not np.isfinite(samples).all():
             raise InputError(f"samples: got shape {samples.shape} or values that are not finite, expected {shape}")
         largest = float(np.abs(samples).max())
@@ -164,7 +177,10 @@ class Stream:
     ) -> "Stream":
         """A stream that has all shots of a (coils, frames, samples) scan; coils are estimated if none are given."""
         kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
+        refuse_unmeasured(kspace, basis)
+        check_reach(trajectory)
         if coils is None:
+            room_for_coils(trajectory, len(kspace), None if choices is None else choices.memory)
             coils = estimate_coils(kspace, trajectory, weights=basis[:COURSES].conj())
         return cls(
             trajectory, basis, len(kspace), choices=choices, coils=coils, field_map=field_map, dtype=kspace.dtype,
@@ -220,6 +236,8 @@ class Stream:
         if self._scale == 0:
             raise InputError("kspace: every sample is zero; there is nothing to reconstruct")
         refuse_silent(self._kspace)
+        if self._arriving:
+            refuse_unmeasured(self._kspace, self._model.basis)
         if self._largest > _LOUDER * self._scale:  # the first frames were next to nothing: all of them again
             self._scale, self._images, self._gathered, self._pending = self._largest, None, None, []
         if self._field is not None:
@@ -317,7 +335,7 @@ def _same(one: Array, other: Array) -> bool:
 
 def _inside(field_map: Array, coils: Array | None) -> Array:
     """The map with the middle of its range where no coil sees anything, so that its background costs nothing."""
-    field: Array = np.asarray(field_map)
+    field = as_host("field_map", field_map)
     seen = None if coils is None else coils.any(axis=0)
     if seen is None or field.shape != seen.shape or field.dtype.kind not in "fiu":
         return field  # which the segments check

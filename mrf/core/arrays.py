@@ -72,7 +72,7 @@ def as_host(name: str, x: object) -> Array:
     UnsupportedError
         `x` lies on a GPU: nothing is copied behind the caller's back.
     InputError
-        Masked values of a type that has no NaN.
+        Masked values of a type that has no NaN, or lists whose lengths differ.
     """
     if is_device_array(x):
         raise UnsupportedError(f"{name}: got a cupy array, but this function runs on the CPU only; pass {name}.get()")
@@ -80,7 +80,10 @@ def as_host(name: str, x: object) -> Array:
         if x.dtype.kind not in "fc":
             raise InputError(f"{name}: {int(x.mask.sum())} of its {x.dtype} values are masked; fill them")
         x = x.filled(np.nan)
-    return np.asarray(x)
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"{name}: got lists that make no array, expected rows of the same length ({error})") from error
 
 
 def complex_kind(dtype: npt.DTypeLike) -> np.dtype[Any]:
