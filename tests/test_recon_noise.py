@@ -101,6 +101,19 @@ def test_few_spokes_tell_how_large_it_is(frames: int, n_coils: int, rank: int) -
     assert np.linalg.norm(found) / np.linalg.norm(known) == pytest.approx(1, abs=0.25)
 
 
+def test_few_data_on_a_gpu(card: Any) -> None:
+    kspace, trajectory, basis = radial(9, 2, 2)
+    noisy = (kspace + 0.05 * drawn(2, *kspace.shape)).astype(np.complex64)
+    solve: dict[str, Any] = {"coils": unit_coils(2), "noise": True, "iterations": 3}
+    _, expected = mrf.reconstruct(noisy, trajectory, basis, **solve)
+    _, found = mrf.reconstruct(card.asarray(noisy), trajectory, basis, **solve)
+    assert np.linalg.norm(found.get()) / np.linalg.norm(expected) == pytest.approx(1, abs=0.02)
+    silent = noisy.copy()
+    silent[:, 3] = 0
+    with pytest.raises(mrf.InputError, match=r"every sample of 1 frames \(3\) is zero in all coils"):
+        mrf.reconstruct(card.asarray(silent), trajectory, basis, **solve)
+
+
 def test_where_no_coil_sees_the_noise_is_0_in_double_precision_too() -> None:
     """Rounding left -1e-20 there, whose square root is NaN."""
     kspace, trajectory, basis = radial(40, 2, 1)
