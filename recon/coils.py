@@ -79,8 +79,7 @@ def estimate_coils(
     covariance : (coils, coils) array, optional
         Of the noise, which is made white.
     calibration_width : int, optional
-        Central k-space samples per axis that calibrate; None = 24 (volumes: 16), "walsh" up to 48 if none is missing
-        and as many courses of the signal can be told apart.
+        Central k-space samples per axis that calibrate; None = 24 (volumes: 16), "walsh" up to 48 if enough are there.
     kernel_width, threshold, crop
         Of ESPIRiT: size in k-space (None = 6, volumes 5), singular-value cut, eigenvalue below which is no object.
 
@@ -107,18 +106,11 @@ def estimate_coils(
     (1, 8, 8)
     """
     samples, whiten = _checked(on_host(kspace), trajectory, method, covariance)
-    for name, value, most in (("threshold", threshold, 1.0), ("crop", crop, math.inf)):
-        if not isinstance(value, int | float | np.number) or not 0 <= value < most:
-            raise InputError(f"{name}: got {value!r}, expected a number from 0 to below {most:g}")
     if len(samples) == 1:
         return beside(kspace, np.ones((1, *trajectory.matrix), np.complex64))  # type: ignore[no-any-return]
     with threadpool_limits(1, "blas"):  # the same bits whatever the number of threads, and hardly slower
-        kernel, courses = _kernel(trajectory, kernel_width), _courses(samples, trajectory, weights)
-        width = _width(trajectory, method, calibration_width)
-        if method == "walsh" and calibration_width is None:
-            width = _narrower(trajectory, width, len(courses))
-        grid = _calibration(samples, trajectory, courses, width, whiten)
-        _warn_of_dropped(samples, trajectory, courses, len(grid))
+        kernel, rows = _kernel(trajectory, kernel_width), _courses(samples, trajectory, weights)
+        grid = _calibration(samples, trajectory, rows, _width(trajectory, method, calibration_width, len(rows)), whiten)
         images = _images(grid, trajectory.matrix)
         found = _walsh(images) if method == "walsh" else _espirit(grid[0], images.shape[2:], kernel, threshold, crop)
         return beside(kspace, _finished(found, images, whiten, trajectory.matrix))  # type: ignore[no-any-return]
@@ -152,11 +144,18 @@ def _checked(kspace: Array, trajectory: Trajectory, method: str, covariance: Arr
     return kspace, matrix / np.linalg.norm(matrix, 2)
 
 
+def _check_espirit(threshold: float, crop: float) -> None:
+    """Refuse cuts that are none."""
+    for name, value, most in (("threshold", threshold, 1.0), ("crop", crop, math.inf)):
+        if not isinstance(value, int | float | np.number) or not 0 <= value < most:
+            raise InputError(f"{name}: got {value!r}, expected a number from 0 to below {most:g}")
+
+
 # The centre of k-space
 
 
-def _width(trajectory: Trajectory, method: str, told: int | None) -> int:
-    """Samples per axis that calibrate."""
+def _width(trajectory: Trajectory, method: str, told: int | None, rank: int = 1) -> int:
+    """Samples per axis that calibrate, for so many courses of the signal."""
     if told is not None:
         return whole("calibration_width", told, 2)
     if method == "espirit":
@@ -168,7 +167,7 @@ def _width(trajectory: Trajectory, method: str, told: int | None) -> int:
     seen = np.zeros(sides, bool)
     seen[tuple(cells[((cells >= 0) & (cells < sides)).all(axis=-1)].T)] = True
     missing = np.abs(np.argwhere(~seen) - np.array(sides) // 2).max(axis=-1, initial=0)
-    return 2 * max(_CENTRE // 2, int(missing.min(initial=half)))
+    return _narrower(trajectory, 2 * max(_CENTRE // 2, int(missing.min(initial=half))), rank)
 
 
 def _narrower(trajectory: Trajectory, width: int, rank: int) -> int:
@@ -194,7 +193,7 @@ def _warn_of_dropped(kspace: Array, trajectory: Trajectory, courses: Array, kept
     distance = np.linalg.norm(trajectory.k * np.array(trajectory.field_of_view), axis=-1)
     nearest = distance.argmin(axis=1)
     frames = np.flatnonzero(distance.min(axis=1) <= _NEAR)
-    if kept == len(courses) or len(frames) < _VISITS * len(courses):
+    if kept >= len(courses) or len(frames) < _VISITS * len(courses):
         return
     found = np.linalg.lstsq(courses[:, frames].T, kspace[:, frames, nearest[frames]].T, rcond=None)[0]
     strength = np.linalg.norm(found, axis=1)
@@ -291,7 +290,9 @@ def _calibration(kspace: Array, trajectory: Trajectory, courses: Array, width: i
     """
     first, played = trajectory.arms
     small, columns, inside, cycles, arm, cell, visits = _Centre.of(trajectory, width)
-    courses = courses[: max(1, int(np.median(visits[visits > 0])) // _VISITS)]
+    kept = max(1, int(np.median(visits[visits > 0])) // _VISITS)
+    _warn_of_dropped(kspace, trajectory, courses, kept)
+    courses = courses[:kept]
 
     rank, scale = len(courses), np.abs(kspace).max()
     summed = np.zeros((rank, len(kspace), *inside.shape), np.complex64)
@@ -363,6 +364,7 @@ def _images(grid: Array, matrix: Shape) -> Array:
 
 def _espirit(grid: Array, sides: Shape, kernel_width: int, threshold: float, crop: float) -> _Found:
     """Sensitivities from (coils, *samples) central k-space; 0 where it holds nothing."""
+    _check_espirit(threshold, crop)
     if len(sides) == 3 and sides[0] < 2 * kernel_width:  # too thin for a 3-D kernel: plane by plane
         planes = sigpy.ifft(grid, axes=(1,))
         each = [_espirit(planes[:, z], sides[1:], kernel_width, threshold, crop) for z in range(sides[0])]

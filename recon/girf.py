@@ -144,9 +144,7 @@ def predicted(trajectory: Trajectory, girf: Girf, *, rotation: npt.ArrayLike | N
     >>> bool(np.allclose(weaker.k, 0.9 * trajectory.k)), bool(phase.any())
     (True, False)
     """
-    check_trajectory(trajectory)
-    if not isinstance(girf, Girf):
-        raise InputError(f"girf: got {type(girf).__name__}, expected mrf.Girf(frequencies, first_order), or Girf.load")
+    _check(trajectory, girf)
     axes, single = len(trajectory.matrix), trajectory.per_readout
     turned = checked_rotation(rotation, axes, np.eye(3)[:, 3 - axes :])
     if len(turned) != 3:
@@ -162,6 +160,13 @@ def predicted(trajectory: Trajectory, girf: Girf, *, rotation: npt.ArrayLike | N
     frames = single.arms[1]
     k, phase = (played[..., 1:] @ turned)[frames].reshape(trajectory.k.shape), -2 * np.pi * played[..., 0][frames]
     return trajectory.played(k, "girf"), phase.reshape(k.shape[:2])
+
+
+def _check(trajectory: object, girf: object) -> None:
+    """Refuse what is neither."""
+    check_trajectory(trajectory)
+    if not isinstance(girf, Girf):
+        raise InputError(f"girf: got {type(girf).__name__}, expected mrf.Girf(frequencies, first_order), or Girf.load")
 
 
 def _played(path: Path, girf: Girf) -> Array:

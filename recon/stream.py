@@ -111,8 +111,7 @@ class Stream:
         self._model = SubspaceModel(trajectory, beside(kspace, rows), unknown, weights, segments, check)
         if like is not None and like.serves(self):
             self._model.sharing(like._model)
-        self._images: Array | None = None
-        self._arriving = kspace is None
+        self._images, self._arriving = None, kspace is None
         first, self._played = trajectory.arms
         self._gathered: Array | None = None
         self._pending: list[int] = []
@@ -131,6 +130,8 @@ class Stream:
             self._gathered = np.zeros((n_coils, len(rows), len(first), trajectory.n_samples), self._kind)
         elif not self._blocked:
             self._images = self._no_images()
+
+    _images: Array | None
 
     def add(self, frame: int, samples: Array) -> None:
         """Take the (coils, samples) of a frame, each frame once, in any order.
