@@ -29,7 +29,7 @@ _MARGIN = 12  # samples per axis that are fitted too, because they leak into tho
 COURSES = 2  # of the signal, unless they are given
 _NEAR = 0.3  # cycles per field of view from k = 0, as good as there
 _VISITS = 2  # of a location, for every course
-_WEAK = 0.2  # of the strongest course: without one that is stronger, contrast is taken for aliasing
+_WEAK = 0.1  # of the strongest course, at k = 0: without one that is stronger, contrast is taken for aliasing
 _NARROWER = 4  # samples per axis by which a calibration becomes narrower
 _FIT_STEPS = 10
 _RIDGE = 1e-3  # of the fit, so that nothing is made up where no sample lies

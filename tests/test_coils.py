@@ -310,9 +310,9 @@ def test_reconstructions_of_virtual_coils_agree() -> None:
         ({"energy": 0.0}, "energy: got 0.0, expected a fraction"),
         ({"energy": 1.5}, "energy: got 1.5"),
         ({"covariance": np.eye(5)}, r"covariance: got shape \(5, 5\)"),
-        ({"kspace": np.zeros((4, 2, 3))}, "only zero samples"),
-        ({"kspace": np.full((4, 2, 3), np.inf)}, "infinite"),
-        ({"kspace": np.ones(4)}, r"kspace: got shape \(4,\)"),
+        ({"kspace": np.zeros((4, 2, 3), complex)}, "only zero samples"),
+        ({"kspace": np.full((4, 2, 3), np.inf + 0j)}, "infinite"),
+        ({"kspace": np.ones(4, complex)}, r"kspace: got shape \(4,\)"),
     ],
 )
 def test_what_is_not_compressed(change: dict[str, object], message: str) -> None:

@@ -243,9 +243,9 @@ def test_trajectories_beyond_the_band_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kspace": np.ones((3, 30, 5))}, r"expected \(coils, 30, 220\)"),
-        ({"kspace": np.full((3, 30, 220), np.nan)}, "first at coil 0, frame 0, sample 0"),
-        ({"kspace": np.zeros((3, 30, 220))}, "every sample is zero"),
+        ({"kspace": np.ones((3, 30, 5), complex)}, r"expected \(coils, 30, 220\)"),
+        ({"kspace": np.full((3, 30, 220), np.nan + 0j)}, "first at coil 0, frame 0, sample 0"),
+        ({"kspace": np.zeros((3, 30, 220), complex)}, "every sample is zero"),
         ({"basis": np.eye(29)[:3]}, "the trajectory has 30 frames"),
         ({"basis": np.ones((3, 30))}, "not orthonormal"),
         ({"basis": np.ones((0, 30))}, "basis: got shape"),
