@@ -184,11 +184,11 @@ def _image(folder: Path, name: Path, values: Array, affine: Array) -> Check:
     differ = ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
     if differ.any():
         return Check(str(name), CHANGED, f"{int(differ.sum())} of {differ.size} values are not those of maps.h5")
+    if (units := image.header.get_xyzt_units()) != ("mm", "sec"):
+        return Check(str(name), CHANGED, f"its header tells the units {' and '.join(units)}, expected mm and sec")
     for form, apart in (("affine", float(np.abs(own - affine).max())), ("qform", unlike_qform(image.header, affine))):
         if not apart <= 1e-5 * max(1.0, float(np.abs(affine).max())):
             return Check(str(name), CHANGED, f"its {form} differs from that of maps.h5 by {apart:.3g} mm")
-    if (units := image.header.get_xyzt_units()) != ("mm", "sec"):
-        return Check(str(name), CHANGED, f"its header tells the units {' and '.join(units)}, expected mm and sec")
     return Check(str(name), OK)
 
 
