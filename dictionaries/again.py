@@ -8,13 +8,12 @@ from ..core.arrays import Array
 from ..core.errors import UnsupportedError
 from ..simulation.epg import MODEL
 from ..simulation.pulses import RfPulse
-from ..simulation.sequence import EventKind
 from .dictionary import Dictionary
 from .grid import KNOWN, Grid
-from .stream import Stream, columns_of
+from .stream import Stream, columns_of, efficiencies_between, weights_between
 from .subspace import Modes
 
-_MOST_DEGREE = 8  # of polynomials in the inversion efficiency; of more inversions less than 1e-6 is left
+_MOST = 9  # inversion efficiencies that are simulated; of more inversions less than 1e-6 is left
 
 
 class Again:
@@ -32,8 +31,11 @@ class Again:
             raise UnsupportedError(
                 "dictionary: it does not say how its signals were simulated, or an older model did it; build it again"
             )
-        self._efficiencies = _efficiencies(dictionary, axes.get("inversion_efficiency", np.ones(1)))
-        if len(self._efficiencies) > 1:
+        axis = axes.get("inversion_efficiency", np.ones(1))
+        self._efficiencies = axis
+        if len(axis) > 1:
+            ends = float(axis[0]), float(axis[-1])
+            self._efficiencies = efficiencies_between(dictionary.sequence, *ends, known["repetitions"], _MOST)
             axes = axes | {"inversion_efficiency": self._efficiencies}
         most = max(1.0, limits_of(dictionary)[1])
         grid = Grid(**axes, t2_over_t1=(0.0, most))
@@ -47,15 +49,12 @@ class Again:
     def coefficients(self, tissue: dict[str, Array]) -> Array:
         """(tissues, rank) complex128: compressed signals, not normalized.
 
-        Signals are polynomials in the inversion efficiency, of the degree of the number of inversions: they are
-        simulated for as many values of it as that takes.
+        They are simulated for a few values of the inversion efficiency, of which they are polynomials.
         """
         if len(self._efficiencies) < 2:
             return self._simulated(tissue)
         wanted, total = tissue["inversion_efficiency"], 0.0
-        for i, node in enumerate(self._efficiencies):
-            others = np.delete(self._efficiencies, i)
-            weights = np.prod((wanted[:, None] - others) / (node - others), axis=1)
+        for node, weights in zip(self._efficiencies, weights_between(self._efficiencies, wanted), strict=True):
             made = self._simulated({**tissue, "inversion_efficiency": np.full(len(wanted), node)})
             total = total + weights[:, None] * made
         return np.asarray(total)
@@ -63,18 +62,6 @@ class Again:
     def _simulated(self, tissue: dict[str, Array]) -> Array:
         made = self._stream.projected(tissue, self._columns)
         return made * self._phase if self._phase else made.view(np.complex128)
-
-
-def _efficiencies(dictionary: Dictionary, axis: Array) -> Array:
-    """Values of the inversion efficiency for which signals are simulated: Chebyshev's points between the axis' ends."""
-    if len(axis) < 2:
-        return axis
-    inversions = int((dictionary.sequence.kinds == EventKind.INVERT).sum())
-    degree = min(inversions, _MOST_DEGREE) if dictionary.provenance["repetitions"] == 1 else _MOST_DEGREE
-    nodes = np.sin(np.pi / 2 * np.linspace(-1, 1, degree + 1))
-    found: Array = (axis[0] + axis[-1] + (axis[-1] - axis[0]) * nodes) / 2
-    found[[0, -1]] = axis[[0, -1]]
-    return found
 
 
 def limits_of(dictionary: Dictionary) -> tuple[float, float]:

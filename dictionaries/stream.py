@@ -195,6 +195,29 @@ def inverting(sequence: Sequence, efficiency: float) -> Sequence:
     return Sequence(events, sequence.name)
 
 
+def efficiencies_between(sequence: Sequence, low: float, high: float, repetitions: int | str, most: int) -> Array:
+    """Efficiencies whose signals give those of all others from `low` to `high`, by :func:`weights_between`.
+
+    Signals are polynomials in the efficiency, of the degree of the number of inversions: these are Chebyshev's points,
+    one more than that. Where inversions are very many, or the state is periodic, high powers have relaxed, and `most`
+    are enough.
+    """
+    inversions = int((sequence.kinds == EventKind.INVERT).sum())
+    count = min(inversions * repetitions + 1, most) if isinstance(repetitions, int) else most
+    nodes = np.sin(np.pi / 2 * np.linspace(-1, 1, max(count, 2)))
+    found: Array = (low + high + (high - low) * nodes) / 2
+    found[[0, -1]] = low, high
+    return found
+
+
+def weights_between(nodes: Array, values: Array) -> Array:
+    """(nodes, values) weights of the polynomial through `nodes`."""
+    others = ~np.eye(len(nodes), dtype=bool)
+    rest = [(values[:, None] - nodes[other]) / (node - nodes[other]) for node, other in zip(nodes, others, strict=True)]
+    weights: Array = np.prod(rest, axis=2)
+    return weights
+
+
 def block_size(frames: int) -> int:
     """Atoms that are simulated and projected together."""
     return max(1, _BLOCK // (8 * frames * _LANES)) * _LANES

@@ -11,6 +11,7 @@ from ..dictionaries.dictionary import Dictionary
 
 log = logging.getLogger(__name__)
 _HOW = {"b1": " (mrf dictionary build --b1 0.5:1.5:21:linear)", "off_resonance": " (--off-resonance -50:50:41)"}
+_ROUNDED = 1e-3  # of an axis
 _BEYOND = 1e-6  # of an axis: rounding of its ends
 
 
@@ -61,3 +62,15 @@ def _within(name: str, given: object, low: float, high: float, where: Array) -> 
             name, low, high, missed, asked,
         )  # fmt: skip
     return np.clip(np.where(wrong, low, flat), low, high), wrong
+
+
+def tell_rounded(known: Mapping[str, Array], dictionary: Dictionary) -> None:
+    """Say so where the best atom has another value than the one that is known: error bars do not tell of it."""
+    for name, values in known.items():
+        axis = np.unique(dictionary.parameters[name])
+        off = np.abs(axis[np.searchsorted((axis[1:] + axis[:-1]) / 2, values)] - values)
+        if len(axis) > 1 and np.nanmax(off, initial=0.0) > _ROUNDED * (axis[-1] - axis[0]):
+            log.warning(
+                "known %s is rounded by up to %.3g to the dictionary's values, and error bars do not tell of it; "
+                "refine=True takes it as it is", name, np.nanmax(off),
+            )  # fmt: skip

@@ -17,7 +17,7 @@ from ..core.maps import Flag, Maps
 from ..dictionaries.dictionary import Dictionary
 from .finer import finer
 from .interpolant import Interpolant
-from .known import known_values
+from .known import known_values, tell_rounded
 from .nearest import best_atoms, foretell, has_atoms
 from .noise import Noise
 from .packed import Atoms
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 _TOGETHER = 1 << 16  # voxels that are worked on at a time
 _VOXEL = 60  # times rank: bytes that one of them takes
 _INTERPOLATED = 1e-4  # relative error of interpolated signals from which estimates are polished with simulated ones
-_ROUNDED = 1e-3  # of an axis
 _NO_PHASE = 1e-6  # of the largest coefficient: rounding of single precision
 _ASKED = 2000  # voxels that tell what leaving a known parameter free would cost
 _lock = threading.Lock()
@@ -111,7 +110,7 @@ class _Work:
         self.threads = None if threads is None else whole("threads", threads, 1)
         self.known, outside = known_values(known, dictionary, where)
         if not refine_:
-            _tell_rounded(self.known, dictionary)
+            tell_rounded(self.known, dictionary)
         self.voxels, self.there = images.reshape(len(images), -1), there  # the same on the host and, perhaps, a GPU
         valid = np.isfinite(self.voxels).all(axis=0) & self.voxels.any(axis=0) & ~outside
         asked = where.reshape(-1)
@@ -294,18 +293,6 @@ class _Work:
         found = {name: float(np.median(free[name][k] / held[name][k])) for name, k in known.items() if k.any()}
         cost = {name: factor if math.isfinite(factor) else None for name, factor in found.items()}
         return {"cost_of_leaving_free": cost} if cost else {}
-
-
-def _tell_rounded(known: Mapping[str, Array], dictionary: Dictionary) -> None:
-    """Say so where the best atom has another value than the one that is known: error bars do not tell of it."""
-    for name, values in known.items():
-        axis = np.unique(dictionary.parameters[name])
-        off = np.abs(axis[np.abs(np.searchsorted((axis[1:] + axis[:-1]) / 2, values))] - values)
-        if len(axis) > 1 and np.nanmax(off, initial=0.0) > _ROUNDED * (axis[-1] - axis[0]):
-            log.warning(
-                "known %s is rounded by up to %.3g to the dictionary's values, and error bars do not tell of it; "
-                "refine=True takes it as it is", name, np.nanmax(off),
-            )  # fmt: skip
 
 
 def _is_real(voxels: Array) -> bool:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..core.arrays import Array, complex_kind, memory_budget
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
-from ..dictionaries.stream import inverting
+from ..dictionaries.stream import efficiencies_between, inverting, weights_between
 from ..simulation.epg import simulate
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import EventKind, Sequence
@@ -22,7 +22,7 @@ from ..simulation.timing import remaining, seconds
 log = logging.getLogger(__name__)
 _TOGETHER = 1 << 23  # values of signals that are simulated at a time
 _OTHERS = "b1", "off_resonance", "diffusion", "t1rho"  # parameters that are simulated where the maps have them
-_NODES = 32  # efficiencies of inversions that are simulated at most, see `_by_efficiency`
+_NODES = 32  # efficiencies of inversions that are simulated at most
 _ROUNDING = 1e-6  # of an efficiency, in single precision
 _LONGEST = {"t1": 20.0, "t2": 10.0}  # s, of the median voxel: more was given in milliseconds
 _LONG = 60.0  # s: a time of a contrast that was meant in milliseconds
@@ -120,26 +120,17 @@ def _by_efficiency(
 ) -> Iterator[tuple[Array, Sequence, Array]]:  # fmt: skip
     """Voxels, the sequence that is simulated for them, and with which weight it counts.
 
-    Signals are polynomials in the efficiency, of the degree of the number of inversions: those at as many Chebyshev
-    nodes of its range, plus one, give all others. Where inversions are very many, or the state is periodic, high powers
-    have relaxed, and `_NODES` are enough. Few different efficiencies are played as they are.
+    Few different efficiencies are played as they are; signals are polynomials in many.
     """
     different, which = np.unique(factor, return_inverse=True)
-    inversions = int((sequence.kinds == EventKind.INVERT).sum())
-    degree = inversions * repetitions if isinstance(repetitions, int) else _NODES
-    count = min(degree + 1, _NODES)
-    if len(different) <= count:
+    nodes = efficiencies_between(sequence, float(different[0]), float(different[-1]), repetitions, _NODES)
+    if len(different) <= len(nodes):
         for number, value in enumerate(different):
             voxels = np.flatnonzero(which.reshape(-1) == number)
             yield voxels, inverting(sequence, float(value)), np.ones(len(voxels))
         return
-    middle, half = (different[-1] + different[0]) / 2, (different[-1] - different[0]) / 2
-    nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
-    places = (factor - middle) / half
-    for number, node in enumerate(nodes):
-        others = np.delete(nodes, number)
-        share = np.prod((places[:, None] - others) / (node - others), axis=1)
-        yield np.arange(len(factor)), inverting(sequence, float(middle + half * node)), share
+    for node, share in zip(nodes, weights_between(nodes, factor), strict=True):
+        yield np.arange(len(factor)), inverting(sequence, float(node)), share
 
 
 def weighted(
