@@ -1,5 +1,7 @@
 """Signals of further tissues as those of a dictionary were made: the same sequence, physics and subspace."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """`build`: a basis from a sample of the grid, then every atom simulated, projected on it and thrown away."""
 
+from __future__ import annotations
+
 import json
 import logging
 import time
@@ -296,7 +298,7 @@ class _Work:
 
     def _make_parts(
         self, stream: Stream, maker: Stream | Interpolated, found: Modes, rank: int, folder: Path, mark: str
-    ) -> "_Known":
+    ) -> _Known:
         """Make the parts that are not in the folder yet."""
         sums: dict[int, _Known] = {}
         missing = {}
@@ -368,7 +370,7 @@ class _Work:
                 yield part, made
                 bar.update()
 
-    def _is_kept(self, known: "_Known", rank: int, found: Modes) -> bool:
+    def _is_kept(self, known: _Known, rank: int, found: Modes) -> bool:
         """Whether the energy asked for was kept; never in doubt where the rank comes from something else."""
         energy = self.inputs["energy"]
         if energy is None or 1 - known.lost / len(self.grid) >= energy or rank >= len(found.rows):
@@ -376,7 +378,7 @@ class _Work:
         log.info("dictionary: rank %d keeps less than %g of the energy of all atoms; one more", rank, energy)
         return False
 
-    def _provenance(self, stream: Stream, maker: Stream | Interpolated, known: "_Known") -> dict[str, Any]:
+    def _provenance(self, stream: Stream, maker: Stream | Interpolated, known: _Known) -> dict[str, Any]:
         worst = {name: float(value[0]) for name, value in self.grid.some(np.array([known.worst[1]])).items()}
         kept: dict[str, Any] = {
             "retained_energy": 1 - known.lost / len(self.grid), "worst_atom": worst, "worst_lost": known.worst[0],
@@ -403,10 +405,10 @@ class _Known:
     lost: float = 0.0
     worst: tuple[float, int] = (-1.0, 0)
 
-    def with_(self, part: Part) -> "_Known":
+    def with_(self, part: Part) -> _Known:
         return self.plus(_Known(part.lost, part.worst))
 
-    def plus(self, other: "_Known") -> "_Known":
+    def plus(self, other: _Known) -> _Known:
         return _Known(self.lost + other.lost, max(self.worst, other.worst, key=lambda worst: (worst[0], -worst[1])))
 
 

@@ -1,5 +1,7 @@
 """Dictionaries in a folder: which there are, whether they are whole, and what can go."""
 
+from __future__ import annotations
+
 import math
 import os
 import time

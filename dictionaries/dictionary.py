@@ -1,5 +1,7 @@
 """The compressed dictionary: parameters, unit-norm coefficients, norms and the temporal basis."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +147,7 @@ class Dictionary:
         write_rows(path, rows, len(self), self.basis, self.sequence, self.digest, self.provenance)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Dictionary":
+    def load(cls, path: str | Path) -> Dictionary:
         """Read what :meth:`save` wrote.
 
         Raises

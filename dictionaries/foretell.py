@@ -1,5 +1,7 @@
 """What a build will take, told before it starts and compared with what it took."""
 
+from __future__ import annotations
+
 import logging
 import math
 from dataclasses import dataclass, field
@@ -46,7 +48,7 @@ class Forecast:
     @classmethod
     def of(
         cls, sequence: Sequence, grid: Grid, rank: int, seconds: float, *, whole: bool, interpolated: bool
-    ) -> "Forecast":
+    ) -> Forecast:
         """For a `whole` dictionary in memory, or one in a file."""
         memory = memory_needed(sequence, grid, rank, whole_dictionary=whole, interpolated=interpolated)
         cure = "or path= to make it in a file" if whole else "or build on a machine with more"

@@ -1,5 +1,7 @@
 """The grid of tissue parameters a dictionary is simulated on."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Atoms between a few simulated ones: coefficients as polynomials in log T1 and log T2."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
 
@@ -41,7 +43,7 @@ class Interpolated:
     @classmethod
     def of(
         cls, stream: Stream, modes: Modes, rank: int, tolerance: float, numbers: Array, signals: Array
-    ) -> "Interpolated":
+    ) -> Interpolated:
         """With as many nodes as the atoms `numbers`, of which the (atoms, frames) `signals` are known, need.
 
         Raises

@@ -1,5 +1,7 @@
 """Parts of a dictionary on disk, so that a build that was killed goes on where it stopped."""
 
+from __future__ import annotations
+
 import json
 import logging
 import os

@@ -1,5 +1,7 @@
 """How finely a sequence resolves tissue parameters, for the steps of a grid and the rank of a subspace."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """A dictionary file against what it says of itself: its digest, and a few atoms simulated again."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import logging

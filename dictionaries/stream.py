@@ -1,5 +1,7 @@
 """Signals of a grid part by part: simulated block by block, projected on a basis, thrown away."""
 
+from __future__ import annotations
+
 import logging
 import warnings
 from collections.abc import Iterator
@@ -59,7 +61,7 @@ class Stream:
     def of(
         cls, sequence: Sequence, grid: Grid, slice_profile: npt.ArrayLike | RfPulse | None, repetitions: int | str,
         n_states: int | None, device: Any = None,
-    ) -> "Stream":  # fmt: skip
+    ) -> Stream:  # fmt: skip
         """Compile the sequence and find the number of states, on atoms that outline the grid.
 
         `device`: the GPU that simulates and projects; None = the CPU.
@@ -111,7 +113,7 @@ class Stream:
         """(tissues, columns) coefficients of any tissues, also such as are not on the grid."""
         return self._projected(self._work(found), columns, None)[0].astype(np.float64)
 
-    def _work(self, found: dict[str, Array]) -> "_Work":
+    def _work(self, found: dict[str, Array]) -> _Work:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of T2 > T1: nodes of an interpolation, or asked for
             table = _table(self.sequence, found)
@@ -135,7 +137,7 @@ class Stream:
             for number, b1 in enumerate(different):
                 yield player.at(float(b1)), some[which == number]
 
-    def _projected(self, work: "_Work", columns: Array, threads: int | None) -> tuple[Array, Array, Array]:
+    def _projected(self, work: _Work, columns: Array, threads: int | None) -> tuple[Array, Array, Array]:
         """Projections, powers and powers outside the basis; block by block, each by one thread.
 
         So the bits do not depend on how many threads there are.

@@ -1,5 +1,7 @@
 """The temporal subspace of a dictionary, from a seeded sample of its atoms."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,6 +4,8 @@ Everything public is reached from here; a name is imported when it is first used
 costs no more than numpy.
 """
 
+from __future__ import annotations
+
 import importlib
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The picture of a characterization: maps with their regions, classes, texture and fractions."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Maps to numbers about regions: texture with its uncertainty, tissue classes and fractions, and how they were made."""
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -213,7 +215,7 @@ class _Texture:
     spacing: tuple[float, ...]
 
     @classmethod
-    def of(cls, maps: Maps, dictionary: Dictionary | None, how: Texturing, chosen: Collection[str]) -> "_Texture":
+    def of(cls, maps: Maps, dictionary: Dictionary | None, how: Texturing, chosen: Collection[str]) -> _Texture:
         """What is left open is filled in, what cannot be is refused before the work begins."""
         usual = "3d_average" if maps.shape[:-2] > (1,) else "2d_average"
         mapped = names_of(how.mapped) if how.mapped else ()

@@ -1,5 +1,7 @@
 """What `characterize` is given, checked: regions, values that count, options."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -1,5 +1,7 @@
 """Two results on one grid: where they differ, by how much, and what was done differently."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,6 +5,8 @@ points laid on every pair of discs is a placement; the one that finds most of it
 would hardly have done as well (a-contrario detection: Desolneux, Moisan and Morel 2000, doi:10.1023/A:1026593302236).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -161,7 +163,7 @@ class _Spectra:
     moments: tuple[tuple[Array, Array, Array], ...]  # of where there are values, of the values, of their squares
 
     @classmethod
-    def of(cls, images: Sequence[Array], spacing: tuple[float, float]) -> "_Spectra":
+    def of(cls, images: Sequence[Array], spacing: tuple[float, float]) -> _Spectra:
         """Where there are values is an image itself: walls and air have none."""
         shape = images[0].shape
         reach = [math.ceil(min(n * d for n, d in zip(shape, spacing, strict=True)) / 4 / d) for d in spacing]

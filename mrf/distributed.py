@@ -1,5 +1,7 @@
 """Work on other machines: an executor for `build` from a dask scheduler or a local cluster."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor

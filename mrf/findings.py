@@ -1,5 +1,7 @@
 """A characterization as files: tables, label and texture images, provenance with what reporting guidelines ask for."""
 
+from __future__ import annotations
+
 import csv
 import math
 import re

@@ -4,6 +4,8 @@ Nothing here is shared with the reconstruction: signals come from the plain refe
 configuration states than any dictionary uses, k-space from the exact Fourier sum.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Maps of a phantom against its reference values: the template is found in the images, each sphere gets its bias."""
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """The picture of a phantom check: where each sphere was measured, and its bias."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Raw scan to maps: the one place where reconstruction meets matching."""
 
+from __future__ import annotations
+
 import logging
 import os
 import platform

@@ -1,5 +1,7 @@
 """How a scan is turned into maps: every choice, as it can stand in a TOML file."""
 
+from __future__ import annotations
+
 import logging
 import math
 import tomllib
@@ -202,7 +204,7 @@ class Recipe:
         b1, off = _even_axis("b1", self.b1), _even_axis("off_resonance", self.off_resonance)
         return Grid(t1=log_axis(*self.t1), t2=log_axis(*self.t2), b1=b1, off_resonance=off)
 
-    def with_axes_for(self, known: Mapping[str, Array], sequence: Sequence) -> "Recipe":
+    def with_axes_for(self, known: Mapping[str, Array], sequence: Sequence) -> Recipe:
         """With an axis for each known map that has none."""
         b1, off = self.b1, self.off_resonance
         if "b1" in known and not b1:
@@ -212,7 +214,7 @@ class Recipe:
         return replace(self, b1=b1, off_resonance=off)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Recipe":
+    def load(cls, path: str | Path) -> Recipe:
         """A recipe from a TOML file; fields it leaves out keep their defaults.
 
         Raises

@@ -1,5 +1,7 @@
 """Statistics of parameter maps in regions: what is no result is counted, never averaged."""
 
+from __future__ import annotations
+
 import csv
 import logging
 import math

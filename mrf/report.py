@@ -1,5 +1,7 @@
 """Pictures: the maps of a result with their histograms, and what a sequence plays."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass
 from pathlib import Path

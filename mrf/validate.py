@@ -1,5 +1,7 @@
 """Is a folder of results still what was written: its files against each other, and against what they were made of."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -1,5 +1,7 @@
 """DICOM and MRD files of a result, beside the maps that they were made of: what is no longer as it was written."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Fully sampled Cartesian k-space to image series whose signs and phases survive from frame to frame."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

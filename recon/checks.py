@@ -1,5 +1,7 @@
 """Checks shared by everything that takes k-space."""
 
+from __future__ import annotations
+
 import logging
 
 import numpy as np

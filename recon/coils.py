@@ -1,5 +1,7 @@
 """Coil sensitivities from the data themselves."""
 
+from __future__ import annotations
+
 import logging
 import math
 from typing import NamedTuple
@@ -261,7 +263,7 @@ class _Centre(NamedTuple):
     visits: Array
 
     @classmethod
-    def of(cls, trajectory: Trajectory, width: int) -> "_Centre":
+    def of(cls, trajectory: Trajectory, width: int) -> _Centre:
         first, played = trajectory.arms
         small = tuple(min(n, width + _MARGIN) for n in trajectory.matrix)
         half = np.array(small) / 2

@@ -1,5 +1,7 @@
 """Fewer coils: the virtual ones that hold nearly all of the signal."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..core.arrays import Array, as_host, beside, on_host, whole

@@ -1,5 +1,7 @@
 """What is put right between a scan and its reconstruction: trajectory, position, number of coils."""
 
+from __future__ import annotations
+
 import logging
 import pathlib
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ class Measured:
     sample_times: Array | None = None
 
     @classmethod
-    def load(cls, path: str | pathlib.Path) -> "Measured":
+    def load(cls, path: str | pathlib.Path) -> Measured:
         """From an HDF5 file with datasets `k` and perhaps `sample_times`, as above.
 
         Raises

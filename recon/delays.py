@@ -4,6 +4,8 @@ Readouts that cross in different directions tell delays best. The mean delay of 
 all of them move alike, which only the very centre shows, and least when they come early and leave it out.
 """
 
+from __future__ import annotations
+
 import logging
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -219,7 +221,7 @@ def _by_readout(kspace: Array, trajectory: Trajectory, basis: Array) -> tuple[Ar
     return kspace.reshape(len(kspace), single.n_frames, -1), single, rows
 
 
-def _check_fit(centre: "_Centre", found: Array, fit: "_Fit", converged: bool, reach: float) -> None:
+def _check_fit(centre: _Centre, found: Array, fit: _Fit, converged: bool, reach: float) -> None:
     told = ", ".join(f"{delay / MICROSECOND:.3g}" for delay in found)
     scale = np.sqrt(np.diag(fit.whole))
     seen = float(np.linalg.eigvalsh(fit.curvature / np.outer(scale, scale))[0])

@@ -1,5 +1,7 @@
 """Density compensation weights for gridding."""
 
+from __future__ import annotations
+
 import math
 from functools import lru_cache
 

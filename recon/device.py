@@ -1,5 +1,7 @@
 """Reconstruction on a GPU: transforms by cufinufft, trusted after a check; the normal operator by ``toeplitz.cu``."""
 
+from __future__ import annotations
+
 import ctypes
 import importlib.util
 import itertools

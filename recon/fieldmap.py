@@ -1,5 +1,7 @@
 """Off-resonance while a readout lasts, as a sum of few products of a time course and an image."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
@@ -34,7 +36,7 @@ class Segments:
     error: float
 
     @classmethod
-    def of(cls, field_map: Array, trajectory: Trajectory, tolerance: float = 1e-4) -> "Segments":
+    def of(cls, field_map: Array, trajectory: Trajectory, tolerance: float = 1e-4) -> Segments:
         """The shortest sum within a tolerance.
 
         Singular vectors of cos and sin of 2 pi f t, about the middle of the map's frequencies and of the readout. That

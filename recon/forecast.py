@@ -1,5 +1,7 @@
 """What a reconstruction takes, told before it starts."""
 
+from __future__ import annotations
+
 import logging
 import math
 import time
@@ -64,7 +66,7 @@ class Forecast:
         complex_basis: bool = False,
         arriving: bool = False,
         estimating: bool = False,
-    ) -> "Forecast":
+    ) -> Forecast:
         """For a scan of `coils` coils, a subspace of `rank`, and k-space that is there already or still `arriving`.
 
         `estimating`: coils are estimated while that is held.

@@ -1,5 +1,7 @@
 """Gradient impulse responses: the trajectory and the phase that a gradient system really plays."""
 
+from __future__ import annotations
+
 import pathlib
 from dataclasses import dataclass
 
@@ -78,7 +80,7 @@ class Girf:
         object.__setattr__(self, "zeroth_order", zeroth if zeroth is None else freeze(zeroth))
 
     @classmethod
-    def load(cls, path: str | pathlib.Path) -> "Girf":
+    def load(cls, path: str | pathlib.Path) -> Girf:
         """From an HDF5 file with datasets `frequencies`, `first_order` and perhaps `zeroth_order`, as above.
 
         Raises

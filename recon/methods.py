@@ -1,5 +1,7 @@
 """The methods by name: what each minimizes, where it starts, and how much regularization it takes."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

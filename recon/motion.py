@@ -1,5 +1,7 @@
 """Whether the object stayed where it was while it was scanned."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..core.arrays import Array, beside, on_host

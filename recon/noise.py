@@ -1,5 +1,7 @@
 """Receiver noise: its covariance between coils, and data without it."""
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -120,7 +122,7 @@ class _Seen:
     outer: Array
 
     @classmethod
-    def of(cls, trajectory: Trajectory) -> "_Seen":
+    def of(cls, trajectory: Trajectory) -> _Seen:
         frames = frames_seen(trajectory)
         radius = np.linalg.norm(trajectory.radians_of(frames), axis=-1).reshape(-1)
         places = np.arange(len(radius))

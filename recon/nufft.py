@@ -1,5 +1,7 @@
 """Non-uniform Fourier transforms by finufft (on a GPU cufinufft), in the engine's sign, origin and scale."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Callable

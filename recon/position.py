@@ -1,5 +1,7 @@
 """Where the field of view lies."""
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 

@@ -1,5 +1,7 @@
 """`reconstruct`: k-space to subspace coefficient images."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Literal, overload
 

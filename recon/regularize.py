@@ -4,6 +4,8 @@ A threshold is `amount` times the noise that the data put into the same coeffici
 number of standard deviations, whatever the sampling, the scan's noise and the scale of the image.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,7 +45,7 @@ class Wavelet:
     deviations: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def of(cls, noise: Array) -> "Wavelet":
+    def of(cls, noise: Array) -> Wavelet:
         """From (rank, *matrix) noise as it stands in the gradient."""
         found: list[tuple[float, ...]] = []
         images = _padded(noise, _multiples(noise.shape[1:]))
@@ -92,7 +94,7 @@ class LocallyLowRank:
     largest: float
 
     @classmethod
-    def of(cls, noise: Array) -> "LocallyLowRank":
+    def of(cls, noise: Array) -> LocallyLowRank:
         """From (rank, *matrix) noise as it stands in the gradient."""
         sides = _blocks(noise.shape[1:])
         values, _ = _principal(_cut(_padded(noise, _whole(noise.shape[1:], sides)), sides))

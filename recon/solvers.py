@@ -1,5 +1,7 @@
 """Solvers on callables: conjugate gradients, FISTA and ADMM."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """A scan as it arrives: every shot is projected on the subspace at once, and one solve is left after the last."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 
@@ -81,7 +83,7 @@ class Stream:
         field_map: Array | None = None,
         dtype: npt.DTypeLike = np.complex64,
         kspace: Array | None = None,
-        like: "Stream | None" = None,
+        like: Stream | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         check_trajectory(trajectory)
@@ -173,9 +175,9 @@ class Stream:
         choices: Choices | None = None,
         coils: Array | None = None,
         field_map: Array | None = None,
-        like: "Stream | None" = None,
+        like: Stream | None = None,
         check: Callable[[], None] = lambda: None,
-    ) -> "Stream":
+    ) -> Stream:
         """A stream that has all shots of a (coils, frames, samples) scan; coils are estimated if none are given."""
         kspace, basis = checked_kspace(kspace, trajectory), checked_basis(basis, trajectory)
         refuse_unmeasured(kspace, basis)
@@ -202,7 +204,7 @@ class Stream:
         made = self._model.kept_bytes
         return made + int(self._model.trajectory.k.nbytes) if made else 0
 
-    def serves(self, other: "Stream") -> bool:
+    def serves(self, other: Stream) -> bool:
         """Whether what this one has prepared is what another one needs."""
         mine, its = self._model, other._model
         if mine.segments is not None or its.segments is not None:
@@ -280,7 +282,7 @@ class Stream:
         return made * inverse, beside(made, deviation * on_host(inverse))
 
     @cached_property
-    def _complete(self) -> "Stream":
+    def _complete(self) -> Stream:
         """One of all shots, whose coils are known, so that they tell where the field map counts."""
         model = self._model
         return Stream(

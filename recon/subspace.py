@@ -1,5 +1,7 @@
 """The signal model on subspace coefficients: forward, adjoint, and the normal operator."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -60,22 +62,22 @@ class SubspaceModel:
     segments: Segments | None = None
     check: Callable[[], None] = lambda: None
 
-    def with_coils(self, coils: Array) -> "SubspaceModel":
+    def with_coils(self, coils: Array) -> SubspaceModel:
         """The same with other sensitivities; what knows none is shared."""
         return replace(self, coils=coils).sharing(self)
 
-    def sharing(self, other: "SubspaceModel") -> "SubspaceModel":
+    def sharing(self, other: SubspaceModel) -> SubspaceModel:
         """This one, with what another of the same trajectory, basis and weights has made: kernels, readouts, noise."""
         self.__dict__.update({name: other.__dict__[name] for name in _SHARED if name in other.__dict__})
         return self
 
-    def of_frames(self, frames: Array) -> "SubspaceModel":
+    def of_frames(self, frames: Array) -> SubspaceModel:
         """The model of some frames."""
         there = beside(self.basis, frames)
         weights = None if self.weights is None else self.weights[there]
         return replace(self, trajectory=self.trajectory.of_frames(frames), basis=self.basis[:, there], weights=weights)
 
-    def parts(self) -> Iterator[tuple[Array | slice, "SubspaceModel"]]:
+    def parts(self) -> Iterator[tuple[Array | slice, SubspaceModel]]:
         """Groups of frames that memory has room for, each with its model; frames of the same readout are together."""
         first, played = self.trajectory.arms
         together = max(1, MOST // (len(self.basis) * self.trajectory.n_samples))

@@ -1,5 +1,7 @@
 """The normal operator of a subspace model as a multiplication on a doubled Fourier grid."""
 
+from __future__ import annotations
+
 import itertools
 import math
 import os
@@ -63,7 +65,7 @@ class Toeplitz:
     @classmethod
     def of(
         cls, strength: Callable[[int, int], Array], ranks: int, courses: Array, transform: Transform, like: Array
-    ) -> "Toeplitz":
+    ) -> Toeplitz:
         """From sample weights.
 
         Parameters

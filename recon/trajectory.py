@@ -1,5 +1,7 @@
 """Where k-space was sampled."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,7 +102,7 @@ class Trajectory:
         reached: Array = farthest * np.array(self.field_of_view) / self.matrix
         return reached
 
-    def played(self, k: Array, what: str, sample_times: Array | None = None) -> "Trajectory":
+    def played(self, k: Array, what: str, sample_times: Array | None = None) -> Trajectory:
         """The trajectory that gradients play in place of this one, which may go beyond the band by some samples.
 
         Parameters
@@ -126,7 +128,7 @@ class Trajectory:
             )
         return made
 
-    def _with(self, k: Array, sample_times: Array | None) -> "Trajectory":
+    def _with(self, k: Array, sample_times: Array | None) -> Trajectory:
         """Other places on the same grid."""
         made = object.__new__(Trajectory)
         made._take(k, self.matrix, self.field_of_view, sample_times)
@@ -152,12 +154,12 @@ class Trajectory:
         radians: Array = self.k[frames] * (2 * np.pi * np.array(self.field_of_view) / self.matrix)
         return radians
 
-    def of_frames(self, frames: Array) -> "Trajectory":
+    def of_frames(self, frames: Array) -> Trajectory:
         """The trajectory of some frames."""
         return self._with(self.k[frames], self.sample_times)
 
     @cached_property
-    def per_readout(self) -> "Trajectory":
+    def per_readout(self) -> Trajectory:
         """Frames of several readouts, whose sample times begin anew with each, as so many frames; else itself."""
         times = self.sample_times
         if times is None:

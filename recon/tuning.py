@@ -1,5 +1,7 @@
 """How much regularization, from the data alone: the coupled bootstrap's estimate of the error."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

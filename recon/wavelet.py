@@ -1,5 +1,7 @@
 """Shrinkage of Haar wavelets on a GPU: the launch of ``wavelet.cu`` through cupy."""
 
+from __future__ import annotations
+
 import math
 from functools import lru_cache
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A scan made white, solved, and its noise propagated by replicas."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -48,7 +50,7 @@ class White:
         model: SubspaceModel,
         combined: Callable[[Array], Array],
         covariance: Array | Left,
-    ) -> "White":
+    ) -> White:
         """From what the coils' data give together, and the noise's covariance.
 
         Parameters
@@ -70,7 +72,7 @@ class White:
         return cls._mixed(model, combined, power * largest, whitening(covariance))
 
     @classmethod
-    def _mixed(cls, model: SubspaceModel, combined: Callable[[Array], Array], power: Array, mixing: Array) -> "White":
+    def _mixed(cls, model: SubspaceModel, combined: Callable[[Array], Array], power: Array, mixing: Array) -> White:
         """Of coils that a (coils, coils) matrix mixes."""
         matrix = beside(model.coils, mixing.astype(model.coils.dtype))
         coils = np.tensordot(matrix, model.coils, 1)

@@ -11,6 +11,8 @@ Magnetization vectors are turned by 3 x 3 matrices: no configuration states, no 
   (`RfPulse.rephasing`).
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..core.arrays import Array, whole

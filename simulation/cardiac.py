@@ -1,5 +1,7 @@
 """Sequences locked to the heart beat. What is locked to the trigger is said in `timing.triggered`."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Sequence as Counts

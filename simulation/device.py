@@ -3,6 +3,8 @@
 A variant is compiled when it is first needed, once per device, and kept by cupy on disk.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """`simulate`: the signals a sequence makes, with as many configuration states as they need."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Callable
@@ -164,7 +166,7 @@ class Player:
         repetitions: int | str,
         dtype: np.dtype[Any],
         device: Any = None,
-    ) -> "Player":
+    ) -> Player:
         """Check the options and compile the sequence for these tissues."""
         if isinstance(slice_profile, RfPulse):
             _check_room(sequence, slice_profile, tissue)
@@ -181,7 +183,7 @@ class Player:
         states = np.dtype(np.complex128) if until > 0 and _drifts(sequence, tissue) else dtype
         return cls(program, profile, values, common, passes, until, dtype, states, device)
 
-    def at(self, b1: float) -> "Player":
+    def at(self, b1: float) -> Player:
         """The same for tissues that all have this b1: the cosines and sines of their flip angles are filled in."""
         if self.common:
             return self
@@ -214,7 +216,7 @@ class Player:
         return certify(self.program, tissue, self.passes, self.tolerance(tolerance), run)
 
     @property
-    def probing(self) -> "Player":
+    def probing(self) -> Player:
         """The same on the CPU, for a few positions across the slice."""
         chosen = self.profile.some()
         few = Profile(

@@ -11,6 +11,8 @@ power: they act on the free pool, and what an inversion leaves of the semisolid 
 The magnetization of both pools together is 1 at equilibrium: `fraction` of it is semisolid.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Published fingerprinting trains of the brain: flip angles in closed form, sources, dictionary axes."""
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 

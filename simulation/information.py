@@ -1,5 +1,7 @@
 """Derivatives of signals with respect to the tissue, and what they say about precision."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np

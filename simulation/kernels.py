@@ -15,6 +15,8 @@ save time:
 Per atom, pulse, channel and order that leaves 9 floating-point instructions and 3 to 6 accesses to the cache.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numba

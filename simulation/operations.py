@@ -4,6 +4,8 @@ p, q and z are flat: order k of channel c lies at ``((start + k) * channels + c)
 `lower` for p, `upper` for q and `along` for z, in orders or, where `rows` are counted, in rows of 32.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The built-in sequences by name, each with its source, and the dictionary axes published with them."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable
 

@@ -8,6 +8,8 @@ Each operation has five values: the time (s) since the states were last relaxed,
 up for since then, and up to three of its own.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -1,5 +1,7 @@
 """Radio-frequency pulse shapes, what they do to magnetization, and the slice profiles they make."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 from dataclasses import dataclass
@@ -127,7 +129,7 @@ class RfPulse:
     @classmethod
     def hann_sinc(
         cls, time_bandwidth: float = 4.0, duration: float = 2e-3, *, n_positions: int = 48, extent: float | None = None
-    ) -> "RfPulse":
+    ) -> RfPulse:
         """A sinc with a Hann window."""
         _positive(time_bandwidth=time_bandwidth, duration=duration)
         time = (np.arange(_SAMPLES) + 0.5) / _SAMPLES - 0.5
@@ -145,7 +147,7 @@ class RfPulse:
         ripple: float = 0.01,
         n_positions: int = 48,
         extent: float | None = None,
-    ) -> "RfPulse":
+    ) -> RfPulse:
         """A pulse designed by the Shinnar-Le Roux transform (sigpy).
 
         `kind` is small_tip, excitation or refocusing, `filter_type` linear_phase or minimum_phase; `ripple` in

@@ -1,5 +1,7 @@
 """The plain extended-phase-graph simulator (NumPy, complex128) that the fast kernel is compared with."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Conventional protocols of quantitative MRI as sequences, played as the scanner plays them."""
 
+from __future__ import annotations
+
 import math
 
 import numpy.typing as npt

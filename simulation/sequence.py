@@ -1,5 +1,7 @@
 """A sequence is a flat table of events; everything the scanner plays is written with the eight events below."""
 
+from __future__ import annotations
+
 import hashlib
 import itertools
 import logging
@@ -134,7 +136,7 @@ class Sequence:
     events: Array
     name: str
 
-    def __init__(self, events: "Iterable[Event | Sequence] | Array", name: str = "") -> None:
+    def __init__(self, events: Iterable[Event | Sequence] | Array, name: str = "") -> None:
         table = events if isinstance(events, np.ndarray) else np.array(list(_rows(events)), np.float64)
         if table.ndim != 2 or table.shape[1:] != (3,) or len(table) == 0:
             raise InputError(f"events: got a table of shape {table.shape}, expected (n > 0, 3)")
@@ -147,15 +149,15 @@ class Sequence:
         object.__setattr__(self, "events", freeze(table))
         object.__setattr__(self, "name", name)
 
-    def __reduce__(self) -> tuple[type["Sequence"], tuple[Array, str]]:
+    def __reduce__(self) -> tuple[type[Sequence], tuple[Array, str]]:
         """Copies are made anew, so that their events cannot be changed either."""
         return Sequence, (self.events, self.name)
 
-    def __add__(self, other: "Sequence") -> "Sequence":
+    def __add__(self, other: Sequence) -> Sequence:
         """The two sequences one after the other."""
         return Sequence(np.concatenate([self.events, other.events]), self.name)
 
-    def __mul__(self, n: int) -> "Sequence":
+    def __mul__(self, n: int) -> Sequence:
         """The sequence played `n` times."""
         return Sequence(np.tile(self.events, (whole("repetitions of a sequence", n, 1), 1)), self.name)
 
@@ -210,7 +212,7 @@ def _check_rows(table: Array) -> None:
         )
 
 
-def _rows(events: "Iterable[Event | Sequence]") -> Iterator[tuple[float, float, float]]:
+def _rows(events: Iterable[Event | Sequence]) -> Iterator[tuple[float, float, float]]:
     for event in events:
         if isinstance(event, Sequence):
             yield from (tuple(row) for row in event.events)

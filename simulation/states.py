@@ -1,5 +1,7 @@
 """How many configuration states a signal needs, and the proof: enough for everything that can come back, then fewer."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Callable, Sequence

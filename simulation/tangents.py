@@ -8,6 +8,8 @@ derivative with respect to off-resonance is purely imaginary and needs one chann
 Sets lie one after the other: those of p and q are `orders + SPARE + 1` orders long, those of z `orders`.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numba

@@ -1,5 +1,7 @@
 """What the built-in sequences share: checked times, phases, smooth noise, and beats locked to a trigger."""
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 

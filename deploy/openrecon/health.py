@@ -1,5 +1,7 @@
 """Whether an MRD server answers: CLOSE is sent, CLOSE must come back. Exit status 0 or 1."""
 
+from __future__ import annotations
+
 import socket
 import sys
 

@@ -1,5 +1,7 @@
 """Argument types that several verbs share."""
 
+from __future__ import annotations
+
 import argparse
 import math
 from pathlib import Path

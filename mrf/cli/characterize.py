@@ -1,5 +1,7 @@
 """``mrf characterize``: maps and regions to texture, tissue classes and fractions."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 import re

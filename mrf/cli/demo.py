@@ -1,5 +1,7 @@
 """``mrf demo``: a numerical brain from raw k-space to maps, compared with the truth."""
 
+from __future__ import annotations
+
 import argparse
 import csv
 import logging

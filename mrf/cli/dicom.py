@@ -1,5 +1,7 @@
 """``mrf dicom``: maps as DICOM files, and files to a PACS."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 from collections import Counter
@@ -83,7 +85,7 @@ def _write(told: argparse.Namespace) -> None:
         print(f"{place}: {count} file{'s' if count > 1 else ''}")
 
 
-def _origin(told: argparse.Namespace) -> "Origin":
+def _origin(told: argparse.Namespace) -> Origin:
     from ..core.errors import InputError
     from ..dicom.origin import Origin, scan_header
 
@@ -139,7 +141,7 @@ def _wants_tls(told: argparse.Namespace) -> bool:
     return told.tls or told.tls_ca is not None or told.tls_cert is not None
 
 
-def _tls(told: argparse.Namespace) -> "ssl.SSLContext | None":
+def _tls(told: argparse.Namespace) -> ssl.SSLContext | None:
     """What encrypts, if it was asked for."""
     import ssl
 

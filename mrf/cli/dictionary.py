@@ -1,5 +1,7 @@
 """``mrf dictionary``: build a dictionary, list, show and check what is in a folder, tidy it up."""
 
+from __future__ import annotations
+
 import argparse
 import re
 import time

@@ -1,5 +1,7 @@
 """``mrf fit``: quantitative MRI beyond fingerprinting."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
@@ -122,7 +124,7 @@ def _fit(told: argparse.Namespace) -> None:
     )
 
 
-def _mask(told: argparse.Namespace, series: "Series") -> "Array":
+def _mask(told: argparse.Namespace, series: Series) -> Array:
     """Where to fit. A uniform image (MP2RAGE) has no signal that a threshold could find: 0 is a T1 like another."""
     if told.model == "mp2rage" and len(series.data) == 1 and not told.mask:
         return np.ones(series.data.shape[1:], bool)
@@ -130,8 +132,8 @@ def _mask(told: argparse.Namespace, series: "Series") -> "Array":
 
 
 def _known(
-    told: argparse.Namespace, series: "Series", mask: "Array", given: Mapping[str, Any]
-) -> "dict[str, Array]":  # fmt: skip
+    told: argparse.Namespace, series: Series, mask: Array, given: Mapping[str, Any]
+) -> dict[str, Array]:  # fmt: skip
     """Maps of other scans, in the units that they should have."""
     from ..core.errors import InputError
     from ..io.images import read_map
@@ -154,7 +156,7 @@ def _known(
     return known
 
 
-def _noise(text: str | None, series: "Series", mask: "Array") -> float | None:
+def _noise(text: str | None, series: Series, mask: Array) -> float | None:
     """What was asked for; by default what the background of magnitudes tells."""
     from ..core.errors import InputError
     from ..models.background import background_noise
@@ -178,7 +180,7 @@ def _noise(text: str | None, series: "Series", mask: "Array") -> float | None:
     return found
 
 
-def _acquisition(series: "Series", protocol: Mapping[str, Any]) -> dict[str, Any]:
+def _acquisition(series: Series, protocol: Mapping[str, Any]) -> dict[str, Any]:
     """What was played, in the words of BIDS."""
     words = {
         "echo_times": "EchoTime", "inversion_times": "InversionTime", "repetition_times": "RepetitionTimeExcitation",
@@ -201,7 +203,7 @@ def _acquisition(series: "Series", protocol: Mapping[str, Any]) -> dict[str, Any
     return told
 
 
-def _one_or_all(values: "Array") -> float | list[float]:
+def _one_or_all(values: Array) -> float | list[float]:
     """One number, or one of each image."""
     flat = np.atleast_1d(values)
     return float(flat[0]) if np.ptp(flat) == 0 else [float(f"{value:.10g}") for value in flat]

@@ -1,5 +1,7 @@
 """``mrf``: parse the command line, run one verb, and end failures in one line."""
 
+from __future__ import annotations
+
 import argparse
 import difflib
 import importlib

@@ -1,5 +1,7 @@
 """``mrf match``: an image series that was reconstructed elsewhere to maps."""
 
+from __future__ import annotations
+
 import argparse
 from dataclasses import replace
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What every verb that makes maps writes: report.png, maps.h5, and NIfTI with side-cars, DICOM or MRD."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator

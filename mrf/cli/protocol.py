@@ -1,5 +1,7 @@
 """What a model is told of a protocol: typed with its unit, else read from the files."""
 
+from __future__ import annotations
+
 import inspect
 import logging
 import re
@@ -51,7 +53,7 @@ def units_of(name: str, value: Any = None) -> dict[str, float]:
     return _TIME if name in ("t1", "t2") or any(word in name for word in _OF_TIMES) else {}
 
 
-def typed(texts: list[str], name: str, model: "Model") -> dict[str, Any]:
+def typed(texts: list[str], name: str, model: Model) -> dict[str, Any]:
     """{argument: value in SI units} of ``NAME_UNIT=VALUES``, by the names that a model takes.
 
     Raises
@@ -77,18 +79,18 @@ def typed(texts: list[str], name: str, model: "Model") -> dict[str, Any]:
     return made
 
 
-def typed_names(model: "Model") -> list[str]:
+def typed_names(model: Model) -> list[str]:
     """Everything that may be typed, with the first of its units."""
     names = [key + next(iter(units_of(key, one.default)), "") for key, one in model.protocol.items()]
     return names + [key + next(iter(units_of(key)), "") for key in model.known if key not in model.protocol]
 
 
-def alternatives(model: "Model") -> list[tuple[str, str]]:
+def alternatives(model: Model) -> list[tuple[str, str]]:
     """Pairs of arguments of which the model needs one."""
     return [pair[::-1] for pair in _ONE_OF if set(pair) <= set(model.protocol)]
 
 
-def _argument(key: str, told: str, name: str, model: "Model") -> str:
+def _argument(key: str, told: str, name: str, model: Model) -> str:
     """The model's own name of what was typed: echo_time is taken for echo_times, and the other way round."""
     taken = [*model.protocol, *(known for known in model.known if known not in model.protocol)]
     found = next((one for one in (key, f"{key}s", key.removesuffix("s")) if one in taken), None)
@@ -113,7 +115,7 @@ def _value(text: str, value: str, factor: float, argument: inspect.Parameter | N
     return numbers if len(numbers) > 1 else float(numbers[0])
 
 
-def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str, Any]) -> dict[str, Any]:
+def protocol_of(name: str, model: Model, series: Series, given: Mapping[str, Any]) -> dict[str, Any]:
     """What a model is told: what was typed, else what the files tell.
 
     A plural (``echo_times``) is taken frame by frame; a singular (``repetition_time``) where all frames agree. Of
@@ -154,7 +156,7 @@ def protocol_of(name: str, model: "Model", series: "Series", given: Mapping[str,
     return made
 
 
-def _check_order(name: str, series: "Series") -> None:
+def _check_order(name: str, series: Series) -> None:
     """Heart beats are counted from image to image: frames have to be in the order in which they were acquired."""
     if series.varying:
         raise InputError(
@@ -163,7 +165,7 @@ def _check_order(name: str, series: "Series") -> None:
         )
 
 
-def _check_pair(series: "Series") -> None:
+def _check_pair(series: Series) -> None:
     """Two images of which nothing tells which one has the saturation pulse differ in nothing else, at least."""
     if series.varying:
         raise InputError(
@@ -178,7 +180,7 @@ def _typed_as(key: str) -> str:
     return f"-p {key}{next(iter(units_of(key)), '')}={_wanted(key)}"
 
 
-def _told(key: str, series: "Series") -> Any:
+def _told(key: str, series: Series) -> Any:
     """What the files tell of an argument; None if nothing."""
     protocol = series.protocol
     if key == "field_strength":
@@ -193,7 +195,7 @@ def _told(key: str, series: "Series") -> Any:
     return None if plural is None or np.ptp(plural) > 0 else float(plural[0])
 
 
-def _check_saturates(name: str, series: "Series") -> None:
+def _check_saturates(name: str, series: Series) -> None:
     """Without saturations every excitation has to saturate."""
     flip = series.protocol.get("flip_angles")
     if flip is not None and flip.min() < _LEAST_SATURATING:
@@ -223,7 +225,7 @@ def _in_words(key: str, value: Any) -> str:
 
 
 def hint(
-    error: Exception, model: "Model", series: "Series", protocol: Mapping[str, Any], given: Mapping[str, Any],
+    error: Exception, model: Model, series: Series, protocol: Mapping[str, Any], given: Mapping[str, Any],
     texts: Sequence[str],
 ) -> str:  # fmt: skip
     """What a failed fit may be cured with: what it took from the files, and how to overrule it; `texts` were typed."""

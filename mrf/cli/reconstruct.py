@@ -1,5 +1,7 @@
 """``mrf reconstruct``: a raw scan to maps."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 from contextlib import nullcontext
@@ -149,7 +151,7 @@ def _check_files(told: argparse.Namespace) -> None:
         load_sequence(told.sequence)  # which says so
 
 
-def _read(told: argparse.Namespace, recipe: "Recipe") -> "tuple[Scan, Recipe, str]":
+def _read(told: argparse.Namespace, recipe: Recipe) -> tuple[Scan, Recipe, str]:
     """The scan, what is left to correct, and the file of the measured trajectory.
 
     Siemens raw data have no trajectory of their own: the measured one is then the scan's.
@@ -176,7 +178,7 @@ def _read(told: argparse.Namespace, recipe: "Recipe") -> "tuple[Scan, Recipe, st
     return scan, replace(recipe, trajectory=""), measured
 
 
-def _sequence(told: argparse.Namespace, scan: "Scan", given: "Dictionary | None") -> "Sequence":
+def _sequence(told: argparse.Namespace, scan: Scan, given: Dictionary | None) -> Sequence:
     """The sequence that was asked for, else the header's, else (with a warning) the given dictionary's."""
     from ..core.errors import FileError
     from ..io.mrd_header import sequence_of_header
@@ -195,7 +197,7 @@ def _sequence(told: argparse.Namespace, scan: "Scan", given: "Dictionary | None"
         return given.sequence
 
 
-def _rr_intervals(scan: "Scan") -> "Array":
+def _rr_intervals(scan: Scan) -> Array:
     """The heart's, from the scan's time stamps."""
     from ..core.errors import InputError
     from ..core.units import MILLISECOND

@@ -1,5 +1,7 @@
 """``mrf report``: the picture of a result drawn again, a summary, and two results beside each other."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
@@ -44,7 +46,7 @@ def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _one(told: argparse.Namespace, maps: "Maps") -> None:
+def _one(told: argparse.Namespace, maps: Maps) -> None:
     from ..core.maps import Flag
     from ..report import write_report
 
@@ -73,7 +75,7 @@ def _unit(name: str) -> tuple[float, str]:
     return panel.scale, f" {panel.unit}" if panel.unit not in ("", "relative") else ""
 
 
-def _spread(name: str, values: "Array") -> str:
+def _spread(name: str, values: Array) -> str:
     scale, unit = _unit(name)
     finite = values[np.isfinite(values)] * scale
     if not finite.size:
@@ -82,14 +84,14 @@ def _spread(name: str, values: "Array") -> str:
     return f"median {middle:.4g}{unit}, 5 to 95 %: {low:.4g} to {high:.4g}{unit}"
 
 
-def _error_bar(maps: "Maps", name: str) -> str:
+def _error_bar(maps: Maps, name: str) -> str:
     deviation = maps.std.get(name)
     finite = deviation[np.isfinite(deviation)] if deviation is not None else np.zeros(0)
     scale, unit = _unit(name)
     return f", median SD {np.median(finite) * scale:.3g}{unit}" if finite.size else ""
 
 
-def _two(told: argparse.Namespace, a: "Maps", b: "Maps") -> None:
+def _two(told: argparse.Namespace, a: Maps, b: Maps) -> None:
     from ..compare import compare_maps, draw_comparison
     from ..report import PANELS
 
@@ -101,7 +103,7 @@ def _two(told: argparse.Namespace, a: "Maps", b: "Maps") -> None:
     _print(found)
 
 
-def _print(found: "Comparison") -> None:
+def _print(found: Comparison) -> None:
     """The comparison in words."""
     print("the same: all values, error bars and flags are equal, bit by bit" if found.same else "the results differ")
     for one in found.differences:
@@ -117,7 +119,7 @@ def _print(found: "Comparison") -> None:
         print(f"{name}: {_short(pair[0])} -> {_short(pair[1])}")
 
 
-def _words(one: "Difference") -> str:
+def _words(one: Difference) -> str:
     alone = f"; {one.only[0]} and {one.only[1]} voxels have it in one result alone" if any(one.only) else ""
     if not one.voxels:
         return f"no voxel has it in both{alone}"

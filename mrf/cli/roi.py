@@ -1,5 +1,7 @@
 """``mrf roi``: statistics of maps in regions, or in the spheres of a phantom beside their reference values."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 from typing import Any

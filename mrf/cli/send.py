@@ -1,5 +1,7 @@
 """``mrf send``: a client for MRD servers."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging

@@ -1,5 +1,7 @@
 """``mrf sequence``: what sequences there are, what they play, how precise they can be."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 from typing import Any

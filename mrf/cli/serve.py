@@ -1,5 +1,7 @@
 """``mrf serve``: an MRD server for scanner-side reconstruction."""
 
+from __future__ import annotations
+
 import argparse
 import ipaddress
 import logging
@@ -120,7 +122,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _checked(told: argparse.Namespace) -> "tuple[Asked, Menu, Reading]":
+def _checked(told: argparse.Namespace) -> tuple[Asked, Menu, Reading]:
     """What was asked for, if it can be done."""
     from ..core.errors import InputError
     from ..io.mrd_sort import COUNTERS
@@ -154,7 +156,7 @@ def _overrides(told: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _asked(told: argparse.Namespace) -> "Asked":
+def _asked(told: argparse.Namespace) -> Asked:
     from ..recipe import Recipe
     from ..server.asked import SCANNER, Asked
 

@@ -1,5 +1,7 @@
 """``mrf validate``: whether results are still what was written, and their sources what they were made from."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 from typing import Any

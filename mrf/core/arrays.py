@@ -1,5 +1,7 @@
 """Array helpers: the array type, input checks that name the argument, and the memory budget."""
 
+from __future__ import annotations
+
 import logging
 import math
 import os

@@ -1,5 +1,7 @@
 """CUDA sources through cupy: compiled by NVRTC when they are first needed, and kept by cupy on disk."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from functools import cache

@@ -1,5 +1,7 @@
 """The engine's exceptions: each message says what was wrong, what was got, what was expected and the cure."""
 
+from __future__ import annotations
+
 
 class MrfError(Exception):
     """Anything the engine refuses; the command line prints its one line and exits with 1."""

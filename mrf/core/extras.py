@@ -1,5 +1,7 @@
 """How to install what is not installed by default, told by the package's own list of requirements."""
 
+from __future__ import annotations
+
 from importlib import metadata
 
 _PACKAGE = "mrf-engine"

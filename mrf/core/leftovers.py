@@ -1,5 +1,7 @@
 """What killed processes leave: temporary files are told from those in use by locks, and moves that were begun end."""
 
+from __future__ import annotations
+
 import errno
 import json
 import logging

@@ -1,5 +1,7 @@
 """Maps: the parameter maps of one acquisition with their flags, error bars and origin."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -137,7 +139,7 @@ class Maps:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> "Maps":
+    def load(cls, path: str | Path) -> Maps:
         """Read what :meth:`save` wrote, given the folder or the file.
 
         Raises

@@ -1,5 +1,7 @@
 """Files that are whole or absent: written aside, synced, renamed; HDF5 with checksums and a completeness mark."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

@@ -3,6 +3,8 @@
 ``20 * MILLISECOND`` reads "20 ms in seconds"; ``t1 / MILLISECOND`` is a T1 in ms.
 """
 
+from __future__ import annotations
+
 import math
 
 MILLISECOND = 1e-3

@@ -1,5 +1,7 @@
 """Time and memory that a piece of work took, to hold against what was foretold."""
 
+from __future__ import annotations
+
 import sys
 import time
 from dataclasses import dataclass, field

@@ -8,6 +8,8 @@ configuration order to the next stays in registers: the kernel's inner loop runs
 Vectors live only inside kernels; their elements are float32 or float64, as the array they came from.
 """
 
+from __future__ import annotations
+
 import math
 import operator
 from collections.abc import Callable

@@ -3,6 +3,8 @@
 DICOM PS3.16; the private scheme 99MRF holds what the standard has no code for.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """What all DICOM files of maps share: patient, study, frame of reference, and how a file is written."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """The libraries that only the `dicom` extra installs."""
 
+from __future__ import annotations
+
 import importlib
 from typing import Any
 

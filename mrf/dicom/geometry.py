@@ -1,5 +1,7 @@
 """Where the slices of maps lie, in DICOM's words."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Maps as series of single-frame MR images: whole numbers with a slope, for viewers that read nothing else."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Patient, study and scanner: what a DICOM file must tell and maps don't hold."""
 
+from __future__ import annotations
+
 import hashlib
 import re
 import uuid
@@ -129,7 +131,7 @@ class Origin:
             )
 
     @classmethod
-    def anonymous(cls, subject: str = "", *, body_part: str = "BRAIN", laterality: str = "") -> "Origin":
+    def anonymous(cls, subject: str = "", *, body_part: str = "BRAIN", laterality: str = "") -> Origin:
         """Nobody's: patient ID and name are `subject`; empty = made from the maps' content.
 
         >>> Origin.anonymous("phantom7", body_part="PHANTOM").patient_id
@@ -140,7 +142,7 @@ class Origin:
     @classmethod
     def of_header(
         cls, xml: str | bytes, *, identified: bool = False, subject: str = "", body_part: str = "", laterality: str = ""
-    ) -> "Origin":
+    ) -> Origin:
         """What an MRD header tells.
 
         Parameters
@@ -194,7 +196,7 @@ class Origin:
         """ "L", "R", "B", or "U" for what there is only one of."""
         return self.laterality or "U"
 
-    def completed(self, content: str) -> "Origin":
+    def completed(self, content: str) -> Origin:
         """The same with all UIDs and a patient ID; what is missing follows from `content`, the maps' digest."""
         patient = self.patient_id or (f"ANON-{content[:12]}" if not self.identified else "")
         study = self.study_uid or uid_of("study", content, patient)

@@ -1,5 +1,7 @@
 """DICOM files that are about to be sent: looked at first, so that nothing broken leaves."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

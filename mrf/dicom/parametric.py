@@ -1,5 +1,7 @@
 """Maps as Parametric Map files: the values themselves, in float32."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

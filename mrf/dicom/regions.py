@@ -1,5 +1,7 @@
 """Regions of maps: a Segmentation of their voxels, and a report of what was measured in them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

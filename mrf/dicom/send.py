@@ -1,5 +1,7 @@
 """DICOM files to a PACS: C-STORE, or STOW-RS. What is not confirmed is an error."""
 
+from __future__ import annotations
+
 import logging
 import socket
 import ssl

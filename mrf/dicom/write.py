@@ -1,5 +1,7 @@
 """Maps (and regions) to a folder of DICOM files."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Maps as a BIDS derivative: names, units and side-cars that the validator accepts, and that tell no person."""
 
+from __future__ import annotations
+
 import logging
 import re
 from collections.abc import Collection, Iterator, Mapping

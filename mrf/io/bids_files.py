@@ -1,5 +1,7 @@
 """Raw images in BIDS: names, the files that belong together, and what their side-cars tell."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Sequence

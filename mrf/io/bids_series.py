@@ -1,5 +1,7 @@
 """Image series in NIfTI, with the side-cars and names of BIDS."""
 
+from __future__ import annotations
+
 import logging
 from dataclasses import dataclass
 from pathlib import Path

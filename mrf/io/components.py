@@ -1,5 +1,7 @@
 """Magnitude, phase, real and imaginary images of the same frames, and what is made of them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 

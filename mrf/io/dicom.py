@@ -1,5 +1,7 @@
 """DICOM series of one slice or volume at several times, flip angles or b values: classic and enhanced files."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Which files of a folder are MR images, and which of its series are meant."""
 
+from __future__ import annotations
+
 import hashlib
 from collections import Counter
 from collections.abc import Sequence

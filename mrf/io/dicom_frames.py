@@ -1,5 +1,7 @@
 """What a DICOM file tells of each of its frames: classic files have one, enhanced ones many."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Sequence

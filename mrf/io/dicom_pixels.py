@@ -1,5 +1,7 @@
 """Pixel values of DICOM images, in the scanner's units."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 

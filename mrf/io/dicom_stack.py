@@ -1,5 +1,7 @@
 """Images of one geometry, put in order: which is which slice of which frame."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

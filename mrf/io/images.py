@@ -1,5 +1,7 @@
 """Images in: maps of other scans on any grid, and image series reconstructed elsewhere."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

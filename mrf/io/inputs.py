@@ -1,5 +1,7 @@
 """Any image series: DICOM, NIfTI, BIDS, HDF5 and MRD, told apart by what the files hold."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Sequence
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Raw data in the ISMRM raw data format (MRD, HDF5): read whole, sorted into frames and slices, whitened."""
 
+from __future__ import annotations
+
 import logging
 import math
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Where the slices of an MRD scan lie in the scanner."""
 
+from __future__ import annotations
+
 import logging
 
 import numpy as np

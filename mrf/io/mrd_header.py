@@ -3,6 +3,8 @@
 The XML is read element by element: real files leave out elements that the schema requires.
 """
 
+from __future__ import annotations
+
 import logging
 import re
 from dataclasses import dataclass

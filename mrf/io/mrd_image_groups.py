@@ -1,5 +1,7 @@
 """Images in the ISMRM raw data format (MRD), as reconstructions leave them there, read as one series."""
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Cartesian raw data in the ISMRM raw data format (MRD), read as the series of complex images that they encode."""
 
+from __future__ import annotations
+
 import dataclasses
 import logging
 import math

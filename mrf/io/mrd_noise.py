@@ -1,5 +1,7 @@
 """Noise scans of MRD files: what they hold, and the matrix that makes k-space white."""
 
+from __future__ import annotations
+
 import logging
 import math
 from xml.etree import ElementTree

@@ -1,5 +1,7 @@
 """MRD acquisitions sorted into slices, frames and samples."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import ismrmrd

@@ -1,5 +1,7 @@
 """Heart beats from the time stamps of MRD acquisitions."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..core.arrays import Array

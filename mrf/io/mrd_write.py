@@ -1,5 +1,7 @@
 """Raw data written in the ISMRM raw data format: phantoms and converted scans."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

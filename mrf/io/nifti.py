@@ -1,5 +1,7 @@
 """Arrays as NIfTI files with JSON side-cars, and NIfTI files that nobody vouches for."""
 
+from __future__ import annotations
+
 import json
 import math
 import re

@@ -1,5 +1,7 @@
 """What was played and on which scanner, as BIDS names it."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

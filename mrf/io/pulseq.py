@@ -1,5 +1,7 @@
 """Pulseq: the signal model and the trajectory of the very file the scanner plays."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Mapping

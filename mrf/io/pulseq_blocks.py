@@ -1,5 +1,7 @@
 """The blocks of a Pulseq file as pulses and sampling windows in time, with the gradient moment at each."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Sequence as Listed
@@ -36,7 +38,7 @@ class Gradient:
     moments: Array
 
     @classmethod
-    def of(cls, event: Any) -> "Gradient":
+    def of(cls, event: Any) -> Gradient:
         """From a pypulseq event. Shapes on the raster hold the middle of each step, and end at its edges."""
         if event.type == "trap":
             times = np.cumsum([0.0, event.rise_time, event.flat_time, event.fall_time])

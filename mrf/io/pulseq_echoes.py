@@ -1,5 +1,7 @@
 """Which echo each sampling window records, and when: k-space as the pulses leave it."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,7 +31,7 @@ class Origin:
     moment: Array
     time: float
 
-    def after(self, pulse: Pulse, refocused: bool) -> "Origin":
+    def after(self, pulse: Pulse, refocused: bool) -> Origin:
         """The origin behind a pulse that excites anew or refocuses."""
         if refocused:
             return Origin(2 * pulse.moment - self.moment, 2 * pulse.time - self.time)

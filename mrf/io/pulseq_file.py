@@ -1,5 +1,7 @@
 """The text of a Pulseq file: checked before it is trusted, then parsed by pypulseq."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 import re

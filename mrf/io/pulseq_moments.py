@@ -1,5 +1,7 @@
 """Gradient moments as whole cycles of dephasing."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """What a radio-frequency pulse does on resonance, from its samples."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """Which pulses of a Pulseq file the spins of the imaged slice feel."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import replace
 

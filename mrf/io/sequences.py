@@ -1,5 +1,7 @@
 """Sequences by name or file: presets, Pulseq, and TOML or JSON with times in ms and angles in degrees."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import math

@@ -1,5 +1,7 @@
 """A series of images, and what its files tell of each: what :func:`mrf.fit` fits."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A phantom's template in: where its spheres lie and what they should measure, from the user's own CSV file."""
 
+from __future__ import annotations
+
 import csv
 import re
 from collections.abc import Mapping

@@ -4,6 +4,8 @@ The layout of the blocks and the meaning of their flags and counters are those o
 (https://github.com/ismrmrd/siemens_to_ismrmrd): the vendor publishes none.
 """
 
+from __future__ import annotations
+
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path

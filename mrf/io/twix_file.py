@@ -1,5 +1,7 @@
 """The blocks and the protocol of a Siemens raw file (twix): checked as far as the last byte, then read by twixtools."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import logging

@@ -1,5 +1,7 @@
 """The best atom by brute force, exactly, without ever holding voxels x atoms scores."""
 
+from __future__ import annotations
+
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any

@@ -3,6 +3,8 @@
 The indices are those of the CPU. A variant of the kernels is compiled when it is first needed, once per device.
 """
 
+from __future__ import annotations
+
 import math
 import threading
 import weakref
@@ -21,7 +23,7 @@ _WARPS, _THREADS = 4, 128  # of a block, as in match.cu
 _TILE = 32  # groups whose best score is kept
 _SHARE = 8  # of the GPU's free memory: what tiles' best scores may take at a time
 _lock = threading.Lock()
-_kept: weakref.WeakKeyDictionary[Tree, dict[int, "_There"]] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Tree, dict[int, _There]] = weakref.WeakKeyDictionary()
 
 
 class _There(NamedTuple):

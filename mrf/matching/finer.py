@@ -1,5 +1,7 @@
 """More nodes for an interpolant where polynomials between those of the dictionary are off."""
 
+from __future__ import annotations
+
 import logging
 from dataclasses import dataclass, replace
 
@@ -33,7 +35,7 @@ class Steps:
     errors: dict[str, Array]
 
     @classmethod
-    def of(cls, space: Interpolant) -> "Steps":
+    def of(cls, space: Interpolant) -> Steps:
         """Measured on some tissues for every interval."""
         rng = np.random.default_rng(0)
         tissues: list[dict[str, Array]] = []

@@ -1,5 +1,7 @@
 """The signals of a dictionary as a smooth function of tissue parameters."""
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Mapping
@@ -69,7 +71,7 @@ class Interpolant:
     rough: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, dictionary: Dictionary) -> "Interpolant":
+    def of(cls, dictionary: Dictionary) -> Interpolant:
         """From the atoms of a dictionary.
 
         Raises
@@ -165,7 +167,7 @@ class Interpolant:
         given = [as_position(name, values[name]) if name else np.zeros(voxels) for name in self.positions]
         return np.stack(given, axis=1)
 
-    def whitened(self, factor: Array) -> "Interpolant":
+    def whitened(self, factor: Array) -> Interpolant:
         """For signals multiplied with the inverse of this (rank, rank) Cholesky factor of a noise covariance."""
         real, half = self.phase is not None, self.rank
         signals: Array = self.table[:, :half] if real else self.table[:, :half] + 1j * self.table[:, half : 2 * half]

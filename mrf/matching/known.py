@@ -1,5 +1,7 @@
 """Parameters that other scans have measured: maps that matching holds fixed."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Mapping
 

@@ -1,5 +1,7 @@
 """Where there is enough signal to match."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..core.arrays import Array

@@ -1,5 +1,7 @@
 """`match`: coefficient images to parameter maps."""
 
+from __future__ import annotations
+
 import logging
 import math
 import threading

@@ -1,5 +1,7 @@
 """The best atom of each voxel, of all atoms or of those with a known value: which search, and trees that are kept."""
 
+from __future__ import annotations
+
 import logging
 import math
 import threading
@@ -19,7 +21,7 @@ _FEW = 4096  # voxels from which a tree is worth its while
 _BUILDING = 5  # times its size that a tree takes while it is built
 _TREE_SECONDS, _ATOM_SECONDS, _BUILD_SECONDS = 3e-6, 3e-10, 3e-6  # a voxel (100 000 atoms); voxel and atom; atom
 _lock = threading.Lock()
-_kept: weakref.WeakKeyDictionary[Atoms, dict[tuple[str, ...], "_Parts"]] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Atoms, dict[tuple[str, ...], _Parts]] = weakref.WeakKeyDictionary()
 
 
 class _Parts:

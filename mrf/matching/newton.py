@@ -7,6 +7,8 @@ Signals are rows of `width` float32, zero beyond their components: real ones, or
 complex number times a row needs the row times -i too: of x it is kept as a second row; of s it is zero when s is real.
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numba

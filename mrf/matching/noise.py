@@ -1,5 +1,7 @@
 """What is known about the noise of the coefficients."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
@@ -29,7 +31,7 @@ class Noise:
     factor: Array | None = None
 
     @classmethod
-    def of(cls, noise_std: object, rank: int, where: Array) -> "Noise":
+    def of(cls, noise_std: object, rank: int, where: Array) -> Noise:
         """From what :func:`mrf.match` is given; `where`: voxels that are matched, in the shape of the image.
 
         Raises

@@ -1,5 +1,7 @@
 """Atoms as kernels read them: components of 32 atoms side by side, only real ones where one phase makes all real."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Kernels that interpolate signals: a product of cubic polynomials through the 4 nearest nodes of each axis."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numba

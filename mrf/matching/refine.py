@@ -1,5 +1,7 @@
 """Parameters between the grid's values, with their precision."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -48,14 +50,14 @@ class Refined:
     at_end: Array
     deviations: dict[str, Array]
 
-    def some(self, which: Array) -> "Refined":
+    def some(self, which: Array) -> Refined:
         """Those of some voxels."""
         return Refined(
             {name: values[which] for name, values in self.values.items()}, self.scale[which], self.residual[which],
             self.settled[which], self.at_end[which], {name: found[which] for name, found in self.deviations.items()},
         )  # fmt: skip
 
-    def put(self, which: Array, other: "Refined") -> None:
+    def put(self, which: Array, other: Refined) -> None:
         """Replace the estimates of some voxels."""
         for name in ("scale", "residual", "settled", "at_end"):
             getattr(self, name)[which] = getattr(other, name)

@@ -1,5 +1,7 @@
 """Signals between 0.5 and 1, and back."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..core.arrays import Array, library

@@ -7,6 +7,8 @@ The rounding errors of single-precision scores and bounds have an upper limit ea
 within these of the best is left out, and all such atoms are scored again, as they are stored, in double precision.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

@@ -1,5 +1,7 @@
 """A tree over the atoms of a dictionary, whose search is exact and looks at a small part of them."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +55,7 @@ class Tree:
     margin: float
 
     @classmethod
-    def of(cls, atoms: Array, numbers: Array | None = None, unknowns: int = 2) -> "Tree":
+    def of(cls, atoms: Array, numbers: Array | None = None, unknowns: int = 2) -> Tree:
         """The tree of (atoms, rank) complex64 atoms, or of those with these numbers.
 
         `unknowns`: parameters that vary among them, the dimension of the surface on which they lie.

@@ -1,5 +1,7 @@
 """Tissues that a dictionary cannot tell apart: far from each other, and with the same signals."""
 
+from __future__ import annotations
+
 import logging
 
 import numpy as np

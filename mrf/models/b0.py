@@ -7,6 +7,8 @@ magnitude, which is what their noise asks for. What the echoes cannot tell, a mu
 they all look the same, is found by comparing neighbours.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -103,7 +105,7 @@ def b0_multi_echo(
 
 
 def _judged(
-    voxels: Voxels, frequency: Array, weight: Array, left: Array, heard: Array, train: "_Train"
+    voxels: Voxels, frequency: Array, weight: Array, left: Array, heard: Array, train: _Train
 ) -> Estimates:  # fmt: skip
     """Estimates with their error bars; NaN where there is too little signal for a number."""
     noise, lost = voxels.noise_std, ~(weight > 0)
@@ -161,7 +163,7 @@ class _Train:
     folded: bool
 
     @classmethod
-    def of(cls, voxels: Voxels, echo_times: npt.ArrayLike, bipolar: bool) -> "_Train":
+    def of(cls, voxels: Voxels, echo_times: npt.ArrayLike, bipolar: bool) -> _Train:
         expect_complex(voxels, "b0_multi_echo")
         given = times("echo_times", echo_times, voxels.frames, most=_LONGEST)
         least = 3 if bipolar else 2

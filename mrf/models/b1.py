@@ -4,6 +4,8 @@ b1 is relative to the nominal flip angle. Voxels whose signals no flip angle can
 flagged as failed; those that noise may have carried over an end of what the method can tell are flagged as at an edge.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 

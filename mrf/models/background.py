@@ -10,6 +10,8 @@ References
 Gudbjartsson and Patz 1995, doi:10.1002/mrm.1910340618; Sijbers et al. 2007, doi:10.1088/0031-9155/52/5/009
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +106,7 @@ class _Counts:
     step: float
 
     @classmethod
-    def of(cls, outside: Array, width: float, below: float, first: int) -> "_Counts":
+    def of(cls, outside: Array, width: float, below: float, first: int) -> _Counts:
         """Of (frames, voxels): bins of one width, number `first` the first, that begin `below` widths lower.
 
         Zeros of integers are left out: scanners set parts of a background to zero.

@@ -1,5 +1,7 @@
 """What the closed forms share: checks of what they are given, signed signals and magnitudes, and their results."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

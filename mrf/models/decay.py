@@ -1,5 +1,7 @@
 """Decays: T2 with stimulated echoes, T2*, T1rho, the apparent diffusion coefficient."""
 
+from __future__ import annotations
+
 import logging
 import math
 from dataclasses import replace

@@ -9,6 +9,8 @@ W and F are real and may come out slightly below zero, and the fat fraction slig
 be biased by half of its noise at both ends.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 

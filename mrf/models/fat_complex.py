@@ -5,6 +5,8 @@ R2* are searched: on a grid over the field and a few rates first, which finds al
 equations of all unknowns, where the gradient by the eliminated ones is zero. Data are scaled to an energy of 1.
 """
 
+from __future__ import annotations
+
 import numba
 import numpy as np
 

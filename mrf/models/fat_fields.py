@@ -1,5 +1,7 @@
 """Water and fat from complex data: every minimum over the field, the choice among them, and the estimates."""
 
+from __future__ import annotations
+
 import numpy as np
 import scipy.ndimage
 

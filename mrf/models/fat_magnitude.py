@@ -8,6 +8,8 @@ References
 Triay Bagur et al. 2019, doi:10.1002/mrm.27728; Bray et al. 2023, doi:10.1002/mrm.29493
 """
 
+from __future__ import annotations
+
 import numba
 import numpy as np
 

@@ -1,5 +1,7 @@
 """Water and fat from magnitudes: both minima, by least squares or by the Rice distribution's maximum likelihood."""
 
+from __future__ import annotations
+
 import numpy as np
 import scipy.ndimage
 import scipy.special

@@ -7,6 +7,8 @@ precesses more slowly, so its main shifts are negative. W and F are real and hav
 the same pulse.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from types import MappingProxyType
 

@@ -9,6 +9,8 @@ reach. Fields of evenly spaced echoes are known up to whole periods; differences
 round.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TypeAlias
 

@@ -1,5 +1,7 @@
 """A protocol of water and fat, and what fits of both kinds share."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -5,6 +5,8 @@ the noise: the profile likelihood's interval of one standard deviation (Venzon a
 doi:10.2307/2347496).
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from ..core.arrays import Array

@@ -1,5 +1,7 @@
 """What is told of a protocol, checked: seconds, radians, as many as there are images."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

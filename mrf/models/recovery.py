@@ -1,5 +1,7 @@
 """T1 from recovery after an inversion or a saturation."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """`fit`: parameter maps from a series of images, by the name of a model."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -9,6 +9,8 @@ References
 Solo and Noh 2007, doi:10.1109/ISBI.2007.356780; Gudbjartsson and Patz 1995, doi:10.1002/mrm.1910340618
 """
 
+from __future__ import annotations
+
 from functools import cache
 
 import numpy as np

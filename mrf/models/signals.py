@@ -1,5 +1,7 @@
 """The noun of this folder: a signal model, and its table of signals that searches and refinements use."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property

@@ -4,6 +4,8 @@ The best atoms do not tell the pattern: where a model's direction turns within o
 saturation and a T1 longer than all times) the pattern with the best atom may be another than that with the best fit.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

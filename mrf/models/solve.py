@@ -1,5 +1,7 @@
 """One solver for every signal model: the best atom, Gauss-Newton from it, error bars and flags."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """T1 and T2 from steady states: spoiled gradient echoes and balanced SSFP at several flip angles."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 

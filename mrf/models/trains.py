@@ -1,5 +1,7 @@
 """T1 from trains of readouts after inversions: MP2RAGE and MOLLI."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,7 +78,7 @@ def mp2rage(
     return solve(voxels, SignalModel({"t1": t1_axis(*_RANGE)} | b1_axes(voxels), trains.signals, ("t1",), notes=_NOTES))
 
 
-def _of_uniform(voxels: Voxels, trains: "_Trains", uniform_range: npt.ArrayLike) -> Estimates:
+def _of_uniform(voxels: Voxels, trains: _Trains, uniform_range: npt.ArrayLike) -> Estimates:
     """T1 of the uniform image, by two signals that make it."""
     low, high = numbers("uniform_range", uniform_range, 2, least=2)
     voxels, axis = _two_of_one(voxels, float(low), float(high)), t1_axis(*_RANGE)

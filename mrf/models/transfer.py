@@ -1,5 +1,7 @@
 """Magnetization transfer in one number: the ratio MTR, and the saturation MTsat that T1 and flip angle do not touch."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

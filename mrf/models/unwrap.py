@@ -11,6 +11,8 @@ References
 Herráez et al. 2002, doi:10.1364/AO.41.007437; Dymerska et al. 2021 (ROMEO), doi:10.1002/mrm.28563
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """What is fitted voxel by voxel, and how estimates become maps."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -53,7 +55,7 @@ class Voxels:
     @classmethod
     def of(
         cls, data: Array, *, known: Mapping[str, object], mask: Array | None, noise_std: object, magnitude: bool | None,
-    ) -> "Voxels":  # fmt: skip
+    ) -> Voxels:  # fmt: skip
         """From what :func:`mrf.fit` is given; voxels that are not finite, silent or without known values are left out.
 
         Raises
@@ -97,7 +99,7 @@ class Voxels:
         made[self.used] = values
         return made.reshape(self.where.shape)
 
-    def maps(self, found: "Estimates", provenance: Mapping[str, Any]) -> Maps:
+    def maps(self, found: Estimates, provenance: Mapping[str, Any]) -> Maps:
         """Maps of the whole matrix: NaN outside the mask, and flagged where the data are invalid."""
         flags = self.spread(found.flags.astype(np.uint8), 0)
         fitted = self.spread(np.ones(len(self.used), bool), False)
@@ -145,7 +147,7 @@ class Estimates:
     index: Array | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
-    def folded(self, whole: float, origin: float) -> "Estimates":
+    def folded(self, whole: float, origin: float) -> Estimates:
         """With the off-resonance within half of the range `whole` (Hz), after which signals look the same again.
 
         That is but for a common phase, which the scale takes: `origin` (s) of the range, exp(2 pi i whole origin).

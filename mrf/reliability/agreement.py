@@ -3,6 +3,8 @@
 Measurements are (subjects, sessions), one feature at a time; a session is a scan, scanner, reader or method.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -1,5 +1,7 @@
 """Which features go with which outcomes: rank correlations of every pair, honest about how many were tried."""
 
+from __future__ import annotations
+
 import csv
 from collections import Counter
 from collections.abc import Sequence

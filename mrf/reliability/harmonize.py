@@ -5,6 +5,8 @@ Shifts and spreads are shrunk towards what the features of a batch have in commo
 Batches are compared as groups: whatever differs between them and is no covariate is taken out, biology included.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """What goes back to a client: sent by a thread of its own, and never later than promised."""
 
+from __future__ import annotations
+
 import logging
 import queue
 import threading

@@ -1,5 +1,7 @@
 """What is asked of a scan: the server's options, then what the client says in its configuration."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -77,7 +79,7 @@ class Menu:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipes: Path | None, sequences: Path | None, overrides: Mapping[str, Any] | None = None) -> "Menu":
+    def of(cls, recipes: Path | None, sequences: Path | None, overrides: Mapping[str, Any] | None = None) -> Menu:
         """The files in two folders.
 
         Raises

@@ -4,6 +4,8 @@ No body is trusted: lengths are compared with limits before anything is allocate
 stream, because nothing tells how long its body is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum

@@ -1,5 +1,7 @@
 """One client, from its first message to CLOSE."""
 
+from __future__ import annotations
+
 import logging
 import threading
 import time

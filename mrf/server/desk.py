@@ -1,5 +1,7 @@
 """What all connections share: one worker, dictionaries, prepared trajectories, and memory."""
 
+from __future__ import annotations
+
 import logging
 import threading
 import time
@@ -121,7 +123,7 @@ class Desk:
         """Dictionaries that are kept or being built."""
         return len(self._dictionaries)
 
-    def dictionary(self, sequence: Sequence, recipe: Recipe, *, passing: bool = False) -> "Future[Dictionary]":
+    def dictionary(self, sequence: Sequence, recipe: Recipe, *, passing: bool = False) -> Future[Dictionary]:
         """The dictionary of a sequence: kept, from the cache, or being built from now on; see :meth:`leave`."""
         inputs = dictionary_inputs(
             sequence, recipe.grid(), rank=recipe.rank, slice_profile=recipe.pulse(), repetitions=recipe.repetitions
@@ -140,7 +142,7 @@ class Desk:
                 self._dictionaries.popitem(last=False)
         return made
 
-    def leave(self, made: "Future[Dictionary]") -> None:
+    def leave(self, made: Future[Dictionary]) -> None:
         """Somebody who asked for a dictionary waits for it no more; what nobody waits for is not begun."""
         with self._lock:
             self._wanted[made] -= 1

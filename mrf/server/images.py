@@ -1,5 +1,7 @@
 """Maps as MRD images: one series a map, of constant size and type, with the scale in their attributes."""
 
+from __future__ import annotations
+
 import threading
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """One scan: its acquisitions, the dictionaries that they need, and a job for every slice that is complete."""
 
+from __future__ import annotations
+
 import logging
 import math
 import threading
@@ -154,7 +156,7 @@ class Measurement:
         ]
         return ("t1", "t2", "pd", "score", *axes)
 
-    def _dictionary(self, sequence: Sequence) -> "Future[Dictionary]":
+    def _dictionary(self, sequence: Sequence) -> Future[Dictionary]:
         """The given one, or one that is made from now on."""
         given = self._desk.given
         if given is None:
@@ -214,7 +216,7 @@ class Measurement:
             except MrfError as error:  # which the slice itself will meet, or not
                 log.debug("%s: %s", self._name, error)
 
-        def start(made: "Future[Dictionary]") -> None:
+        def start(made: Future[Dictionary]) -> None:
             if not (self._gone.is_set() or part.done or made.cancelled() or made.exception()):
                 self._jobs.append(self._desk.work.submit(work, made.result()))
 
@@ -281,7 +283,7 @@ class Measurement:
                 return
         clock = Clock(due - _SENDING, self._gone)
 
-        def start(made: "Future[Dictionary]") -> None:
+        def start(made: Future[Dictionary]) -> None:
             if self._gone.is_set() or made.cancelled():
                 return
             try:

@@ -1,5 +1,7 @@
 """What a client sends, kept as an MRD file."""
 
+from __future__ import annotations
+
 import logging
 import time
 from pathlib import Path

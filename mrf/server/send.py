@@ -1,5 +1,7 @@
 """The client: a scan out, images in, and no success that was not seen."""
 
+from __future__ import annotations
+
 import json
 import logging
 import socket

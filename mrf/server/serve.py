@@ -1,5 +1,7 @@
 """The listener: a thread for every client."""
 
+from __future__ import annotations
+
 import logging
 import os
 import socket

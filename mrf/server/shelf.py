@@ -1,5 +1,7 @@
 """Room on disk for the dictionaries that clients make a server build."""
 
+from __future__ import annotations
+
 import logging
 from collections import OrderedDict
 from pathlib import Path

@@ -1,5 +1,7 @@
 """One slice from its acquisitions to its maps, in the time that there is."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """A connection: whole messages in and out, each within its time."""
 
+from __future__ import annotations
+
 import socket
 import threading
 import time

@@ -1,5 +1,7 @@
 """Intensities and grey tone differences in a moving window on the CPU: each window is looked at by itself."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

@@ -1,5 +1,7 @@
 """How intensities become grey levels 1..count."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,5 +1,7 @@
 """Co-occurrence in moving windows on a GPU: tables on the device, and the launch of ``window.cu`` through cupy."""
 
+from __future__ import annotations
+
 import itertools
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Texture features of a region, as the Image Biomarker Standardisation Initiative defines them."""
 
+from __future__ import annotations
+
 import csv
 import json
 import logging

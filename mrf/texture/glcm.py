@@ -1,5 +1,7 @@
 """Grey level co-occurrence matrix: which grey levels lie side by side (IBSI LFYI)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 

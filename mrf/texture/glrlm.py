@@ -1,5 +1,7 @@
 """Grey level run length matrix: how long rows of one grey level are (IBSI TP0I)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numba

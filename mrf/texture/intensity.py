@@ -1,5 +1,7 @@
 """Intensities without regard to their neighbours: statistics, histograms, peaks (IBSI UHIW, ZVCW, P88C, 9ST6)."""
 
+from __future__ import annotations
+
 import math
 
 import numba

@@ -1,5 +1,7 @@
 """Texture of the surroundings of every voxel, as maps."""
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """What texture matrices have in common: directions, slices, merging, and the emphases of a matrix."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Marching cubes: the surface halfway between the voxels of a mask and those outside."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import lru_cache
 

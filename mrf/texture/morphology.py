@@ -1,5 +1,7 @@
 """Shape of a region, and how its intensities are spread over it (IBSI HCUG)."""
 
+from __future__ import annotations
+
 import logging
 import math
 

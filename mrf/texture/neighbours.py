@@ -1,5 +1,7 @@
 """Matrices of a voxel and its neighbours: grey tone difference and grey level dependence (IBSI IPET, REK0)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 

@@ -1,5 +1,7 @@
 """A region of interest: the voxels of an image that count, and why others don't."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -56,7 +58,7 @@ class Region:
     def of(
         cls, image: object, mask: object, *, spacing: object, value_range: tuple[float, float] | None = None,
         max_excluded: float = 0.1, shown: Callable[[float], str] = "{:g}".format,
-    ) -> "Region":  # fmt: skip
+    ) -> Region:  # fmt: skip
         """The region of a mask.
 
         Parameters
@@ -133,7 +135,7 @@ class Region:
         made[self.intensity] = bins.levels(self.values)
         return made
 
-    def with_values(self, values: Array) -> "Region":
+    def with_values(self, values: Array) -> Region:
         """The same region with other intensities (n,), clipped to `value_range` so that its masks stay."""
         changed = self.surroundings.copy()
         changed[self.inner][self.intensity] = np.clip(values, *self.value_range)

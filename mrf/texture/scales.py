@@ -1,5 +1,7 @@
 """How the values of each kind of map become grey levels."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from ..core.units import MILLISECOND

@@ -5,6 +5,8 @@ of moments follow each count. All sums are whole numbers (logarithms and recipro
 same whichever way the window came, and in any number of threads.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any, NamedTuple
 
@@ -72,7 +74,7 @@ class Rates(NamedTuple):
     reciprocal: Array
 
     @classmethod
-    def of(cls, count: int, most: int) -> "Rates":
+    def of(cls, count: int, most: int) -> Rates:
         """For so many grey levels, and pairs of one direction at most."""
         c = np.arange(2 * most + 3, dtype=np.float64)
         log2 = np.log2(np.maximum(c, 1))
@@ -113,7 +115,7 @@ class Counts(NamedTuple):
     central: Array
 
     @classmethod
-    def of(cls, count: int, most: int, flags: int) -> "Counts":
+    def of(cls, count: int, most: int, flags: int) -> Counts:
         """An empty window."""
         pairs, small = count * (count + 1) // 2, np.uint16 if most < 1 << 16 else np.uint32
         sides = [2 * count + 1 if flags & flag else 0 for flag in (DIFFERENCES, TOTALS, MARGINS)]

@@ -1,5 +1,7 @@
 """Grey level size zone and distance zone matrices: patches of one grey level (IBSI 9SAK, VMDZ)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numba

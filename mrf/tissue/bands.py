@@ -1,5 +1,7 @@
 """Published T1 and T2 of tissues as sanity bands, each with field strength, method and source; never pass or fail."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

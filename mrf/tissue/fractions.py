@@ -7,6 +7,8 @@ Tissues that lie between the atoms of a coarse grid come out as two neighbours. 
 other atoms may describe all of them within the fraction of the signal that is allowed: a tissue is then missed.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence

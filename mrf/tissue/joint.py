@@ -20,6 +20,8 @@ the penalty.
 Energies decide, so voxels have no say that not even all atoms fit, and very bright ones a limited one.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import logging
 import time
@@ -117,11 +119,11 @@ class _Choice(NamedTuple):
     left: float  # sum over voxels of what the components leave
     usual: float  # the same, if all voxels were as the median one
     scatter: Array  # (slices, width, width) sums of x x' over voxels, their phases removed
-    groups: list["_Group"]  # the same for voxels that have the same components, the largest first
+    groups: list[_Group]  # the same for voxels that have the same components, the largest first
     power: Array  # (components,) sum of squared weights over voxels
     price: float  # what a component has to explain
 
-    def cheaper_than(self, other: "_Choice") -> bool:
+    def cheaper_than(self, other: _Choice) -> bool:
         """Whether components and what they leave cost less, at the lower of both prices."""
         price = min(self.price, other.price)
         return self.left + price * len(self.atoms) < other.left + price * len(other.atoms)

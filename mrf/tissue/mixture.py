@@ -4,6 +4,8 @@ Expectation and maximization climb to a near summit only, so they start from man
 from voxels at random and from the mixture of one class less. A tissue of a few voxels is found by the last alone.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -27,7 +29,7 @@ class Sample(NamedTuple):
     errors: Array  # (2, voxels) their variances
     counts: Array  # (voxels,) for how many each stands; classes are fitted to all alike, only shares are of all
 
-    def of(self, some: Array | slice) -> "Sample":
+    def of(self, some: Array | slice) -> Sample:
         """These voxels of them."""
         return Sample(self.points[:, some], self.errors[:, some], self.counts[some])
 

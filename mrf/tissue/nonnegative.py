@@ -10,6 +10,8 @@ A pass over the atoms takes 2 width atoms flops, a voxel about 25 of them with r
 core, with 3000 atoms of rank 8.
 """
 
+from __future__ import annotations
+
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple

@@ -12,6 +12,8 @@ Of many voxels some stand for all, but those far from the classes of these stand
 few: a small tissue may have no more than a voxel or two among the others. Shares are those of all.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -3,6 +3,8 @@
 What the maps do not hold is not in the images: magnetization transfer, flow, partial volume, T2*.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple

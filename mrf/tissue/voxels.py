@@ -4,6 +4,8 @@ Where other scans have measured a parameter (B1, off-resonance), tissues are wha
 each voxel has the atoms of its own values: a slice of the dictionary, which has one atom for each tissue.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -67,7 +69,7 @@ class Voxels:
     def of(
         cls, coefficients: Array, dictionary: Dictionary, mask: Array | None, noise_std: float | Array | None,
         known: Mapping[str, object] | None = None,
-    ) -> "Voxels":  # fmt: skip
+    ) -> Voxels:  # fmt: skip
         """Check what :func:`.tissue_fractions` is given."""
         images, where = _checked(coefficients, dictionary, mask)
         flat = images.reshape(len(images), -1)
