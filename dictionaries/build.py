@@ -26,7 +26,7 @@ from ..simulation.device import current_device
 from ..simulation.epg import MODEL, TOLERANCE
 from ..simulation.pulses import RfPulse
 from ..simulation.sequence import Sequence
-from .dictionary import SCHEMA, Dictionary, is_dictionary, write_rows
+from .dictionary import SCHEMA, Dictionary, is_dictionary, rank_told, write_rows
 from .foretell import Forecast, check_budget
 from .grid import Grid
 from .interpolate import Interpolated
@@ -100,7 +100,7 @@ def build(
     budget = memory_budget(memory)
     work = _Work(sequence, grid, physics, options, executor, _device(device, executor), progress, budget, path is None)
     work.check_budget(options["rank"] or 1)
-    return work.in_memory() if path is None else work.in_file(Path(path))
+    return rank_told(work.in_memory() if path is None else work.in_file(Path(path)))
 
 
 def _physics(slice_profile: Any, repetitions: int | str, n_states: int | None) -> dict[str, Any]:

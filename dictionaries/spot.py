@@ -18,7 +18,7 @@ from ..simulation.epg import MODEL, simulate
 from ..simulation.sequence import Sequence
 from .again import profile_of
 from .build import dictionary_inputs
-from .dictionary import Dictionary
+from .dictionary import Dictionary, rank_told
 from .grid import KNOWN
 from .stream import inverting
 
@@ -46,7 +46,7 @@ def load_checked(path: str | Path) -> Dictionary:
         if isinstance(error, MrfError):
             raise
         raise FileError(f"{path}: field provenance is damaged ({error}); make the dictionary again") from error
-    return found
+    return rank_told(found)
 
 
 def _check_digest(path: str | Path, found: Dictionary) -> None:
@@ -86,7 +86,7 @@ def _check_atoms(path: str | Path, found: Dictionary) -> None:
     tissue: dict[str, Any] = {name: values[some] for name, values in found.parameters.items()}
     more = {"slice_profile": profile_of(told["slice_profile"]), "repetitions": told["repetitions"]}
     signals = _simulated(found.sequence, tissue, more)
-    expected: Array = found.compress(signals.T).T
+    expected: Array = signals @ found.basis.conj().T
     stored = found.coefficients[some] * found.norms[some, None]
     off = np.linalg.norm(stored - expected, axis=1) / np.linalg.norm(signals, axis=1)
     limit = max(_OFF, 5 * (told.get("interpolation") or 0.0))

@@ -20,12 +20,14 @@ from . import __version__
 from .core.arrays import Array, on_host, there_or_here
 from .core.errors import FileError, InputError
 from .core.maps import Maps
+from .core.signs import magnitudes
 from .core.storage import file_digest, output_folder
 from .core.units import DEGREE, MICROSECOND, MILLIMETRE
 from .dictionaries.build import build, dictionary_digest, dictionary_inputs, profile_inputs
 from .dictionaries.cache import cached_path
 from .dictionaries.dictionary import Dictionary, is_dictionary
 from .dictionaries.grid import Grid
+from .dictionaries.magnitudes import folds
 from .io.mrd import Scan
 from .io.sequences import load_pulse
 from .matching.mask import signal_mask
@@ -377,20 +379,15 @@ def scan_shape(scan: Scan) -> tuple[int, ...]:
 
 
 def refuse_magnitudes(series: Array, dictionary: Dictionary) -> None:
-    """Refuse images without sign where fingerprints change theirs.
+    """Refuse images without sign or phase where fingerprints change theirs.
 
     Raises
     ------
     InputError
-        The series is real and nowhere negative, but the dictionary's signals are not.
+        The series is of magnitudes, but the dictionary's signals are not.
     """
-    if np.iscomplexobj(series) or np.nanmin(series) < 0:
-        return
-    some = dictionary.coefficients[:: max(1, len(dictionary) // 100)]
-    signals = some @ dictionary.basis
-    turned = (signals * np.exp(-1j * np.angle(signals[:, :1]))).real
-    folded = np.linalg.norm(signals - np.abs(turned) * np.exp(1j * np.angle(signals[:, :1])), axis=1)
-    if (folded > 0.05 * np.linalg.norm(signals, axis=1)).any():
+    fits = len(series) == dictionary.basis.shape[1]  # else `compress` says what is wrong
+    if fits and magnitudes(series) and folds(dictionary.coefficients, dictionary.basis):
         raise InputError(
             "series: magnitude images, but the sequence's signals change their sign or phase; give complex images"
         )
