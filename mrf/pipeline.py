@@ -33,7 +33,8 @@ from .io.sequences import load_pulse
 from .matching.mask import signal_mask
 from .matching.match import match
 from .recipe import Recipe
-from .recon.coils import COURSES, estimate_coils
+from .recon.calibration import COURSES
+from .recon.coils import estimate_coils
 from .recon.corrections import Corrections
 from .recon.forecast import room_for_coils
 from .recon.methods import Choices

@@ -16,29 +16,30 @@ from threadpoolctl import threadpool_limits
 
 from ..core.arrays import Array, beside, on_host, whole
 from ..core.errors import InputError
+from .calibration import (
+    CENTRE,
+    CENTRE_3D,
+    COURSES,
+    FINER,
+    MARGIN,
+    central_kspace,
+    is_volume,
+    signal_courses,
+    tapered_images,
+    width_of,
+)
 from .checks import checked_kspace, refuse_silent
 from .compression import checked_whitening
-from .nufft import spread
-from .solvers import conjugate_gradients
 from .trajectory import Shape, Trajectory
 
 log = logging.getLogger(__name__)
 METHODS = ("espirit", "walsh")
-_CENTRE, _CENTRE_3D = 24, 16  # k-space samples per axis that calibrate; ESPIRiT in volumes is as good with fewer
 _KERNEL, _KERNEL_3D = 6, 5
-_WIDEST = 48  # of them for local covariances, where that many are measured
-_MARGIN = 12  # samples per axis that are fitted too, because they leak into those that calibrate
-COURSES = 2  # of the signal, unless they are given
-_NEAR = 0.3  # cycles per field of view from k = 0, as good as there
-_VISITS = 2  # of a location, for every course
-_WEAK = 0.1  # of the strongest course, at k = 0: without one that is stronger, contrast is taken for aliasing
-_NARROWER = 4  # samples per axis by which a calibration becomes narrower
-_FIT_STEPS = 10
-_RIDGE = 1e-3  # of the fit, so that nothing is made up where no sample lies
-_FINER = 2  # grid on which sensitivities are found, over the samples that calibrate
+_LENIENCE = 0.3  # in eigenvalues, where images are bright
 _WINDOW = 3  # pixels of that grid per side of a local covariance
 _THIN = 12  # planes: in fewer, each has its own covariances
 _FAINT = 0.05  # of the brightest pixel: not what phases are told from, or, in noise, not the object
+_DIM = 0.02  # of the brightest pixel: the least that an object has in calibrations of few samples
 _FAINTEST = 0.008  # of the brightest pixel: what the blur of a calibration leaves in the air
 _ABOVE = 3.0  # times the noise: an object
 _QUIET = 0.1  # of the pixels hold little but noise beside their strongest coil vector
@@ -83,7 +84,7 @@ def estimate_coils(
     calibration_width : int, optional
         Central k-space samples per axis that calibrate; None = 24 (volumes: 16), "walsh" up to 48 if enough are there.
     kernel_width, threshold, crop
-        Of ESPIRiT: size in k-space (None = 6, volumes 5), singular-value cut, eigenvalue below which is no object.
+        Of ESPIRiT: size in k-space (None = 6, volumes 5), singular-value cut, an object's eigenvalue (bright: -0.3).
 
     Returns
     -------
@@ -107,26 +108,26 @@ def estimate_coils(
     >>> estimate_coils(np.ones((1, 4, 50), np.complex64), trajectory).shape  # one coil needs no estimate
     (1, 8, 8)
     """
-    samples, whiten = _checked(on_host(kspace), trajectory, method, covariance)
-    if len(samples) == 1:
+    data, white = _checked(on_host(kspace), trajectory, method, covariance)
+    if len(data) == 1:
         return beside(kspace, np.ones((1, *trajectory.matrix), np.complex64))  # type: ignore[no-any-return]
     with threadpool_limits(1, "blas"):  # the same bits whatever the number of threads, and hardly slower
-        kernel, rows = _kernel(trajectory, kernel_width), _courses(samples, trajectory, weights)
-        grid = _calibration(samples, trajectory, rows, _width(trajectory, method, calibration_width, len(rows)), whiten)
-        images = _images(grid, trajectory.matrix)
-        found = _walsh(images) if method == "walsh" else _espirit(grid[0], images.shape[2:], kernel, threshold, crop)
-        return beside(kspace, _finished(found, images, whiten, trajectory.matrix))  # type: ignore[no-any-return]
+        kernel, rows = _kernel(trajectory, kernel_width), signal_courses(data, trajectory, weights)
+        grid = central_kspace(data, trajectory, rows, width_of(trajectory, method, calibration_width, len(rows)), white)
+        images = tapered_images(grid, trajectory.matrix)
+        found = _walsh(images) if method == "walsh" else _espirit_of_all(grid, images, kernel, threshold, crop)
+        return beside(kspace, _finished(found, images, white, trajectory.matrix))  # type: ignore[no-any-return]
 
 
 def memory_of_estimation(trajectory: Trajectory, n_coils: int) -> int:
     """Bytes that :func:`estimate_coils` takes, by ESPIRiT of the usual width and two courses; never much less."""
-    matrix, volume = trajectory.matrix, _is_volume(trajectory.matrix)
-    width, kernel = (_CENTRE_3D, _KERNEL_3D) if volume else (_CENTRE, _KERNEL)
-    grids = [min(n, width) for n in matrix], [min(n, _FINER * width) for n in matrix]
+    matrix, volume = trajectory.matrix, is_volume(trajectory.matrix)
+    width, kernel = (CENTRE_3D, _KERNEL_3D) if volume else (CENTRE, _KERNEL)
+    grids = [min(n, width) for n in matrix], [min(n, FINER * width) for n in matrix]
     calibrating, found = (grid if volume else grid[-2:] for grid in grids)
     blocks = n_coils * math.prod(max(1, n - kernel + 1) for n in calibrating) * kernel ** len(calibrating)
     covariances = n_coils**2 * math.prod(found)
-    fitted = COURSES * n_coils * math.prod(min(n, width + _MARGIN) for n in matrix)
+    fitted = COURSES * n_coils * math.prod(min(n, width + MARGIN) for n in matrix)
     near = len(trajectory.arms[0]) * trajectory.n_samples * len(matrix)  # places, and at most as many samples of a coil
     read = 8 * (3 * near + 2 * COURSES * n_coils * near // len(matrix))
     finished = 4 * 16 * n_coils * math.prod(matrix)
@@ -153,215 +154,40 @@ def _check_espirit(threshold: float, crop: float) -> None:
             raise InputError(f"{name}: got {value!r}, expected a number from 0 to below {most:g}")
 
 
-# The centre of k-space
-
-
-def _width(trajectory: Trajectory, method: str, told: int | None, rank: int = 1) -> int:
-    """Samples per axis that calibrate, for so many courses of the signal."""
-    if told is not None:
-        return whole("calibration_width", told, 2)
-    if method == "espirit":
-        return _CENTRE_3D if _is_volume(trajectory.matrix) else _CENTRE
-    half = _WIDEST // 2
-    sides = tuple(min(n, _WIDEST) for n in trajectory.matrix)
-    cycles = trajectory.k[trajectory.arms[0]] * np.array(trajectory.field_of_view)
-    cells = np.round(cycles).astype(int) + np.array(sides) // 2
-    seen = np.zeros(sides, bool)
-    seen[tuple(cells[((cells >= 0) & (cells < sides)).all(axis=-1)].T)] = True
-    missing = np.abs(np.argwhere(~seen) - np.array(sides) // 2).max(axis=-1, initial=0)
-    return _narrower(trajectory, 2 * max(_CENTRE // 2, int(missing.min(initial=half))), rank)
-
-
-def _narrower(trajectory: Trajectory, width: int, rank: int) -> int:
-    """The largest width up to `width` in which as many courses are told apart as in the usual one.
-
-    Far from k = 0 few frames visit the same location: one image alone, of the strongest course, would have no signal
-    where this course has none, and such places would count as air.
-    """
-    told = _told_apart(trajectory, _CENTRE, rank)
-    while width > _CENTRE and _told_apart(trajectory, width, rank) < told:
-        width = max(_CENTRE, width - _NARROWER)
-    return width
-
-
-def _told_apart(trajectory: Trajectory, width: int, rank: int) -> int:
-    """How many courses of the signal so many samples per axis tell apart."""
-    centre = _Centre.of(trajectory, width)
-    return min(rank, max(1, int(np.median(centre.visits[centre.visits > 0])) // _VISITS))
-
-
-def _warn_of_dropped(kspace: Array, trajectory: Trajectory, courses: Array, kept: int) -> None:
-    """Say where a course that is left out has much of the signal at k = 0."""
-    distance = np.linalg.norm(trajectory.k * np.array(trajectory.field_of_view), axis=-1)
-    nearest = distance.argmin(axis=1)
-    frames = np.flatnonzero(distance.min(axis=1) <= _NEAR)
-    if kept >= len(courses) or len(frames) < _VISITS * len(courses):
-        return
-    found = np.linalg.lstsq(courses[:, frames].T, kspace[:, frames, nearest[frames]].T, rcond=None)[0]
-    strength = np.linalg.norm(found, axis=1)
-    weak = float(strength[kept:].max() / max(strength.max(), np.finfo(np.float32).tiny))
-    if weak > _WEAK:
-        log.warning(
-            "coils: too few frames visit the same location for more than %d of %d courses of the signal, and what is "
-            "left out has %.0f %% of the strongest one's; sensitivities may be wrong: give coils, or lower "
-            "calibration_width in estimate_coils",
-            kept, len(courses), 100 * weak,
-        )  # fmt: skip
-
-
 def _kernel(trajectory: Trajectory, told: int | None) -> int:
     """Size of ESPIRiT's kernel."""
     if told is not None:
         return whole("kernel_width", told, 1)
-    return _KERNEL_3D if _is_volume(trajectory.matrix) else _KERNEL
-
-
-def _is_volume(matrix: Shape) -> bool:
-    """Thick enough for a kernel in all directions."""
-    return len(matrix) == 3 and min(matrix) >= 2 * _KERNEL_3D
-
-
-def _courses(kspace: Array, trajectory: Trajectory, weights: Array | None) -> Array:
-    """(rank, frames) unit vectors, the signal's courses along the train; None = of the samples nearest to k = 0.
-
-    Where these are not at k = 0, they tell of the object's shape instead; then all frames count the same.
-    """
-    frames = np.arange(trajectory.n_frames)
-    if weights is None:
-        distance = np.linalg.norm(trajectory.k * np.array(trajectory.field_of_view), axis=-1)
-        nearest = distance.argmin(axis=1)
-        if distance[frames, nearest].max() > _NEAR:
-            return np.full((1, len(frames)), len(frames) ** -0.5)
-        strongest: Array = np.linalg.svd(kspace[:, frames, nearest], full_matrices=False)[2][:COURSES]
-        return strongest
-    told = np.asarray(weights)
-    if told.ndim not in (1, 2) or told.shape[-1] != len(frames) or not np.isfinite(told).all():
-        raise InputError(
-            f"weights: got shape {told.shape}, expected ({len(frames)},) or (rank, {len(frames)}) finite values"
-        )
-    rows = told.reshape(-1, len(frames)).conj()
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not norms.all() or not norms.size:
-        raise InputError("weights: every frame has the weight 0, expected some that count")
-    courses: Array = rows / norms
-    return courses
-
-
-class _Centre(NamedTuple):
-    """Samples of the distinct readouts near k = 0, in a small matrix of `sides`.
-
-    Of `columns`, (arms, columns) tells which are `inside`; `cycles` (points, axes) are cycles per field of view of
-    these, `arm` and `cell` (points,) where they belong, and `visits` how many frames come to each cell.
-    """
-
-    sides: Shape
-    columns: Array
-    inside: Array
-    cycles: Array
-    arm: Array
-    cell: Array
-    visits: Array
-
-    @classmethod
-    def of(cls, trajectory: Trajectory, width: int) -> _Centre:
-        first, played = trajectory.arms
-        small = tuple(min(n, width + _MARGIN) for n in trajectory.matrix)
-        half = np.array(small) / 2
-        cycles = trajectory.k[first] * np.array(trajectory.field_of_view)
-        inside = ((cycles >= -half) & (cycles < half)).all(axis=-1)
-        columns = np.flatnonzero(inside.any(axis=0))
-        if not len(columns):
-            raise InputError(
-                f"trajectory: no sample lies in the central {small} of k-space, expected some to calibrate with; give "
-                "coils"
-            )
-        inside = inside[:, columns]
-        near, arm = cycles[:, columns][inside], np.nonzero(inside)[0]
-        cells = np.round(near).astype(int) + np.array(small) // 2 + 1
-        cell = np.ravel_multi_index(tuple(cells.T), tuple(n + 2 for n in small))
-        pairs = np.unique(arm + len(first) * cell)
-        visits = np.bincount(pairs // len(first), np.bincount(played)[pairs % len(first)])
-        return cls(small, columns, inside, near, arm, cell, visits)
-
-
-def _calibration(kspace: Array, trajectory: Trajectory, courses: Array, width: int, whiten: Array) -> Array:
-    """(rank, coils, up to `width` samples per axis) central k-space on its grid, by least squares, white.
-
-    Each course multiplies one image, so that a contrast which changes does not look like aliasing; there are fewer of
-    them where few frames visit the same location. The largest magnitude is 1.
-    """
-    first, played = trajectory.arms
-    small, columns, inside, cycles, arm, cell, visits = _Centre.of(trajectory, width)
-    kept = max(1, int(np.median(visits[visits > 0])) // _VISITS)
-    _warn_of_dropped(kspace, trajectory, courses, kept)
-    courses = courses[:kept]
-
-    rank, scale = len(courses), np.abs(kspace).max()
-    summed = np.zeros((rank, len(kspace), *inside.shape), np.complex64)
-    strength = np.zeros((rank, rank, len(first)), np.complex128)
-    for frame, played_arm in enumerate(played):
-        course = courses[:, frame].conj()
-        strength[:, :, played_arm] += np.outer(course, course.conj())
-        summed[:, :, played_arm] += course[:, None, None].astype(kspace.dtype) * (kspace[:, frame, columns] / scale)
-    power = np.trace(strength).real[arm]
-    together = np.bincount(cell, power)[cell] / rank
-    share = np.divide(1, together, out=np.zeros_like(together), where=together > 0)  # dense places count no more
-    radians = 2 * np.pi * cycles / small
-    images = _fitted(summed[:, :, inside] * share, strength[:, :, arm] * share, radians, small)
-    grid: Array = sigpy.fft(images, axes=tuple(range(2, images.ndim)))
-    grid = sigpy.resize(grid, (*grid.shape[:2], *(min(n, width) for n in small)))
-    grid = np.einsum("cd,jd...->jc...", whiten, grid)
-    grid /= max(np.abs(grid).max(), np.finfo(np.float32).tiny)
-    return grid
-
-
-def _fitted(summed: Array, strength: Array, radians: Array, matrix: Shape) -> Array:
-    """(rank, coils, *matrix) images that explain samples best.
-
-    Parameters
-    ----------
-    summed : (rank, coils, samples)
-        Times the conjugates of the courses and the sample's weight, over frames that share a location.
-    strength : (rank, rank, samples)
-        The same sums of products of two courses.
-    radians : (samples, axes)
-        Phase advance per pixel.
-    """
-    rank, axes = len(summed), tuple(range(1, 1 + len(matrix)))
-    doubled = tuple(2 * n for n in matrix)
-    points = spread(strength.reshape(rank**2, -1), radians, doubled)
-    transfer = scipy.fft.fftn(scipy.fft.ifftshift(points, axes), axes=axes).astype(np.complex64)
-    transfer = transfer.reshape(rank, rank, *doubled)
-    part = (slice(None), *(slice(n) for n in matrix))
-    ridge = np.float32(_RIDGE * math.prod(matrix))  # every cell with samples counts as one of them
-
-    def normal(images: Array) -> Array:
-        made = ridge * images
-        for coil in range(images.shape[1]):
-            spectrum = scipy.fft.fftn(images[:, coil], doubled, axes=axes)
-            mixed = np.einsum("jm...,m...->j...", transfer, spectrum)
-            made[:, coil] += scipy.fft.ifftn(mixed, axes=axes, overwrite_x=True)[part]
-        return made
-
-    samples = summed.reshape(-1, summed.shape[-1]).astype(np.complex64)
-    images = spread(samples, radians, matrix).reshape(rank, -1, *matrix)
-    for step in conjugate_gradients(normal, images, None, _FIT_STEPS):
-        images = step.solution
-    return images
-
-
-def _images(grid: Array, matrix: Shape) -> Array:
-    """(rank, coils, *sides) images of central k-space that is tapered over its outer half; sides up to the matrix's."""
-    sides = tuple(min(n, _FINER * width) for n, width in zip(matrix, grid.shape[2:], strict=True))
-    for axis, (side, n) in enumerate(zip(sides, grid.shape[2:], strict=True), 2):
-        outward = np.abs(np.arange(n) - n // 2) / (n / 2)
-        taper = np.cos(np.pi * np.clip(outward - 0.5, 0, 0.5)) ** 2 if n < side else np.ones(n)
-        grid = grid * taper.reshape([-1 if a == axis else 1 for a in range(grid.ndim)])
-    images: Array = sigpy.ifft(sigpy.resize(grid, (*grid.shape[:2], *sides)), axes=tuple(range(2, grid.ndim)))
-    return images.astype(np.complex64)
+    return _KERNEL_3D if is_volume(trajectory.matrix) else _KERNEL
 
 
 # The two methods
+
+
+def _espirit_of_all(grid: Array, images: Array, kernel_width: int, threshold: float, crop: float) -> _Found:
+    """Sensitivities from the strongest course, and from another where this one alone shows an object.
+
+    Eigenvalues of what is faint beside the rest, such as a small vial in air, are below 1: less is asked for where the
+    images are bright.
+    """
+
+    def one(course: Array, bright: Array) -> _Found:
+        found = _espirit(course, images.shape[2:], kernel_width, threshold, crop)
+        likely = bright & (found.strength > crop - _LENIENCE)
+        return found._replace(strength=np.where(likely, np.maximum(found.strength, 1), found.strength))
+
+    brightness = np.linalg.norm(images, axis=1)
+    together = np.linalg.norm(brightness, axis=0)
+    least = min(_FAINT * together.max(), max(_DIM * together.max(), _ABOVE * np.quantile(together, _QUIET)))
+    found = one(grid[0], together > least)
+    for course, own in zip(grid[1:], brightness[1:], strict=True):
+        missing = (own > least) & (found.strength <= crop)
+        if missing.any():
+            other = one(course, own > least)
+            taken = missing & (other.strength > crop)
+            vectors = np.where(taken, other.vectors, found.vectors)
+            found = _Found(vectors, np.where(taken, other.strength, found.strength), crop)
+    return found
 
 
 def _espirit(grid: Array, sides: Shape, kernel_width: int, threshold: float, crop: float) -> _Found:

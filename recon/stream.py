@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..core.arrays import Array, as_host, beside, complex_kind, free_memory, is_device_array, library, on_host, whole
 from ..core.errors import InputError
+from .calibration import COURSES
 from .checks import (
     check_reach,
     check_trajectory,
@@ -19,7 +20,7 @@ from .checks import (
     refuse_silent,
     refuse_unmeasured,
 )
-from .coils import COURSES, estimate_coils
+from .coils import estimate_coils
 from .density import balanced_weights, density_weights
 from .fieldmap import Segments, check_map
 from .forecast import Forecast, room_for_coils

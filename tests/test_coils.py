@@ -8,8 +8,8 @@ import pytest
 import mrf
 from mrf.core.arrays import Array
 from mrf.phantom import brain, spiral
+from mrf.recon import calibration, compression
 from mrf.recon import coils as module
-from mrf.recon import compression
 from mrf.recon.compression import compress_coils
 from mrf.recon.noise import noise_covariance
 from mrf.recon.subspace import SubspaceModel
@@ -185,9 +185,9 @@ def test_calibration_is_as_wide_as_samples_go() -> None:
     for filled, width in ((10, 24), (18, 36), (32, 48)):
         kept = k[(near < filled) | (rng.random(len(k)) < 0.2)]
         t = mrf.Trajectory(kept[None] / 0.2, (64, 64), (0.2, 0.2))
-        assert abs(module._width(t, "walsh", None) - width) <= 2
-        assert module._width(t, "espirit", None) == 24
-        assert module._width(t, "walsh", 30) == 30
+        assert abs(calibration.width_of(t, "walsh", None) - width) <= 2
+        assert calibration.width_of(t, "espirit", None) == 24
+        assert calibration.width_of(t, "walsh", 30) == 30
 
 
 def test_interpolation_keeps_positions() -> None:

@@ -18,7 +18,8 @@ from ..matching.mask import signal_mask
 from ..matching.match import match
 from ..pipeline import checked_corrections, displacements, placed, scan_affine, scan_rotation
 from ..recipe import Recipe
-from ..recon.coils import COURSES, estimate_coils
+from ..recon.calibration import COURSES
+from ..recon.coils import estimate_coils
 from ..recon.methods import Choices
 from ..recon.stream import Stream
 from ..recon.trajectory import Trajectory
