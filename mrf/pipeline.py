@@ -29,7 +29,6 @@ from .dictionaries.dictionary import Dictionary, is_dictionary
 from .dictionaries.grid import Grid
 from .dictionaries.magnitudes import folds
 from .io.mrd import Scan
-from .io.sequences import load_pulse
 from .matching.mask import signal_mask
 from .matching.match import match
 from .recipe import Recipe
@@ -101,10 +100,18 @@ def check_dictionary(dictionary: Dictionary, sequence: Sequence, origin: str) ->
     )
 
 
-def refuse_other_physics(
-    given: Dictionary, origin: str, slice_profile: str | None, repetitions: int | str | None
-) -> None:
+def refuse_other_physics(given: Dictionary, origin: str, recipe: Recipe, repetitions: int | str | None = None) -> None:
     """A given dictionary has its own slice profile and repetitions: asking for others is a contradiction.
+
+    Parameters
+    ----------
+    given : Dictionary
+    origin : str
+        Where it comes from.
+    recipe : Recipe
+        What was asked for, options included; what it does not tell is not asked for.
+    repetitions : int or str, optional
+        Where they were asked for by name: a recipe's 1 may be its default.
 
     Raises
     ------
@@ -112,16 +119,16 @@ def refuse_other_physics(
         It was built with others.
     """
     asked: dict[str, tuple[object, object]] = {}
-    if repetitions:
-        asked["repetitions"] = (repetitions, repetitions)
-    if slice_profile:
-        asked["slice_profile"] = (profile_inputs(load_pulse(slice_profile)), slice_profile)
+    if played := repetitions or (recipe.repetitions if recipe.repetitions != 1 else None):
+        asked["repetitions"] = (played, played)
+    if recipe.slice_profile:
+        asked["slice_profile"] = (profile_inputs(recipe.pulse()), recipe.slice_profile)
     for name, (value, told) in asked.items():
         own = given.provenance.get(name)
         if own != value:
             raise InputError(
                 f"--{name.replace('_', '-')}: {origin} was built with {_in_words(own)}, not with {told}; leave the "
-                "option out, or build the dictionary with it"
+                "option out (of the recipe, too), or build the dictionary with it"
             )
 
 
@@ -174,6 +181,7 @@ def reconstruct_scan(
             "give the sequence that was played"
         )
     warn_of_profile(scan, dictionary, recipe)
+    warn_of_aliasing(scan, recipe)
     affine = scan_affine(scan, recipe)
     corrections = checked_corrections(scan, recipe)
     slices = _made(scan, recipe, _work(scan, dictionary.basis, recipe, corrections, known or {}, executor, progress))
@@ -218,7 +226,8 @@ def _warn_of_motion(scan: Scan, motion: list[list[list[float]]]) -> None:
     for number, groups in enumerate(motion):
         if groups:
             log.warning(
-                "%s: slice %d moved during the scan, by %.1f mm or more; its maps are blurred",
+                "%s: slice %d moved during the scan, by %.1f mm or more, and its maps are blurred; or the sequence, "
+                "slice profile or trajectory is not what was played, which can look the same",
                 scan.name, number, np.ptp(np.array(groups), axis=0).max() / MILLIMETRE,
             )  # fmt: skip
 
@@ -401,6 +410,16 @@ def warn_of_profile(scan: Scan, dictionary: Dictionary, recipe: Recipe) -> None:
         log.warning(
             "%s: a 2-D scan, but the dictionary knows no slice profile: T2 can be tens of percent too long; name the "
             "pulse with --slice-profile (e.g. hann_sinc:4), or say --slice-profile none",
+            scan.name,
+        )
+
+
+def warn_of_aliasing(scan: Scan, recipe: Recipe) -> None:
+    """Say once that noise is not what gridded images of few samples differ by."""
+    if recipe.method == "gridding" and recipe.noise:
+        log.warning(
+            "%s: error bars of gridded images are those of the receiver's noise, and know nothing of aliasing, which "
+            "is larger where readouts are few; leave noise out of the recipe, or choose another method",
             scan.name,
         )
 

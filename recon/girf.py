@@ -192,7 +192,10 @@ def _played(path: Path, girf: Girf) -> Array:
 
 
 def _response(girf: Girf, frequencies: Array) -> Array:
-    """(frequencies, 4, 3): zeroth and first order at frequencies >= 0, such that real gradients stay real."""
+    """(frequencies, 4, 3): zeroth and first order at frequencies >= 0, such that real gradients stay real.
+
+    That is the mean of a response and the conjugate of the opposite frequency's, as far as both were measured.
+    """
     zeroth = np.zeros((len(girf.frequencies), 3)) if girf.zeroth_order is None else girf.zeroth_order
     known = np.concatenate([zeroth[:, None], girf.first_order], axis=1).reshape(len(zeroth), -1)
 
@@ -200,6 +203,6 @@ def _response(girf: Girf, frequencies: Array) -> Array:
         return np.stack([np.interp(wanted, girf.frequencies, column) for column in known.T], axis=-1)
 
     found = at(frequencies)
-    if girf.frequencies[0] < 0:
-        found = (found + at(-frequencies).conj()) / 2
+    both = frequencies <= -girf.frequencies[0]
+    found[both] = (found[both] + at(-frequencies[both]).conj()) / 2
     return found.reshape(len(frequencies), 4, 3)

@@ -85,7 +85,7 @@ def reconstruct(
     (rank, *matrix) complex array
         As precise as the k-space, in the scale of :class:`mrf.Trajectory`.
     (*matrix) real array
-        With `noise`: SD of the real (= imaginary) part of each coefficient.
+        With `noise`: SD of real (= imaginary) parts, rms over coefficients; gridding's aliasing is not in it.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from mrf.dictionaries.cache import cache_folder
 from mrf.io.mrd_write import write_mrd
 from mrf.io.sequences import load_pulse, save_sequence
 from mrf.phantom import Phantom, acquire, add_noise, brain, signals, spiral
-from mrf.pipeline import warn_of_profile
+from mrf.pipeline import warn_of_aliasing, warn_of_profile
 from mrf.recipe import Recipe
 from mrf.report import relaxometry_norm, write_report
 
@@ -351,6 +351,23 @@ def test_a_dictionary_is_not_asked_for_other_physics(
     told = failed(capsys, *command, "--slice-profile", "slr:4")
     assert "was built with a pulse of 2 ms and 2000 Hz, not with slr:4" in told
     assert len(told) < 300
+    for line in ('slice_profile = "none"', 'slice_profile = "slr:4"', 'repetitions = "steady"'):
+        (scan / "r.toml").write_text(line)
+        assert "was built with" in failed(capsys, *command, "--recipe", scan / "r.toml"), line
+
+
+def test_gridding_and_error_bars_of_noise(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = mrf.read_mrd(scan / "scan.h5")
+    for recipe, warned in (
+        (Recipe(method="gridding", noise=True), True),
+        (Recipe(method="gridding"), False),
+        (Recipe(noise=True), False),
+    ):
+        said: list[str] = []
+        with monkeypatch.context() as patched:
+            patched.setattr("mrf.pipeline.log.warning", lambda text, *_, said=said: said.append(text))
+            warn_of_aliasing(flat, recipe)
+        assert bool(said) == warned
 
 
 def test_recipes(tmp_path: Path) -> None:

@@ -331,6 +331,16 @@ def test_negative_frequencies_are_the_conjugates() -> None:
     assert predicted(t, odd)[0].k == pytest.approx(predicted(t, one_sided)[0].k, abs=0.05)
 
 
+def test_frequencies_that_only_one_side_has_are_that_sides() -> None:
+    """Was: beyond a short negative side its last value was averaged in, more than a cycle per field of view wrong."""
+    frequencies = np.arange(-50, 1e6, 50)
+    slow = np.repeat((1 / (1 + 2j * np.pi * frequencies * 5 * DWELL))[:, None], 3, axis=1)
+    t = spirals(3)
+    one_sided = predicted(t, Girf(frequencies[1:], slow[1:]))[0].k
+    assert predicted(t, Girf(frequencies, slow))[0].k == pytest.approx(one_sided, abs=1e-3)
+    assert np.abs(one_sided - t.k).max() > 1
+
+
 def test_a_field_that_goes_with_the_gradient_is_a_phase() -> None:
     """As if all spins lay further along the gradient: an object seen so is an object that is moved."""
     away = np.array([0.0, 3 * FOV / N, -2 * FOV / N])  # (z, y, x): whole pixels

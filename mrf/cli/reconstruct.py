@@ -116,7 +116,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     recipe = recipe.with_axes_for(known, sequence) if given is None else recipe
     if given is not None:
         check_dictionary(given, sequence, str(told.dictionary))
-        refuse_other_physics(given, str(told.dictionary), told.slice_profile, told.repetitions)
+        refuse_other_physics(given, str(told.dictionary), recipe, told.repetitions)
         log.info("the dictionary's own grid and rank %d are used, not the recipe's", given.rank)
     dictionary = given or cached_dictionary(
         sequence,

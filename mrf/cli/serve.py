@@ -84,7 +84,7 @@ def run(told: argparse.Namespace) -> None:
     if given is not None:
         if told.cache:
             raise InputError("--cache: with --dictionary no other is built; leave one of them out")
-        refuse_other_physics(given, str(told.dictionary), told.slice_profile, told.repetitions)
+        refuse_other_physics(given, str(told.dictionary), asked.recipe, told.repetitions)
     desk = Desk(told.memory, given, told.cache)
     try:
         server = Server(told.host, told.port, desk, asked=asked, menu=menu, reading=reading, patience=told.timeout)
