@@ -158,8 +158,7 @@ class PulseTable(NamedTuple):
 
 def pulse_table(sequence: Sequence) -> PulseTable:
     """Pulses with the time to the first readout after them and to the next pulse (nan where there is none)."""
-    kinds, rows = sequence.kinds, sequence.events
-    clock = np.cumsum(np.where(np.isin(kinds, [EventKind.DELAY, EventKind.SPIN_LOCK]), rows[:, 1], 0))
+    kinds, rows, clock = sequence.kinds, sequence.events, _clock(sequence)
     pulses, reads = np.flatnonzero(kinds == EventKind.PULSE), np.flatnonzero(kinds == EventKind.READOUT)
     time = clock[pulses]
     following = np.append(pulses[1:], len(kinds))
@@ -167,3 +166,16 @@ def pulse_table(sequence: Sequence) -> PulseTable:
     read = np.append(reads, len(kinds))[first]
     echo = np.where(read < following, np.append(clock, np.nan)[read] - time, np.nan)
     return PulseTable(time, rows[pulses, 1], rows[pulses, 2], echo, np.append(np.diff(time), np.nan))
+
+
+def readout_times(sequence: Sequence) -> Array:
+    """(frames,) s from the beginning of a sequence to each of its readouts."""
+    times: Array = _clock(sequence)[sequence.kinds == EventKind.READOUT]
+    return times
+
+
+def _clock(sequence: Sequence) -> Array:
+    """(events,) s at the end of each."""
+    lasting = np.isin(sequence.kinds, [EventKind.DELAY, EventKind.SPIN_LOCK])
+    clock: Array = np.cumsum(np.where(lasting, sequence.events[:, 1], 0))
+    return clock

@@ -11,7 +11,7 @@ import pytest
 import mrf
 from mrf.cli.main import main
 from mrf.core.arrays import Array
-from mrf.io.mrd_triggers import TICK, heart_beats, rr_intervals
+from mrf.io.mrd_triggers import TICK, heart_beats, heart_sequence, rr_intervals, time_stamps
 from mrf.io.mrd_write import write_mrd
 from mrf.io.sequences import is_triggered, load_sequence
 from mrf.phantom import acquire, add_noise, brain, signals, spiral
@@ -76,6 +76,61 @@ def test_scans_without_a_heart_are_refused() -> None:
         rr_intervals("s", heart_beats(none))
     with pytest.raises(mrf.FileError, match=r"go back in time, by 0\.4 s"):
         rr_intervals("s", np.array([0, 1.0, 0.6]))
+
+
+def played(rr: Array, per_beat: int = PER_BEAT, tick: float = TICK, echoes: int = 1) -> tuple[Array, Array]:
+    """Headers of 15 windows of a heart whose R waves `rr` (s) parts, and the intervals of those that were waited for.
+
+    R waves in a window are not: they start the physiology's clock again.
+    """
+    waves, now, told, used = 40 + np.append(0, np.cumsum(rr)), 0.0, [], []
+    for _ in range(BEATS):
+        used.append(waves[waves >= now][0])
+        for when in np.repeat(used[-1] + 0.6 + TR * np.arange(per_beat), echoes):
+            now = when + 1e-3
+            told.append((round(when / tick), [round((when - waves[waves <= when][-1]) / tick), 0, 0]))
+    return heads(told), np.diff(used)
+
+
+@pytest.mark.parametrize("short", [0, 4, 5, 9, 14])
+@pytest.mark.parametrize("per_beat", [PER_BEAT, 2, 1])
+@pytest.mark.parametrize("echoes", [1, 3])
+def test_an_r_wave_in_a_window_begins_no_beat(short: int, per_beat: int, echoes: int) -> None:
+    rr = np.full(40, 0.95)
+    rr[short] = 0.72 if per_beat == PER_BEAT else 0.602
+    scan, expected = played(rr, per_beat, echoes=echoes)
+    beats = heart_beats(scan)
+    assert len(beats) == BEATS
+    assert np.abs(np.diff(beats) - expected).max() <= 2 * TICK
+
+
+def test_time_stamps_of_another_unit(caplog: pytest.LogCaptureFixture) -> None:
+    def found(tick: float, name: str = "hamilton_cardiac") -> tuple[mrf.Sequence, tuple[str, ...]]:
+        scan, _ = played(np.full(40, 0.95), tick=tick)
+        return heart_sequence("s.h5", name, heart_beats(scan), time_stamps(scan))
+
+    expected = mrf.preset("hamilton_cardiac", rr_intervals=np.full(14, 0.95))
+    sequence, notes = found(TICK)
+    assert np.allclose(sequence.events, expected.events, atol=1e-9)
+    assert not notes
+    sequence, notes = found(1e-3)
+    assert np.allclose(sequence.events, expected.events, atol=1e-9)
+    assert "taken as milliseconds, which fit the sequence: 2.5 ms ticks don't" in notes[0]
+    assert notes[0] in caplog.text
+    with pytest.raises(mrf.FileError, match=r"s.h5: field acquisition_time_stamp .* came up to .* in the 15 beats"):
+        found(2e-3)
+
+
+def test_readouts_that_come_when_others_are_played(tmp_path: Path) -> None:
+    slower = tmp_path / "s.toml"
+    slower.write_text('kind = "hamilton_cardiac"\nrepetition_time_ms = 6\n')
+    scan, rr = played(np.full(40, 0.95))
+    beats, stamps = heart_beats(scan), time_stamps(scan)
+    with pytest.raises(mrf.FileError, match=r"came up to 0\.046 s .* expected at most 0\.02 s; give the sequence as"):
+        heart_sequence("s.h5", str(slower), beats, stamps)
+    for more in (np.append(beats, beats[-1] + rr[0]), np.insert(beats, 6, beats[5] + 0.4)):  # one more than windows
+        with pytest.raises(mrf.FileError, match="in the 16 beats"):
+            heart_sequence("s.h5", "hamilton_cardiac", more, stamps)
 
 
 def test_which_sequences_wait_for_a_heart(tmp_path: Path) -> None:

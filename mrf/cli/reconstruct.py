@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from .arguments import add_known_maps, add_output, delays, known_maps, repetitions
 
 if TYPE_CHECKING:
-    from ..core.arrays import Array
     from ..dictionaries.dictionary import Dictionary
     from ..io.mrd import Scan
     from ..recipe import Recipe
@@ -185,7 +184,7 @@ def _sequence(told: argparse.Namespace, scan: Scan, given: Dictionary | None) ->
     from ..io.sequences import is_triggered, load_sequence
 
     if told.sequence and is_triggered(told.sequence):
-        return load_sequence(told.sequence, rr_intervals=_rr_intervals(scan))
+        return _at_heart(told.sequence, scan)
     if told.sequence:
         return load_sequence(told.sequence)
     try:
@@ -197,17 +196,15 @@ def _sequence(told: argparse.Namespace, scan: Scan, given: Dictionary | None) ->
         return given.sequence
 
 
-def _rr_intervals(scan: Scan) -> Array:
-    """The heart's, from the scan's time stamps."""
+def _at_heart(source: str, scan: Scan) -> Sequence:
+    """The sequence at the intervals of the heart, from the scan's time stamps."""
     from ..core.errors import InputError
-    from ..core.units import MILLISECOND
-    from ..io.mrd_triggers import rr_intervals
+    from ..io.mrd_triggers import heart_sequence
 
     if len(scan.beats) > 1:
         raise InputError(
             f"{scan.name}: its {len(scan.beats)} slices were played at different heart rates, and a dictionary is made "
             "for one; split the scan by slices, or send it to mrf serve"
         )
-    intervals = rr_intervals(scan.name, scan.beats[0])
-    log.info("RR intervals: %s ms", ", ".join(f"{one / MILLISECOND:.0f}" for one in intervals))
-    return intervals
+    sequence, _ = heart_sequence(scan.name, source, scan.beats[0], scan.stamps[0])
+    return sequence

@@ -21,7 +21,7 @@ from .mrd_geometry import check_steady, slice_geometry
 from .mrd_header import UNITS, Header, check_size, header_elements, parse_header, spatial_frequencies
 from .mrd_noise import dwell_time, joined_noise, noise_bandwidth, noise_whitening
 from .mrd_sort import COUNTERS, Frames, sort_frames
-from .mrd_triggers import TICK, heart_beats
+from .mrd_triggers import TICK, heart_beats, time_stamps
 
 log = logging.getLogger(__name__)
 _TOGETHER = 16  # frames that are whitened together
@@ -82,6 +82,8 @@ class Scan:
         which differ if they are means of different numbers of averages.
     beats : tuple of (beats,) arrays
         For each slice when the heart's triggers came (s, the first at 0), where time stamps tell it.
+    stamps : tuple of (acquisitions,) arrays
+        For each slice when its acquisitions came (s, the first at 0), in the order of acquisition.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Scan:
     notes: tuple[str, ...]
     noise_std: float | None = None
     beats: tuple[Array, ...] = ()
+    stamps: tuple[Array, ...] = ()
 
     @property
     def n_frames(self) -> int:
@@ -239,6 +242,7 @@ def assemble(
     for note in notes:
         log.info("%s: %s", name, note)
     single = len(kspace) == 1
+    each = [heads[heads["idx"]["slice"] == z] for z in np.unique(heads["idx"]["slice"])[order]]
     return Scan(
         name=name,
         kspace=kspace[0] if single else kspace,
@@ -248,7 +252,8 @@ def assemble(
         affine=affine,
         notes=tuple(notes),
         noise_std=deviation,
-        beats=tuple(heart_beats(heads[heads["idx"]["slice"] == z]) for z in np.unique(heads["idx"]["slice"])[order]),
+        beats=tuple(map(heart_beats, each)),
+        stamps=tuple(map(time_stamps, each)),
     )
 
 

@@ -17,7 +17,7 @@ from ..core.errors import InputError
 from ..core.storage import digest
 from ..io.mrd import Scan, assemble
 from ..io.mrd_header import Header, header_elements
-from ..io.mrd_triggers import heart_beats
+from ..io.mrd_triggers import heart_beats, time_stamps
 from .codec import ACQUISITION_HEADER, Acquisition
 
 _ROW = np.dtype([("head", ACQUISITION_HEADER), ("traj", object), ("data", object)])
@@ -117,11 +117,18 @@ class Part:
 
     def beats(self) -> Array:
         """When the heart's triggers came, see :func:`.heart_beats`."""
-        return heart_beats(np.array([one.head for one in self.acquisitions]))
+        return heart_beats(self._heads())
+
+    def stamps(self) -> Array:
+        """When the acquisitions came, see :func:`.time_stamps`."""
+        return time_stamps(self._heads())
 
     def new_beat(self) -> bool:
-        """Whether the latest acquisition is the first after a trigger."""
+        """Whether the latest acquisition may be the first after a trigger."""
         return len(heart_beats(np.array([one.head for one in self.acquisitions[-2:]]))) == 2
+
+    def _heads(self) -> Array:
+        return np.array([one.head for one in self.acquisitions])
 
 
 class Arrivals:

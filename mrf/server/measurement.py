@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import InputError, MrfError
+from ..core.errors import MrfError
 from ..core.units import MILLIMETRE
 from ..dictionaries.dictionary import Dictionary
 from ..io.mrd import is_noise
 from ..io.mrd_geometry import slice_geometry
 from ..io.mrd_header import Header, parse_header, sequence_of_header
-from ..io.mrd_triggers import rr_intervals
+from ..io.mrd_triggers import heart_sequence
 from ..io.sequences import is_triggered, load_sequence
 from ..pipeline import check_dictionary, shifted
 from ..simulation.sequence import Sequence
@@ -262,10 +262,18 @@ class Measurement:
     def _beat(self, part: Part) -> None:
         """With a new beat's first acquisition the heart's intervals may be complete: the dictionary can be made."""
         try:
-            sequence = load_sequence(self._asked.sequence, rr_intervals=np.diff(part.beats()))
-        except InputError:
+            sequence = self._played(part)
+        except MrfError:
             return  # not yet as many as the sequence has; at the end this would be an error
         self._dictionary(sequence)
+
+    def _played(self, part: Part) -> Sequence:
+        """The sequence at the beats of a slice that is complete."""
+        name = f"{self._name}, {part.title}"
+        sequence, notes = heart_sequence(name, self._asked.sequence, part.beats(), part.stamps())
+        for note in notes:
+            self._warn(f"{part.title}: {note}")
+        return sequence
 
     def _submit(self, part: Part) -> None:
         """Start a slice when its dictionary is there."""
@@ -276,8 +284,7 @@ class Measurement:
         sequence = self._sequence
         if self._triggered:
             try:
-                intervals = rr_intervals(f"{self._name}, {part.title}", part.beats())
-                sequence = load_sequence(self._asked.sequence, rr_intervals=intervals)
+                sequence = self._played(part)
             except MrfError as error:
                 self._lose(part, error)
                 return
