@@ -155,3 +155,24 @@ def test_maps_that_nobody_fits_are_told(scan: Path) -> None:
     assert len(asked.images) == 1
     assert any(text.startswith("WARNING") and "b1: asked for, but" in text for text in asked.texts)
     assert not any("asked for" in text for text in default.texts)
+
+
+def test_doubts_about_how_a_scan_was_read_are_said(slices: Path) -> None:
+    """They were only in the server's log."""
+    config, header, noise, *images = scan_objects(slices)
+
+    def moved(head: Any) -> None:
+        head.position[2] = 6.0 * (head.idx.slice == 1) + 0.5 * (head.idx.contrast > 30)  # slice 2 as 0
+
+    small = [ismrmrd.Acquisition(changed(one, moved).getHead(), one.data, one.traj * np.float32(0.4)) for one in images]
+    with served(QUICK) as server:
+        told = answered(server.port, config, header, noise, *small)
+    assert errors(told) == []
+    warned = [text for text in told.texts if text.startswith("WARNING")]
+    for said in (
+        "slice 2 has the position of slice 0: field position does not tell them apart",
+        "positions differ by up to 0.5 mm and 0.0 degrees: taken as a scanner that follows motion",
+        "it reaches only 0.198 of 0.5 cycles per pixel: check --trajectory-units and the matrix",
+    ):
+        assert [said in text for text in warned].count(True) == 1, warned
+    assert any(text.startswith("INFO") and "counted by contrast" in text for text in told.texts)

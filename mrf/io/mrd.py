@@ -19,6 +19,7 @@ from ..core.units import MICROSECOND, MILLISECOND
 from ..recon.trajectory import Trajectory
 from .mrd_geometry import check_steady, slice_geometry
 from .mrd_header import UNITS, Header, check_size, header_elements, parse_header, spatial_frequencies
+from .mrd_limits import missing
 from .mrd_noise import dwell_time, joined_noise, noise_bandwidth, noise_whitening
 from .mrd_sort import COUNTERS, Frames, sort_frames
 from .mrd_triggers import TICK, heart_beats, time_stamps
@@ -76,7 +77,7 @@ class Scan:
     affine : (4, 4) float64
         RAS+ mm affine of the transposed (x, y, z) result.
     notes : tuple of str
-        The choices made while reading.
+        The choices made while reading; a `Doubt` is a warning.
     noise_std : float or None
         SD of the real (= imaginary) part of a sample, where noise scans tell it; the root mean square over frames,
         which differ if they are means of different numbers of averages.
@@ -204,7 +205,7 @@ def assemble(
 ) -> Scan:
     """Sort acquisitions into a scan; arguments as in :func:`read_mrd`, `table` with fields head, traj, data.
 
-    A `Header` is that of the encoding of the acquisitions.
+    A `Header` is that of the encoding of the acquisitions, which are those that were to come.
     """
     image, noisy, notes = _image_data(name, table)
     heads = table["head"][image]
@@ -212,7 +213,8 @@ def assemble(
         raise FileError(
             f"{name}: field encoding_space_ref varies; several encodings in one scan are not handled; split it"
         )
-    header = xml if isinstance(xml, Header) else parse_header(name, xml, int(heads["encoding_space_ref"][0]))
+    encoding = int(heads["encoding_space_ref"][0])
+    header = xml if isinstance(xml, Header) else parse_header(name, xml, encoding)
     frames = sort_frames(name, table[image], image, header, frame_counter)
     check_size(name, header, math.prod(header.matrix), frames.kspace[0].size)
     order, affine, where = slice_geometry(name, heads[frames.first], header)
@@ -236,6 +238,8 @@ def assemble(
         kspace = _whitened(kspace, noise_whitening(name, noise, dwells, dwell, bandwidth))
         deviation = math.sqrt(0.5 * float(np.mean(1 / frames.averages)))
         notes += [f"whitened with {noise.shape[1]} noise samples", *differing]
+    if not isinstance(xml, Header):
+        notes += missing(name, heads, header, encoding)
     if header.cropped:
         notes.append("reconSpace differs from encodedSpace, which is what is reconstructed")
     notes += [*frames.notes, *where, how, *when]

@@ -9,7 +9,7 @@ import numpy as np
 from ..core.arrays import Array
 from ..core.errors import FileError
 from ..core.units import DEGREE, MILLIMETRE
-from .mrd_header import Header
+from .mrd_header import Doubt, Header
 
 log = logging.getLogger(__name__)
 _TOLERANCE = 0.1  # mm by which slices may stray from an even stack
@@ -60,7 +60,8 @@ def slice_geometry(path: str, heads: Array, header: Header) -> tuple[Array, Arra
             if (np.diff(order) != 1).any():
                 notes += (f"slices put in spatial order {order.tolist()}",)
         else:
-            notes += ("all slices have the same position: they are stacked by the slice thickness",)
+            notes += (Doubt("all slices have the same position: they are stacked by the slice thickness"),)
+            log.warning("%s: %s", path, notes[-1])
     out = np.eye(4)
     out[:3, :3] = axes
     out[:3, 3] = positions[order[0]] - axes @ centre
@@ -94,7 +95,7 @@ def check_steady(path: str, heads: Array, header: Header) -> tuple[str, ...]:
         return ()
     note = f"positions differ by up to {moved:.1f} mm and {turned:.1f} degrees: taken as a scanner that follows motion"
     log.warning("%s: %s", path, note)
-    return (note,)
+    return (Doubt(note),)
 
 
 def _excursions(heads: Array) -> tuple[float, float]:

@@ -49,6 +49,10 @@ _NORMALIZED = 0.51  # a trajectory that reaches no more is normalized to the mat
 _NOWHERE = {"normalized": 0.2, "cycles_per_fov": 0.02}  # cycles per pixel: less is another unit
 
 
+class Doubt(str):
+    """A note on how a scan was read that is a warning: what it tells may be wrong."""
+
+
 class _Plain(ElementTree.TreeBuilder):
     """Refuses what could name entities, and elements nested deeper than any header's."""
 
@@ -388,7 +392,8 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
     if stored < axes:
         kz = (partition - header.partition_centre) / header.field_of_view[0]
         converted = np.concatenate([kz[..., None], converted], axis=-1)
-    return converted, note + ("; kz is idx.kspace_encode_step_2" if told > stored else "")
+    note += "; kz is idx.kspace_encode_step_2" if told > stored else ""
+    return converted, Doubt(note) if told > stored or reach < 0.25 else note
 
 
 def _without_what_is_no_kz(path: str, k: Array, partition: Array, units: str | None) -> Array:

@@ -20,6 +20,7 @@ from .mrd import is_image, is_noise, read_table
 from .mrd_geometry import check_steady, slice_geometry
 from .mrd_header import Header, check_size, field_strength, header_elements, header_text, parse_header
 from .mrd_image_groups import FRAME_COUNTERS, checked_counter, holds_images_only, read_image_groups, series_as_told
+from .mrd_limits import missing
 from .mrd_noise import dwell_time, joined_noise, noise_bandwidth, noise_whitening
 from .series import Series
 
@@ -96,7 +97,7 @@ def read_mrd_images(path: str | Path, *, frame_counter: str | None = None) -> Se
     if left_out := len(table) - len(images) - len(noise):
         notes.append(f"{left_out} acquisitions left out that are no image data")
     notes.append(how)
-    notes += _check_complete(name, sampled)
+    notes += [*_check_complete(name, sampled), *missing(name, heads, header, number)]
     kspace, scale = sampled.kspace, 1.0
     if len(noise):
         scale, differing = _whiten(name, noise, heads, sampled, noise_bandwidth(root))

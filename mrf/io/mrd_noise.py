@@ -11,6 +11,7 @@ import numpy as np
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
 from ..recon.noise import noise_covariance, whitening
+from .mrd_header import Doubt
 
 log = logging.getLogger(__name__)
 _LEAST_BANDWIDTH = 0.1
@@ -71,7 +72,7 @@ def dwell_time(name: str, heads: Array) -> tuple[float, list[str]]:
         return dwell, []
     note = f"dwell times of {told.min():g} to {told.max():g} us: noise differs between frames, and is told by its mean"
     log.warning("%s: %s; error bars hold for a mean frame", name, note)
-    return dwell, [note]
+    return dwell, [Doubt(note)]
 
 
 def noise_bandwidth(root: ElementTree.Element) -> float:

@@ -16,7 +16,8 @@ from ..core.arrays import Array
 from ..core.errors import InputError
 from ..core.storage import digest
 from ..io.mrd import Scan, assemble
-from ..io.mrd_header import Header, header_elements
+from ..io.mrd_header import Doubt, Header
+from ..io.mrd_limits import counter_limits, missing
 from ..io.mrd_triggers import heart_beats, time_stamps
 from .codec import ACQUISITION_HEADER, Acquisition
 
@@ -60,12 +61,13 @@ class Expected:
     @classmethod
     def of(cls, header: Header, encoding: int, frame_counter: str | None) -> Expected:
         """From the header's XML."""
-        most, told = _limits(header, encoding)
+        limits, told = counter_limits(header, encoding)
+        most = {name: last for name, (_, last) in limits.items()}
         counter = frame_counter or next((name for name in ("contrast", "repetition") if most.get(name)), "order")
         counter = "" if counter == "order" else counter
         repeats = {"average": most.get("average", 0) + 1, "segment": most.get("segment", 0) + 1}
         if header.axes == 3:
-            repeats["kspace_encode_step_2"] = most.get("kspace_encoding_step_2", 0) + 1
+            repeats["kspace_encode_step_2"] = most.get("kspace_encode_step_2", 0) + 1
         if frame_counter:
             repeats |= {name: most.get(name, 0) + 1 for name in _JOINED if name != frame_counter}
         return cls(
@@ -73,19 +75,8 @@ class Expected:
             counter=counter,
             frames=most[counter] + 1 if counter in most else None,
             repeats=repeats,
-            ambiguous=most.get("kspace_encoding_step_1", 0) > 0,
+            ambiguous=most.get("kspace_encode_step_1", 0) > 0,
         )
-
-
-def _limits(header: Header, encoding: int) -> tuple[dict[str, int], bool]:
-    """{counter: maximum} of an encoding, and whether it has limits at all."""
-    limits = header_elements("header", header.xml).findall(f"encoding[{encoding + 1}]/encodingLimits")
-    most: dict[str, int] = {}
-    for limit in (one for part in limits for one in part):
-        number = (limit.findtext("maximum") or "").strip()
-        if number.isascii() and number.isdigit() and len(number) < 10:
-            most[limit.tag] = int(number)
-    return most, bool(limits)
 
 
 @dataclass(eq=False)
@@ -117,17 +108,18 @@ class Part:
 
     def beats(self) -> Array:
         """When the heart's triggers came, see :func:`.heart_beats`."""
-        return heart_beats(self._heads())
+        return heart_beats(self.heads())
 
     def stamps(self) -> Array:
         """When the acquisitions came, see :func:`.time_stamps`."""
-        return time_stamps(self._heads())
+        return time_stamps(self.heads())
 
     def new_beat(self) -> bool:
         """Whether the latest acquisition may be the first after a trigger."""
         return len(heart_beats(np.array([one.head for one in self.acquisitions[-2:]]))) == 2
 
-    def _heads(self) -> Array:
+    def heads(self) -> Array:
+        """Headers of the acquisitions."""
         return np.array([one.head for one in self.acquisitions])
 
 
@@ -236,6 +228,11 @@ class Arrivals:
         for part in left:
             part.done = True
         return left
+
+    def missing(self, left: list[Part]) -> list[Doubt]:
+        """What the header tells and did not come: slices, and more of those that have not been complete."""
+        heads = np.concatenate([np.zeros(0, ACQUISITION_HEADER), *(part.heads() for part in left)])
+        return missing(self._name, heads, self._header, self._encoding, len(self._parts))
 
     def scan(self, part: Part) -> Scan:
         """The slice as a scan of its own.

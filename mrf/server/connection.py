@@ -98,7 +98,11 @@ class Connection:
             raise InputError(f"none of the {count} acquisitions that came is image data")
 
     def _read_all(self) -> None:
-        while (message := self.wire.receive()) is not None and not isinstance(message, Close):
+        while not isinstance(message := self.wire.receive(), Close):
+            if message is None:
+                if self.measurement is not None and self.failed_at is None:
+                    self.answers.say("WARNING", "the stream ended without CLOSE: the scan may have been stopped")
+                return
             if self.failed_at is not None:  # what the client still sends is at most kept
                 if self.reading.save is not None:
                     self._save(message)

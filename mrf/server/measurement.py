@@ -18,7 +18,7 @@ from ..core.units import MILLIMETRE
 from ..dictionaries.dictionary import Dictionary
 from ..io.mrd import is_noise
 from ..io.mrd_geometry import slice_geometry
-from ..io.mrd_header import Header, parse_header, sequence_of_header
+from ..io.mrd_header import Doubt, Header, parse_header, sequence_of_header
 from ..io.mrd_triggers import heart_sequence
 from ..io.sequences import is_triggered, load_sequence
 from ..pipeline import check_dictionary, shifted
@@ -34,6 +34,7 @@ from .slices import Clock, GoneError, OutOfTimeError, Solved, rehearse, solve_sl
 log = logging.getLogger(__name__)
 _REHEARSED = 0.6  # of the frames, after which the trajectory is prepared
 _MARKED = 1 << 24  # voxels of a slice that is answered without maps
+_SAME = 1e-3  # mm between slices that have one position
 _SENDING = 0.1  # s of a deadline that are kept for the way back
 
 
@@ -106,7 +107,7 @@ class Measurement:
         self._wanted: list[Future[Dictionary]] = []
         self._jobs: list[Future[None]] = []
         self._gone = threading.Event()
-        self._warned: set[str] = set()
+        self._said: set[str] = set()
         self._made = False
         self._lost: list[MrfError] = []
         self._rehearsed = False
@@ -224,7 +225,10 @@ class Measurement:
 
     def finish(self) -> None:
         """All has come: reconstruct what is left."""
-        for part in self._arrivals.rest():
+        left = self._arrivals.rest()
+        for doubt in self._arrivals.missing(left):
+            self._warn(doubt)
+        for part in left:
             if not self._gone.is_set():
                 self._submit(part)
 
@@ -255,9 +259,13 @@ class Measurement:
             self._held += size
 
     def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            self._answers.say("WARNING", text)
+        self._say("WARNING", text)
+
+    def _say(self, kind: str, text: str) -> None:
+        """Words that are said once, of whichever slice they are true first."""
+        if text not in self._said:
+            self._said.add(text)
+            self._answers.say(kind, text)
 
     def _beat(self, part: Part) -> None:
         """With a new beat's first acquisition the heart's intervals may be complete: the dictionary can be made."""
@@ -307,6 +315,10 @@ class Measurement:
         heads = np.array([part.acquisitions[0].head])
         _, affine, _ = slice_geometry(self._name, heads, self._header)
         affine = shifted(affine, self._header.axes, self._asked.recipe)
+        for other, title in self._places.values():
+            if np.allclose(other.affine, affine, rtol=0, atol=_SAME):
+                self._warn(f"{part.title} has the position of {title}: field position does not tell them apart")
+                break
         return Place(heads[0], affine, self._header.matrix)
 
     def _job(self, part: Part, dictionary: Dictionary, clock: Clock) -> None:
@@ -315,6 +327,8 @@ class Measurement:
             clock.check()
             scan = self._arrivals.scan(part)
             self._count(-self._arrivals.release(part))
+            for note in scan.notes:
+                self._say("WARNING" if isinstance(note, Doubt) else "INFO", note)
             if not scan.kspace.any():
                 self._answers.give(part.number, self._marked(part.number, "every sample is zero"))
                 return
