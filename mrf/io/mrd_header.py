@@ -372,8 +372,7 @@ def spatial_frequencies(path: str, k: Array, partition: Array, header: Header, u
         k = _without_what_is_no_kz(path, k, partition, units)
     largest = float(np.abs(k[..., :2]).max())
     units = "cycles_per_fov" if given else units or ("normalized" if largest <= _NORMALIZED else "cycles_per_fov")
-    stored = k.shape[-1]
-    factor = np.ones(stored)
+    factor = np.ones(stored := k.shape[-1])
     if units != "1/m":
         factor /= np.array(header.field_of_view)[-stored:]
     if units == "normalized":
