@@ -51,10 +51,13 @@ def single(scan: Scan) -> mrf.Trajectory:
 
 
 def as_mrd(path: Path, kspace: Array, trajectory: mrf.Trajectory, noise: Array) -> Scan:
-    """The same data as an MRD file, with the directions of the quaternion's rotation: columns phase, read, slice."""
+    """The same as siemens_to_ismrmrd writes them, with the quaternion's directions: columns phase, read, slice."""
     write_mrd(path, kspace, trajectory, noise=noise)
     with ismrmrd.File(str(path), mode="r") as file:
         acquisitions, header = file["dataset"].acquisitions[:], file["dataset"].header
+    header.acquisitionSystemInformation = ismrmrd.xsd.acquisitionSystemInformationType(
+        relativeReceiverNoiseBandwidth=0.793  # which siemens_to_ismrmrd writes of every scan
+    )
     acquisitions[0].sample_time_us = 1.9
     for acquisition in acquisitions:
         acquisition.position[:] = POSITION
@@ -228,7 +231,7 @@ def test_noise_of_an_earlier_measurement(tmp_path: Path, caplog: pytest.LogCaptu
         found = read_twix(stored(tmp_path / "a.dat", first, other, scan), trajectory=trajectory)
     assert found.noise is not None
     assert np.array_equal(found.noise, noise)
-    assert np.allclose(found.kspace, kspace / np.sqrt(2), atol=0.1)  # 5 us both; unit variance per complex sample
+    assert np.allclose(found.kspace, kspace * np.sqrt(0.793 / 2), atol=0.1)  # 5 us both; of complex samples
     assert "1 noise scans taken from measurement 1 of 3" in found.notes
     assert "noise scans of measurement 2 are of other coils" in caplog.text
     own = measurement([block(3 * noise, ("NOISE",)), *readouts(kspace)], protocol())
@@ -236,6 +239,17 @@ def test_noise_of_an_earlier_measurement(tmp_path: Path, caplog: pytest.LogCaptu
     assert found.noise is not None
     assert np.array_equal(found.noise, 3 * noise)
     assert read_twix(stored(tmp_path / "c.dat", other, scan), trajectory=trajectory).noise is None
+
+
+@pytest.mark.parametrize("modern", [True, False], ids=["VD-VE-XA", "VB"])
+def test_time_stamps_tell_the_heart_beats(tmp_path: Path, modern: bool) -> None:
+    kspace, trajectory = content()
+    stamps = [(16_000_000 + 360 * (f // 2) + 2 * (f % 2), 240 + 2 * (f % 2)) for f in range(FRAMES)]  # 2 a beat
+    blocks = [block(kspace[:, f], modern=modern, Eco=f, stamps=when) for f, when in enumerate(stamps)]
+    path = stored(tmp_path / "a.dat", measurement(blocks, protocol(), modern), modern=modern)
+    found = read_twix(path, trajectory=trajectory)
+    assert np.allclose(found.beats[0], [0, 0.9, 1.8])
+    assert np.allclose(found.stamps[0], [0, 0.005, 0.9, 0.905, 1.8, 1.805])
 
 
 def test_header_without_the_patient(tmp_path: Path) -> None:

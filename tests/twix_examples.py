@@ -54,7 +54,7 @@ def block(data: Array, flags: tuple[str, ...] = (), *, modern: bool = True, **to
     middle += struct.pack("<HHfI2H", samples // 2, 0, 0.0, 0, 0, told.get("centre_par", 0))
     where = struct.pack("<3f4f", *told.get("position", (0, 0, 0)), *told.get("quaternion", (1, 0, 0, 0)))
     size = 192 + coils * (32 + 8 * samples) if modern else 128 + 8 * samples
-    start = struct.pack("<IiIII", size, 1, 1, 0, 0)
+    start = struct.pack("<IiIII", size, 1, 1, *told.get("stamps", (0, 0)))
     rows = np.ascontiguousarray(data, np.complex64)
     if modern:
         head = start + bytes(20) + middle + where + bytes(64)

@@ -26,6 +26,7 @@ from .twix_file import load, protocol_number, protocol_value
 log = logging.getLogger(__name__)
 xsd = ismrmrd.xsd
 
+_NOISE_BANDWIDTH = 0.793  # of the receiver, relative to that of a noise scan: as siemens_to_ismrmrd has it
 _IDX = {  # MRD's counter: twix's
     "kspace_encode_step_1": "Lin",
     "kspace_encode_step_2": "Par",
@@ -229,6 +230,7 @@ def _heads(name: str, scan: Any, blocks: list[Any], modern: bool) -> Array:
             flags |= (block.is_flag_set(flag) and not both) << (bit - 1)
         flags |= block.is_flag_set("REFLECT") << (ismrmrd.ACQ_IS_REVERSE - 1)
         head["flags"], head["scan_counter"] = flags, mdh.ScanCounter
+        head["acquisition_time_stamp"], head["physiology_time_stamp"][0] = mdh.TimeStamp, mdh.PMUTimeStamp
         head["number_of_samples"], head["active_channels"] = mdh.SamplesInScan, mdh.UsedChannels
         head["available_channels"] = mdh.UsedChannels
         head["discard_pre"], head["discard_post"] = mdh.CutOff.Pre, mdh.CutOff.Post
@@ -392,6 +394,7 @@ def _header(name: str, scan: Any, mdh: Any, encoding: _Encoding) -> bytes:
         acquisitionSystemInformation=xsd.acquisitionSystemInformationType(
             systemVendor="SIEMENS",
             systemFieldStrength_T=protocol_number(name, scan, "sProtConsistencyInfo.flNominalB0", 0.0) or None,
+            relativeReceiverNoiseBandwidth=_NOISE_BANDWIDTH,
             receiverChannels=int(mdh.UsedChannels),
         ),
         encoding=[
