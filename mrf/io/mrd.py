@@ -220,16 +220,7 @@ def assemble(
     order, affine, where = slice_geometry(name, heads[frames.first], header)
     where += check_steady(name, heads, header)
     inner: Any = slice(None) if (np.diff(order) == 1).all() else order  # which copies nothing
-    try:
-        k, how = spatial_frequencies(name, frames.k[inner], frames.partition[inner], header, trajectory_units)
-        matrix, extent = header.matrix[-header.axes :], header.field_of_view[-header.axes :]
-        times, when = _sample_times(name, heads, header, frames)
-        first = Trajectory(k[0], matrix, extent, sample_times=times)
-        trajectories = tuple(
-            first if np.array_equal(one, k[0]) else Trajectory(one, matrix, extent, sample_times=times) for one in k
-        )
-    except InputError as error:
-        raise FileError(f"{name}: trajectory: {error}; or give --trajectory-units") from error
+    trajectories, how = _trajectories(name, heads, header, frames, inner, trajectory_units)
     kspace, noise, deviation = frames.kspace[inner], None, None
     if noisy.any():
         noise, dwells = joined_noise(name, table[noisy], kspace.shape[1])
@@ -242,7 +233,7 @@ def assemble(
         notes += missing(name, heads, header, encoding)
     if header.cropped:
         notes.append("reconSpace differs from encodedSpace, which is what is reconstructed")
-    notes += [*frames.notes, *where, how, *when]
+    notes += [*frames.notes, *where, *how]
     for note in notes:
         log.info("%s: %s", name, note)
     single = len(kspace) == 1
@@ -259,6 +250,23 @@ def assemble(
         beats=tuple(map(heart_beats, each)),
         stamps=tuple(map(time_stamps, each)),
     )
+
+
+def _trajectories(
+    name: str, heads: Array, header: Header, frames: Frames, inner: Any, units: str | None
+) -> tuple[tuple[Trajectory, ...], list[str]]:
+    """One a slice, in the order of `inner`, and how they were read."""
+    try:
+        k, how = spatial_frequencies(name, frames.k[inner], frames.partition[inner], header, units)
+        matrix, extent = header.matrix[-header.axes :], header.field_of_view[-header.axes :]
+        times, when = _sample_times(name, heads, header, frames)
+        first = Trajectory(k[0], matrix, extent, sample_times=times)
+        each = (
+            first if np.array_equal(one, k[0]) else Trajectory(one, matrix, extent, sample_times=times) for one in k
+        )
+        return tuple(each), [how, *when]
+    except InputError as error:
+        raise FileError(f"{name}: trajectory: {error}; or give --trajectory-units") from error
 
 
 def _sample_times(name: str, heads: Array, header: Header, frames: Frames) -> tuple[Array | None, list[str]]:
