@@ -91,6 +91,21 @@ def test_kinds(tmp_path: Path, kinds: list[str], kind: str, made: Callable[[Arra
         assert np.allclose((series.affine @ [NX // 2, NY // 2, z, 1])[:3], world, atol=1e-4)
 
 
+def test_complex_images_marked_as_magnitudes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Their real parts were taken for magnitudes."""
+    marked = all_of("COMPLEX")
+    for one in marked:
+        one.image_type = ismrmrd.IMTYPE_MAGNITUDE
+    marked[0].data[:] = 0  # the last frame and slice, where a single image tells nothing
+    series = read_mrd_images(stored(tmp_path / "a.h5", marked))
+    assert series.kind == "complex"
+    assert np.allclose(series.data[:2], TRUTH[[1, 0]], atol=1e-5)
+    assert "6 images with imaginary parts have field image_type 1 (magnitude): taken as complex (5)" in caplog.text
+    for one in marked:
+        one.data.imag[:] = 0
+    assert read_mrd_images(stored(tmp_path / "b.h5", marked)).kind != "complex"
+
+
 def test_raw_data_and_other_files_are_no_images(tmp_path: Path) -> None:
     assert not holds_images_only(written(tmp_path / "a.h5"))
     assert not holds_images_only(tmp_path / "none.h5")

@@ -190,6 +190,8 @@ def _read(name: str, group: Any) -> tuple[Array, Array]:
     if images.dtype.names:  # complex numbers of other writers
         images = images[images.dtype.names[0]] + 1j * images[images.dtype.names[1]]
     heads["image_type"][heads["image_type"] == 0] = 5 if images.dtype.kind == "c" else 1  # not told
+    if images.dtype.kind == "c":
+        _mark_complex(where, heads, images)
     unknown = ~np.isin(heads["image_type"], list(_PARTS))
     if unknown.any():
         raise FileError(
@@ -210,6 +212,17 @@ def _read(name: str, group: Any) -> tuple[Array, Array]:
     if not np.isfinite(values).all():
         raise FileError(f"{where}: field data holds NaN or infinite values; repair or leave out those images")
     return heads, values
+
+
+def _mark_complex(where: str, heads: Array, images: Array) -> None:
+    """Take images of another type that have imaginary parts for complex ones: many writers mark all as magnitudes."""
+    kinds = heads["image_type"]
+    for kind in np.unique(kinds[images.imag.any(axis=(1, 2, 3, 4)) & (kinds != ismrmrd.IMTYPE_COMPLEX)]):
+        log.warning(
+            "%s: %d images with imaginary parts have field image_type %d (%s): taken as complex (5)",
+            where, (kinds == kind).sum(), kind, _PARTS.get(kind, "unknown"),
+        )  # fmt: skip
+        kinds[kinds == kind] = ismrmrd.IMTYPE_COMPLEX
 
 
 def _attributes(text: str | bytes) -> dict[str, Any]:
