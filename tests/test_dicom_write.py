@@ -126,6 +126,25 @@ def test_the_engine_reads_its_own_images(tmp_path: Path) -> None:
     assert np.allclose(series.data[1], filled, rtol=0, atol=0.011)
 
 
+@pytest.mark.parametrize(("told", "thickness"), [(3.0, 3.0), (4.0, 4.0), (5.0, 4.0), ("3", 4.0), (None, 4.0)])
+def test_slices_with_gaps_between_them(tmp_path: Path, told: Any, thickness: float) -> None:
+    """The distance from slice to slice stood for their thickness, too."""
+    played = {"SliceThickness": told, "MRAcquisitionType": "2D"} if told else {}
+    maps = made(affine=AFFINES["oblique"], provenance={"acquisition": played})
+    write_dicom(replace(maps, parameters={"t1": maps.t1}, std={}), tmp_path, labels=halves(maps.shape))
+    one = pydicom.dcmread(tmp_path / "T1_mr/0001.dcm")
+    assert one.MRAcquisitionType == ("2D" if told else "")
+    files = [pydicom.dcmread(tmp_path / f"{name}.dcm") for name in ("T1_parametric_map", "labels_segmentation")]
+    measures = [file.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0] for file in files]
+    for where in (one, *measures):
+        assert where.SliceThickness == thickness
+        assert where.SpacingBetweenSlices == 4.0
+    _, positions = frames(files[0])
+    expected = [(np.diag([-1, -1, 1, 1]) @ maps.affine @ [0, 0, z, 1])[:3] for z in range(3)]
+    assert np.allclose(np.sort(positions, axis=0), np.sort(expected, axis=0), atol=1e-6)
+    assert np.allclose(read_dicom_series(tmp_path / "PD_mr").affine, maps.affine, atol=1e-9)
+
+
 def test_one_slice_and_planes(tmp_path: Path) -> None:
     for shape in ((14, 16), (1, 14, 16)):
         for where in ("axial", "oblique left-handed"):

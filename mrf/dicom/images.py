@@ -163,7 +163,8 @@ def _mr_header(image: Image, geometry: Geometry, origin: Origin, acquisition: Ma
     dataset.DerivationDescription = image.title
     dataset.AcquisitionNumber, dataset.PatientPosition = None, origin.patient_position
     dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "RM", "NONE", ""
-    dataset.MRAcquisitionType = ""
+    axes = acquisition.get("MRAcquisitionType")
+    dataset.MRAcquisitionType = axes if axes in ("2D", "3D") else ""
     repeated = "RepetitionTimePreparation" if "RepetitionTimePreparation" in acquisition else "RepetitionTimeExcitation"
     for keyword, name in (("RepetitionTime", repeated), ("EchoTime", "EchoTime")):
         value = acquisition.get(name)
@@ -176,7 +177,8 @@ def _mr_header(image: Image, geometry: Geometry, origin: Origin, acquisition: Ma
     strength = origin.field_strength or acquisition.get("MagneticFieldStrength")
     if isinstance(strength, int | float):
         dataset.MagneticFieldStrength = decimal(strength)
-    dataset.SliceThickness = dataset.SpacingBetweenSlices = decimal(geometry.thickness)
+    dataset.SliceThickness = decimal(_thickness(acquisition, geometry.thickness))
+    dataset.SpacingBetweenSlices = decimal(geometry.thickness)
     dataset.PixelSpacing = [decimal(x) for x in geometry.spacing]
     dataset.ImageOrientationPatient = [decimal(x) for x in geometry.orientation]
     dataset.AnatomicRegionSequence = [item(origin.region)]
@@ -184,6 +186,12 @@ def _mr_header(image: Image, geometry: Geometry, origin: Origin, acquisition: Ma
         dataset.ImageLaterality = origin.laterality
     dataset.BurnedInAnnotation, dataset.LossyImageCompression = "NO", "00"
     return dataset
+
+
+def _thickness(acquisition: Mapping[str, Any], spacing: float) -> float:
+    """Of a slice (mm): as it was played, if that fits between two slices, else the `spacing` from one to the next."""
+    told = acquisition.get("SliceThickness")
+    return float(told) if isinstance(told, int | float) and 0 < told <= spacing else spacing
 
 
 def _add_pixels(dataset: Dataset, image: Image, whole: Stored, frame: Array) -> None:
