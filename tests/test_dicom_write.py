@@ -23,6 +23,7 @@ from mrf.dicom.origin import Origin, scan_header
 from mrf.dicom.parametric import padded
 from mrf.dicom.write import write_dicom
 from mrf.io.dicom import read_dicom_series
+from mrf.server.images import images_beside, scaled
 
 from .dicom_examples import AFFINES, halves, made
 
@@ -324,6 +325,22 @@ def test_codes() -> None:
     assert other.code.scheme == "99MRF"
     assert len(private("a very long meaning of a thing").value) == 16
     assert private("a very long meaning of a thing") != private("a very long meaning of another")
+
+
+def test_diffusion_is_adc(tmp_path: Path) -> None:
+    """A dictionary's parameter had a private code, no unit and steps of 5e-14 in DICOM, and no image in MRD."""
+    maps = made(std={})
+    maps = replace(maps, parameters={"diffusion": maps.t1 * 1e-9})
+    write_dicom(maps, tmp_path, kinds=["mr"])
+    one = pydicom.dcmread(tmp_path / "ADC_mr/0001.dcm")
+    mapping = one.RealWorldValueMappingSequence[0]
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == one.RescaleType == "um2/s"
+    assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue == "113041"
+    expected = maps.parameters["diffusion"][0] * 1e12
+    shown = np.where(one.pixel_array == 0, np.nan, one.pixel_array * float(one.RescaleSlope))
+    assert np.allclose(shown, expected, rtol=0, atol=0.51 * float(one.RescaleSlope), equal_nan=True)
+    (image,) = (one for one in images_beside(maps) if "ADC" in one.attributes)
+    assert np.allclose(scaled(image)[0], maps.parameters["diffusion"] * 1e12, atol=0.51, equal_nan=True)
 
 
 SHEARED = AFFINES["axial"].copy()

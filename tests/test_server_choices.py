@@ -142,6 +142,13 @@ def test_a_clients_slice_profile_beside_the_servers_dictionary(scan: Path) -> No
     assert any("slice_profile" in text for text in told.texts)
 
 
+def test_truth_is_no_number(scan: Path) -> None:
+    """It was 1 s."""
+    with served(QUICK) as server:
+        told = answered(server.port, *asking(scan, deadline=True))
+    assert "parameter deadline: got 'True', expected a number" in errors(told)[0]
+
+
 def test_a_number_of_hundreds_of_digits(scan: Path) -> None:
     """Was: OverflowError of float(10**400) is an internal error that also ends the reading."""
     with served(QUICK) as server:

@@ -176,3 +176,44 @@ def test_doubts_about_how_a_scan_was_read_are_said(slices: Path) -> None:
     ):
         assert [said in text for text in warned].count(True) == 1, warned
     assert any(text.startswith("INFO") and "counted by contrast" in text for text in told.texts)
+
+
+@pytest.mark.parametrize("limits", [False, True])
+def test_one_flip_angle_is_no_sequence(scan: Path, limits: bool) -> None:
+    """Without a number of frames it made a sequence of one: the next readout belonged to a slice that was complete."""
+    config, header, *rest = scan_objects(scan)
+    header.sequenceParameters.flipAngle_deg = [30.0]
+    header.sequenceParameters.TR, header.sequenceParameters.TE = [10.0], [2.0]
+    with served(QUICK) as server:
+        told = answered(server.port, config, header if limits else without_limits(header), *rest)
+    assert len(errors(told)) == 1
+    assert "flipAngle_deg has" in errors(told)[0]
+    assert "give the sequence with --sequence" in errors(told)[0]
+    assert ("encodingLimits tell no number of frames" in errors(told)[0]) != limits
+
+
+def test_only_the_encoding_of_the_images_counts(scan: Path) -> None:
+    """A header was refused for its first encoding, of which no image is."""
+    config, header, noise, *rest = scan_objects(scan)
+    header.encoding.insert(0, copy.deepcopy(header.encoding[0]))
+    header.encoding[0].encodedSpace.matrixSize.x = 0
+
+    def second(head: Any) -> None:
+        head.encoding_space_ref = 1
+
+    with served(QUICK) as server:
+        told = answered(server.port, config, header, noise, *(changed(one, second) for one in rest))
+        assert errors(told) == []
+        assert len(told.images) == 3
+        assert "encodedSpace has matrix" in errors(answered(server.port, config, header, noise, *rest))[0]
+
+
+def test_a_readout_that_came_twice(scan: Path, tmp_path: Path) -> None:
+    """Its frame was said to differ in (coils, samples), and another counter to be the cure."""
+    _, header, *acquisitions = scan_objects(scan)
+    acquisitions.insert(9, acquisitions[5])
+    path = tmp_path / "scan.h5"
+    with ismrmrd.File(str(path), mode="w") as file:
+        file["dataset"].header, file["dataset"].acquisitions = header, acquisitions
+    with pytest.raises(mrf.FileError, match="acquisition 9 is the same as 5: a readout that came twice; leave one out"):
+        mrf.read_mrd(path)

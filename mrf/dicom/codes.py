@@ -95,7 +95,7 @@ _KNOWN = {
         Quantity("off_resonance", "B0", Code("OFFRESONANCE", PRIVATE, "Off-resonance frequency"), HERTZ),
     )
 }
-_SAME = {"t2star": "t2_star", "t1rho": "t1_rho", "r2star": "r2_star", "m0": "pd"}
+_SAME = {"t2star": "t2_star", "t1rho": "t1_rho", "r2star": "r2_star", "m0": "pd", "diffusion": "adc"}
 
 
 def quantity(name: str) -> Quantity:

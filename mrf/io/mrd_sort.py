@@ -83,6 +83,7 @@ def sort_frames(name: str, table: Array, numbers: Array, header: Header, frame_c
         lasting.append(int(np.ptp(heads["acquisition_time_stamp"][rows][average == average[0]])))
     shapes = sorted({one[0].shape for one in joined})
     if len(shapes) > 1:
+        _refuse_twice(name, table, numbers)
         raise FileError(
             f"{name}: frames counted by {counter} differ in (coils, samples): {shapes[0]} and {shapes[-1]}, "
             "expected one shape; choose another counter with --frame-counter"
@@ -116,6 +117,18 @@ def _refuse_lost(name: str, readouts: list[Array], numbers: Array, slices: Array
         raise FileError(
             f"{name}: acquisition {number}: field data is 0 throughout: a readout that was lost; export the scan again"
         )
+
+
+def _refuse_twice(name: str, table: Array, numbers: Array) -> None:
+    """Refuse a readout that is there twice: same counters, locations and data."""
+    seen: dict[int, int] = {}
+    for number, row in zip(numbers.tolist(), table, strict=True):
+        key = hash((row["head"]["idx"].tobytes(), row["traj"].tobytes(), row["data"].tobytes()))
+        if key in seen:
+            raise FileError(
+                f"{name}: acquisition {number} is the same as {seen[key]}: a readout that came twice; leave one out"
+            )
+        seen[key] = number
 
 
 def _refuse_saturated(name: str, frames: tuple[Array, ...]) -> None:

@@ -144,6 +144,8 @@ def _files(folder: Path | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
 
 def _number(name: str, value: Any) -> float:
     try:
+        if isinstance(value, bool):
+            raise TypeError("neither true nor false is a number")
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"parameter {name}: got {str(value)[:64]!r}, expected a number") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..core.errors import FileError, InputError, MrfError
 from ..io.mrd import is_image, is_noise
-from ..io.mrd_header import Header, is_xml, parse_header
+from ..io.mrd_header import header_elements, header_text, is_xml, parse_header
 from .answers import Answers
 from .asked import Asked, Menu
 from .codec import Acquisition, Close, Config, HeaderXml, Image, Message, ProtocolError, Text, Waveform
@@ -45,7 +45,7 @@ class Connection:
     menu: Menu
     reading: Reading
     xml: bytes | None = None
-    header: Header | None = None
+    header: str | None = None
     noise: list[Acquisition] = field(default_factory=list)
     held: int = 0
     n_ignored: int = 0
@@ -159,7 +159,9 @@ class Connection:
             self.answers.say("INFO", "the header is no XML: taken as a question whether the server is there")
             return
         self.xml = xml
-        self.header = parse_header(self.name, xml)
+        self.header = header_text(self.name, xml)
+        if len(header_elements(self.name, self.header).findall("encoding")) < 2:
+            parse_header(self.name, self.header)  # else the first image tells which is to be read
 
     def _acquired(self, acquisition: Acquisition) -> None:
         if self.header is None:

@@ -58,6 +58,7 @@ QUANTITIES = {
     "mtr": Quantity("MTR", "%", 100.0, (0.01, 0.1), True, (30, 60)),
     "mtsat": Quantity("MTsat", "%", 100.0, (0.001, 0.01), True, (3, 6)),
 }
+_SAME = {"diffusion": "adc"}  # of a dictionary
 OF_MATCHING = ("t1", "t2", "pd", "b1", "off_resonance", "score")
 
 
@@ -104,7 +105,8 @@ class Series:
 
     def of_maps(self, maps: Maps, place: Place, comment: str) -> list[Image]:
         """The images of a slice or volume."""
-        found = dict(maps.parameters) | {"pd": np.abs(maps.pd), "score": maps.score}
+        found = {_SAME.get(name, name): values for name, values in maps.parameters.items()}
+        found |= {"pd": np.abs(maps.pd), "score": maps.score}
         index = self._next()
         return [
             self._image(number, name, self._pixels(name, found[name].reshape(place.matrix)), place, comment, index)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import MrfError
+from ..core.errors import InputError, MrfError
 from ..core.units import MILLIMETRE
 from ..dictionaries.dictionary import Dictionary
 from ..io.mrd import is_noise
 from ..io.mrd_geometry import slice_geometry
-from ..io.mrd_header import Doubt, Header, parse_header, sequence_of_header
+from ..io.mrd_header import Doubt, parse_header, sequence_of_header
 from ..io.mrd_triggers import heart_sequence
 from ..io.sequences import is_triggered, load_sequence
 from ..pipeline import check_dictionary, shifted
@@ -65,8 +65,8 @@ class Measurement:
     ----------
     name : str
         For messages.
-    header : Header
-        Of the scan's first encoding.
+    header : str
+        The scan's, as :func:`.header_text` gives it.
     first : Acquisition
         The first image data, which tell the encoding.
     asked : Asked
@@ -85,7 +85,7 @@ class Measurement:
     def __init__(
         self,
         name: str,
-        header: Header,
+        header: str,
         first: Acquisition,
         asked: Asked,
         reading: Reading,
@@ -95,7 +95,7 @@ class Measurement:
     ) -> None:
         self._name, self._asked, self._desk, self._answers, self._failed = name, asked, desk, answers, failed
         encoding = int(first.head["encoding_space_ref"])
-        self._header = parse_header(name, header.xml, encoding) if encoding else header
+        self._header = parse_header(name, header, encoding)
         self._arrivals = Arrivals(
             name, self._header, encoding, frame_counter=reading.frame_counter,
             trajectory_units=reading.trajectory_units, at_close=reading.at_close,
@@ -127,7 +127,12 @@ class Measurement:
             self._answers.say("WARNING", "the header tells no flip angles: the server's dictionary is taken on trust")
             return given.sequence
         if frames == 1:  # which converters write of any train
-            frames = self._arrivals.expected.frames or frames
+            frames = self._arrivals.expected.frames or 1
+            if frames == 1:
+                raise InputError(
+                    f"{self._name}: header field sequenceParameters.flipAngle_deg has one value, and encodingLimits "
+                    "tell no number of frames; give the sequence with --sequence, or choose it as a parameter"
+                )
         return sequence_of_header(self._name, self._header, frames)
 
     def _warn_of_physics(self) -> None:
