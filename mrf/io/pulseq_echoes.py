@@ -73,6 +73,8 @@ class Interval:
     Attributes
     ----------
     pulse : Pulse
+    origin : Origin
+        Of k behind the pulse.
     echoes : list of Echo
     end : int
         ns from the start of the file.
@@ -81,6 +83,7 @@ class Interval:
     """
 
     pulse: Pulse
+    origin: Origin
     echoes: list[Echo]
     end: int
     moment: Array | None
@@ -122,12 +125,13 @@ def intervals(line: Timeline, near: float) -> list[Interval]:
     -----
     Excitations put k to 0 and refocusing pulses and inversions turn its sign. Where the file does not say what
     a pulse is for, that meaning is taken which brings the next readout clearly closer to k = 0; when both do,
-    pulses up to 100 degrees excite.
+    pulses up to 100 degrees excite. Such a pulse may also refocus what the one before it excited, as each does in
+    a train of CE-FAST.
     """
-    found = []
+    found: list[Interval] = []
     origin = None
     for pulse, windows, end, moment in _between_pulses(line):
-        origin = _behind(pulse, origin, windows, near)
+        origin = _behind(pulse, origin, found[-1].pulse if found else None, windows, near)
         echoes: list[Echo] = []
         for window in windows:
             own = closest((window,), origin)
@@ -135,7 +139,7 @@ def intervals(line: Timeline, near: float) -> list[Interval]:
                 echoes[-1] = closest((*echoes[-1].windows, window), origin)
             else:
                 echoes.append(own)
-        found.append(Interval(pulse, echoes, end, moment))
+        found.append(Interval(pulse, origin, echoes, end, moment))
     return found
 
 
@@ -153,17 +157,27 @@ def _between_pulses(line: Timeline) -> Iterator[tuple[Pulse, list[Window], int, 
         yield pulse, held, line.duration, None
 
 
-def _behind(pulse: Pulse, before: Origin | None, windows: list[Window], near: float) -> Origin:
+def _known(pulse: Pulse) -> bool | None:
+    return True if pulse.rotation.efficiency is not None else _KNOWN.get(pulse.use)
+
+
+def likely_refocuses(pulse: Pulse) -> bool:
+    """Whether a pulse refocuses: as the file says, else by its flip angle."""
+    known = _known(pulse)
+    return pulse.rotation.flip_angle > _REFOCUSING if known is None else known
+
+
+def _behind(pulse: Pulse, before: Origin | None, last: Pulse | None, windows: list[Window], near: float) -> Origin:
     fresh = Origin(pulse.moment, pulse.time)
-    if before is None:
+    if before is None or last is None:
         return fresh
     mirrored = before.after(pulse, refocused=True)
-    known = True if pulse.rotation.efficiency is not None else _KNOWN.get(pulse.use)
-    if known is not None:
-        return mirrored if known else fresh
-    likely, other = (mirrored, fresh) if pulse.rotation.flip_angle > _REFOCUSING else (fresh, mirrored)
-    if windows:
+    likely, other = (mirrored, fresh) if likely_refocuses(pulse) else (fresh, mirrored)
+    if windows and _known(pulse) is None:
         first = tuple(windows[:1])
+        if other is mirrored:
+            again = Origin(last.moment, last.time).after(pulse, refocused=True)
+            other = min(mirrored, again, key=lambda one: closest(first, one).distance)
         if closest(first, other).distance + near < closest(first, likely).distance / 2:
             return other
     return likely
@@ -174,6 +188,8 @@ def _continues(last: Echo, own: Echo, near: float) -> bool:
     a, b = last.windows[-1], own.windows[0]
     same = (a.dwell, a.frequency, a.phase) == (b.dwell, b.frequency, b.phase)
     if not same or not 0 <= b.ends[0] - a.ends[1] <= _SEGMENT_GAP:
+        return False
+    if last.place == own.place == 0:  # each passes the middle of a line of its own
         return False
     passed_between = last.place == 1 and own.place == -1
     return passed_between or max(last.distance, own.distance) > near
@@ -191,7 +207,8 @@ def settle_orders(found: list[Interval], unit: Array) -> tuple[list[Interval], l
     -------
     The intervals with the time of each echo, and for each echo the cycles played before it. Decided for the
     first, second, ... echo behind a pulse by the majority of frames, so that outer phase-encoding lines don't
-    pass for echoes of another order.
+    pass for echoes of another order. Where the second pulse's echo is of the first, as in CE-FAST, the first pulse
+    has none of its own, and its readout is of the order it is.
     """
     orders: list[list[int]] = [[0] * len(one.echoes) for one in found]
     size = float(np.linalg.norm(unit))
@@ -199,18 +216,28 @@ def settle_orders(found: list[Interval], unit: Array) -> tuple[list[Interval], l
         held = [(n, one.echoes[slot]) for n, one in enumerate(found) if len(one.echoes) > slot]
         wanted = [_order(echo, unit, size) for _, echo in held]
         common = max(set(wanted), key=wanted.count)
+        if [n for n, _ in held[:2]] == [0, 1] and found[1].origin.time != found[1].pulse.time:
+            orders[0][slot] = _order(held[0][1], unit, size, clearly=1.0)
+            _move(found, (0, slot), orders[0][slot] * unit)
         if common == 0 or 2 * wanted.count(common) <= len(wanted):
             continue
-        for n, echo in held:
-            moved = closest(echo.windows, echo.origin, common * unit)
-            echoes = [moved if i == slot else e for i, e in enumerate(found[n].echoes)]
-            found[n], orders[n][slot] = replace(found[n], echoes=echoes), common
+        for n, _ in held:
+            _move(found, (n, slot), common * unit)
+            orders[n][slot] = common
     return found, orders
 
 
-def _order(echo: Echo, unit: Array, size: float) -> int:
+def _move(found: list[Interval], at: tuple[int, int], shift: Array) -> None:
+    """Put the echo of an interval and slot to where k is `shift` (3,)."""
+    n, slot = at
+    echoes = list(found[n].echoes)
+    echoes[slot] = closest(echoes[slot].windows, echoes[slot].origin, shift)
+    found[n] = replace(found[n], echoes=echoes)
+
+
+def _order(echo: Echo, unit: Array, size: float, clearly: float = 0.25) -> int:
     if size == 0 or echo.distance < 0.4 * size:
         return 0
     distances = {n: closest(echo.windows, echo.origin, n * unit).distance for n in (0, 1, -1, 2, -2)}
     best = min(distances, key=lambda n: distances[n])
-    return best if distances[best] < 0.25 * distances[0] else 0
+    return best if distances[best] < clearly * distances[0] else 0
