@@ -56,6 +56,42 @@ def test_bands_on_the_slice_act(tmp_path: Path) -> None:
         signals(banded(tmp_path / "b.seq", 0.0195))
 
 
+def spin_echoes(path: Path, slices: list[float], band: float | None, excitation: bool = True) -> Path:
+    """Slice-selective excitations (or pulses without a gradient), refocused by pulses without a gradient."""
+    seq = new()
+    for place in slices:
+        if band is not None:
+            rf, gz, _ = sinc(np.pi / 2, use="saturation", thickness=20e-3)
+            rf.freq_offset = gz.amplitude * band
+            seq.add_block(rf, gz)
+            seq.add_block(trap("z", 1800, duration=5e-3), trap("y", 1400, duration=5e-3))
+        rf, gz, back = sinc(np.pi / 2)
+        rf.freq_offset = gz.amplitude * place
+        if excitation:
+            seq.add_block(rf, gz)
+            seq.add_block(back)
+        else:
+            seq.add_block(pp.make_block_pulse(np.pi / 2, duration=5e-4, use="excitation", system=SYSTEM))
+        seq.add_block(pp.make_delay(2e-3))
+        seq.add_block(pp.make_block_pulse(np.pi, duration=5e-4, use="refocusing", system=SYSTEM))
+        seq.add_block(pp.make_delay(2e-3))
+        seq.add_block(pp.make_adc(10, duration=1e-3, system=SYSTEM))
+        seq.add_block(trap("z", 1000, duration=5e-3))
+    return write(seq, path)
+
+
+def test_slices_behind_pulses_without_a_gradient(tmp_path: Path) -> None:
+    """Was: only the pulse just before a readout told the slice: bands acted (0.007 for 0.95), slices were mixed."""
+    with pytest.warns(UserWarning, match="the pulse acts on a slab that ends"):
+        found = signals(spin_echoes(tmp_path / "a.seq", [0.0], 0.06))
+    np.testing.assert_allclose(found, signals(spin_echoes(tmp_path / "b.seq", [0.0], None)), rtol=2e-3)
+    with pytest.raises(mrf.UnsupportedError, match=r"excite slices 20 mm apart"):
+        mrf.read_pulseq(spin_echoes(tmp_path / "c.seq", [0.0, 0.02], None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the band is not the slice of an excitation without one
+        assert signals(spin_echoes(tmp_path / "d.seq", [0.0], 0.06, excitation=False))[0] < 0.02
+
+
 def test_slices_at_an_angle_are_refused(tmp_path: Path) -> None:
     """Was: orthogonal slices through the centre were read as one."""
     seq = new()

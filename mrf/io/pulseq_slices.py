@@ -10,6 +10,7 @@ import numpy as np
 from ..core.errors import UnsupportedError
 from ..core.units import MILLIMETRE
 from .pulseq_blocks import Pulse, Timeline, Window
+from .pulseq_echoes import likely_refocuses
 
 _SAME_SLICE = 0.1 * MILLIMETRE
 _MOSTLY = 0.7  # of the slice that a pulse acts on, to be taken as all of it
@@ -19,18 +20,15 @@ _PARALLEL = 0.9998  # cosine of one degree
 def of_one_slice(line: Timeline, path: str) -> Timeline:
     """The timeline without pulses on slabs that leave the imaged slice alone, such as saturation bands beside it.
 
-    The imaged slice is that of the pulses with a readout behind them. Slabs across it are judged at its centre.
+    The imaged slice is that of the pulses with a readout behind them, or with nothing but refocusing pulses without
+    a gradient in between. Slabs across it are judged at its centre.
 
     Raises
     ------
     UnsupportedError
         Readouts behind pulses of several slices: spins of one see those of the others as nothing.
     """
-    read = [
-        mark
-        for mark, after in zip(line.marks, line.marks[1:], strict=False)
-        if isinstance(mark, Pulse) and isinstance(after, Window) and mark.position is not None
-    ]
+    read = _imaged(line)
     if not read:
         return line
     for other in read[1:]:
@@ -58,6 +56,21 @@ def of_one_slice(line: Timeline, path: str) -> Timeline:
         )
     left_out = {id(mark) for mark, _ in away}
     return replace(line, marks=[mark for mark in line.marks if id(mark) not in left_out])
+
+
+def _imaged(line: Timeline) -> list[Pulse]:
+    """For each readout the selective pulse that chose its slice; none where the excitation was not selective."""
+    found: list[Pulse] = []
+    chosen: Pulse | None = None
+    for mark in line.marks:
+        if isinstance(mark, Window):
+            if chosen is not None and not (found and found[-1] is chosen):
+                found.append(chosen)
+        elif mark.position is not None:
+            chosen = mark
+        elif not likely_refocuses(mark):
+            chosen = None
+    return found
 
 
 def _check_same(path: str, first: Pulse, other: Pulse) -> None:
