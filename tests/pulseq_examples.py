@@ -97,29 +97,35 @@ def timing(seq: Any) -> tuple[Array, float]:
     return np.array(found), at
 
 
-def configurations(seq: Any, lines: Any, *, t1: float, t2: float, b1: float = 1.0) -> Array:
+def configurations(
+    seq: Any, lines: list[tuple[float, float, float]], *, t1: float, t2: float, b1: float = 1.0
+) -> Array:
     """Signal in the middle of each ADC at the k (1/m) of `lines` (n, 3), from configurations at their own k vectors.
 
     For files whose blocks play their pulse or ADC in the middle, with all gradients even about it.
     """
     transverse: dict[Any, complex] = {}
     along: dict[Any, complex] = {(0.0, 0.0, 0.0): 1.0}
-    found = []
+    found: list[complex] = []
+
+    def sums(k: Any, moment: Any, sign: int = 1) -> Any:
+        return tuple(round(sign * x + m, 6) + 0.0 for x, m in zip(k, moment, strict=True))
 
     def pass_time(duration: float, moment: Array) -> None:
         nonlocal transverse, along
-        moved = {tuple(np.round(moment + k, 6) + 0.0): v * np.exp(-duration / t2) for k, v in transverse.items()}
-        transverse = {k: v for k, v in moved.items() if abs(v) > 1e-7}
-        along = {k: v * np.exp(-duration / t1) for k, v in along.items() if abs(v) > 1e-7}
-        along[0.0, 0.0, 0.0] = along.get((0.0, 0.0, 0.0), 0.0) + 1 - np.exp(-duration / t1)
+        left, kept = (np.exp(-duration / t) for t in (t2, t1))
+        transverse = {sums(k, moment): v * left for k, v in transverse.items() if abs(v) > 1e-6}
+        along = {k: v * kept for k, v in along.items() if abs(v) > 1e-6}
+        along[0.0, 0.0, 0.0] = along.get((0.0, 0.0, 0.0), 0.0) + 1 - kept
 
     def turn(angle: float, phase: float) -> None:
         nonlocal transverse, along
         old, stored, axis = transverse, along, np.exp(1j * phase)
         c, s, sine = np.cos(angle / 2) ** 2, np.sin(angle / 2) ** 2, np.sin(angle)
         transverse, along = {}, {}
-        for k in {*old, *stored, *(tuple(-np.array(k) + 0.0) for k in (*old, *stored))}:
-            mirrored = np.conj(old.get(tuple(-np.array(k) + 0.0), 0.0))
+        mirror = {k: sums(k, (0.0, 0.0, 0.0), -1) for k in {*old, *stored}}
+        for k, other in [*mirror.items(), *((b, a) for a, b in mirror.items() if b not in mirror)]:
+            mirrored = np.conj(old.get(other, 0.0))
             f, z = old.get(k, 0.0), stored.get(k, 0.0)
             transverse[k] = c * f + axis**2 * s * mirrored - 1j * axis * sine * z
             along[k] = np.cos(angle) * z + 0.5j * sine * (axis * mirrored - np.conj(axis) * f)
@@ -132,7 +138,7 @@ def configurations(seq: Any, lines: Any, *, t1: float, t2: float, b1: float = 1.
             net = 2 * np.pi * np.trapezoid(block.rf.signal, block.rf.t) * np.exp(1j * block.rf.phase_offset)
             turn(b1 * abs(net), float(np.angle(net)))
         if block.adc is not None:
-            at = np.round(np.asarray(lines[len(found)], np.float64), 3)
+            at = np.array(lines[len(found)])
             same = [v for k, v in transverse.items() if np.allclose(k, at, atol=1e-2)]
             found.append(sum(same) * np.exp(-1j * block.adc.phase_offset))
         pass_time(block.block_duration / 2, moment / 2)

@@ -92,7 +92,8 @@ def test_older_versions(tmp_path: Path, minor: int) -> None:
     read = mrf.read_pulseq(path)
     flip = 2 * np.pi * 250 * 1e-3
     one = [mrf.pulse(flip, 1.5), mrf.delay(0.5e-3 + 2e-3 + 1e-4), mrf.readout(1.5)]
-    expected = [mrf.delay(6e-4), *one, mrf.delay(1.1e-3 + 1.2e-3 + 6e-4), mrf.dephase(), *one, mrf.delay(1.1e-3)]
+    pause, half = mrf.delay(1.1e-3 + 1.2e-3 + 6e-4), mrf.dephase()  # of the readout, not rewound at the end
+    expected = [mrf.delay(6e-4), *one, pause, mrf.dephase(33), *one, mrf.delay(1.1e-3), half]
     assert np.allclose(read.events, mrf.Sequence(expected).events, atol=1e-9)
     assert read.name == "by_hand"
     path.write_text(V12)

@@ -15,7 +15,7 @@ from ..core.errors import FileError, UnsupportedError
 from ..recon.trajectory import Trajectory
 from ..simulation.sequence import Event, Sequence, crush, delay, dephase, invert, pulse, readout
 from .pulseq_blocks import Pulse, Timeline, timeline
-from .pulseq_echoes import Echo, Interval, intervals, settle_orders, tolerance
+from .pulseq_echoes import Echo, Interval, intervals, refocused, settle_orders, tolerance
 from .pulseq_file import load
 from .pulseq_moments import Dephasing, whole_cycles
 from .pulseq_slices import of_one_slice
@@ -174,29 +174,35 @@ def _measured(line: Timeline, path: str) -> tuple[list[Interval], list[list[int]
         raise FileError(f"{path}: there is no ADC event after the first pulse, so there is nothing to simulate")
     none = [[0] * len(one.echoes) for one in found]
     after = np.repeat(np.arange(len(found)), [len(one.echoes) + 1 for one in found])
-    moments = whole_cycles(_pieces(found, none, np.zeros(3)), after, near)
+    undone = refocused(found)
+    moments = whole_cycles(_pieces(found, none, np.zeros(3)), after, near, undone > 0)
     found, orders = settle_orders(found, moments.unit)
     if orders != none:
-        moments = whole_cycles(_pieces(found, orders, moments.unit), after, near)
+        moments = whole_cycles(_pieces(found, orders, moments.unit), after, near, undone > 0)
+    for block, cycles in zip(undone, moments.cycles, strict=True):
+        if block and cycles is None:
+            raise UnsupportedError(
+                f"{path}: block {block}: its echo is refocused by gradients of more directions or ratios than can be "
+                "kept apart; write fewer repetitions, or one file for each direction"
+            )
     return found, orders, moments
 
 
 def _pieces(found: list[Interval], orders: list[list[int]], unit: Array) -> Array:
     """(n, 3) moments from each pulse to its echoes and on to the next pulse (1/m).
 
-    At an echo that is the origin's, whatever line of k-space it records: phase encoding is no dephasing. Before
-    the first pulse that makes transverse magnetization there is nothing to dephase, nor after the last echo.
+    At an echo that is the origin's, whatever line of k-space it records: phase encoding is no dephasing. What is
+    played before the first pulse counts behind the last one, as the file may be played again.
     """
     pieces = []
-    transverse = False
     for one, ns in zip(found, orders, strict=True):
-        transverse |= one.pulse.rotation.efficiency is None and one.pulse.rotation.flip_angle > 0
         at = one.pulse.moment
         for echo, n in zip(one.echoes, ns, strict=True):
             there = echo.origin.moment + n * unit
-            pieces.append(there - at if transverse else np.zeros(3))
+            pieces.append(there - at)
             at = there
-        pieces.append(one.moment - at if transverse and one.moment is not None else np.zeros(3))
+        pieces.append(one.moment - at)
+    pieces[-1] = pieces[-1] + found[0].pulse.moment
     return np.array(pieces)
 
 

@@ -197,12 +197,15 @@ class Timeline:
         In order of time; windows before the first pulse (noise) are left out.
     duration : int
         ns.
+    moment : (3,)
+        Gradient moment of all that is played (1/m).
     largest : float
         Largest absolute moment of one gradient (1/m), for judging rounding.
     """
 
     marks: list[Pulse | Window]
     duration: int
+    moment: Array
     largest: float
 
 
@@ -306,7 +309,7 @@ def timeline(file: PulseqFile) -> Timeline:
             moment = moment + [0.0 if g is None else g.moments[-1] for g in channels]
         clock += file.durations[number]
     largest = max((float(np.abs(g.moments).max()) for g in events.gradients.values()), default=0.0)
-    return Timeline(marks, clock, largest)
+    return Timeline(marks, clock, moment, largest)
 
 
 def _in_order(path: str, pulse: Pulse | None, window: Window | None) -> list[Pulse | Window]:

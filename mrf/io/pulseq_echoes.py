@@ -26,16 +26,24 @@ class Origin:
         Gradient moment at which k is 0 (1/m).
     time : float
         ns: phase of off-resonance is 0.
+    excited : int
+        ns: the excitation.
     """
 
     moment: Array
     time: float
+    excited: int
 
     def after(self, pulse: Pulse, refocused: bool) -> Origin:
         """The origin behind a pulse that excites anew or refocuses."""
         if refocused:
-            return Origin(2 * pulse.moment - self.moment, 2 * pulse.time - self.time)
-        return Origin(pulse.moment, pulse.time)
+            return Origin(2 * pulse.moment - self.moment, 2 * pulse.time - self.time, self.excited)
+        return Origin.at(pulse)
+
+    @classmethod
+    def at(cls, pulse: Pulse) -> Origin:
+        """The origin that a pulse excites."""
+        return cls(pulse.moment, pulse.time, pulse.time)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +86,15 @@ class Interval:
     echoes : list of Echo
     end : int
         ns from the start of the file.
-    moment : (3,) or None
-        Gradient moment at the end (1/m), None at the end of the file.
+    moment : (3,)
+        Gradient moment at the end (1/m).
     """
 
     pulse: Pulse
     origin: Origin
     echoes: list[Echo]
     end: int
-    moment: Array | None
+    moment: Array
 
 
 def closest(windows: tuple[Window, ...], origin: Origin, shift: Array | None = None) -> Echo:
@@ -143,7 +151,7 @@ def intervals(line: Timeline, near: float) -> list[Interval]:
     return found
 
 
-def _between_pulses(line: Timeline) -> Iterator[tuple[Pulse, list[Window], int, Array | None]]:
+def _between_pulses(line: Timeline) -> Iterator[tuple[Pulse, list[Window], int, Array]]:
     held: list[Window] = []
     pulse: Pulse | None = None
     for mark in line.marks:
@@ -154,7 +162,7 @@ def _between_pulses(line: Timeline) -> Iterator[tuple[Pulse, list[Window], int, 
             yield pulse, held, mark.time, mark.moment
         pulse, held = mark, []
     if pulse is not None:
-        yield pulse, held, line.duration, None
+        yield pulse, held, line.duration, line.moment
 
 
 def _known(pulse: Pulse) -> bool | None:
@@ -168,7 +176,7 @@ def likely_refocuses(pulse: Pulse) -> bool:
 
 
 def _behind(pulse: Pulse, before: Origin | None, last: Pulse | None, windows: list[Window], near: float) -> Origin:
-    fresh = Origin(pulse.moment, pulse.time)
+    fresh = Origin.at(pulse)
     if before is None or last is None:
         return fresh
     mirrored = before.after(pulse, refocused=True)
@@ -176,7 +184,7 @@ def _behind(pulse: Pulse, before: Origin | None, last: Pulse | None, windows: li
     if windows and _known(pulse) is None:
         first = tuple(windows[:1])
         if other is mirrored:
-            again = Origin(last.moment, last.time).after(pulse, refocused=True)
+            again = Origin.at(last).after(pulse, refocused=True)
             other = min(mirrored, again, key=lambda one: closest(first, one).distance)
         if closest(first, other).distance + near < closest(first, likely).distance / 2:
             return other
@@ -193,6 +201,21 @@ def _continues(last: Echo, own: Echo, near: float) -> bool:
         return False
     passed_between = last.place == 1 and own.place == -1
     return passed_between or max(last.distance, own.distance) > near
+
+
+def refocused(found: list[Interval]) -> Array:
+    """Block of the echo that undoes a piece of gradient, 0 where none does.
+
+    Pieces are those from each pulse to its echoes and on to the next pulse.
+    """
+    first = np.cumsum([0, *(len(one.echoes) + 1 for one in found)])
+    number = {one.pulse.time: n for n, one in enumerate(found)}
+    blocks = np.zeros(first[-1], np.int64)
+    for n, one in enumerate(found):
+        if one.echoes and one.origin.excited != one.pulse.time:
+            span = blocks[first[number[one.origin.excited]] : first[n] + len(one.echoes)]
+            span[span == 0] = one.echoes[0].windows[0].block
+    return blocks
 
 
 def settle_orders(found: list[Interval], unit: Array) -> tuple[list[Interval], list[list[int]]]:
@@ -216,7 +239,7 @@ def settle_orders(found: list[Interval], unit: Array) -> tuple[list[Interval], l
         held = [(n, one.echoes[slot]) for n, one in enumerate(found) if len(one.echoes) > slot]
         wanted = [_order(echo, unit, size) for _, echo in held]
         common = max(set(wanted), key=wanted.count)
-        if [n for n, _ in held[:2]] == [0, 1] and found[1].origin.time != found[1].pulse.time:
+        if [n for n, _ in held[:2]] == [0, 1] and found[1].origin.excited != found[1].pulse.time:
             orders[0][slot] = _order(held[0][1], unit, size, clearly=1.0)
             _move(found, (0, slot), orders[0][slot] * unit)
         if common == 0 or 2 * wanted.count(common) <= len(wanted):
