@@ -337,7 +337,8 @@ def _check_room(sequence: Sequence, pulse: RfPulse, tissue: Array) -> None:
     if not pulse.is_symmetric:
         warnings.warn(
             "slice_profile: the pulse is not symmetric in time, but what relaxes and precesses meanwhile is modelled "
-            "as if it were: with T2 of 10 to 40 pulses signals are about 1 % off, far off resonance 3 %",
+            "as if it were: with T2 of 10 to 40 pulses signals are about 1 % off but for a constant phase and scale, "
+            "far off resonance 3 %",
             stacklevel=4,
         )
 

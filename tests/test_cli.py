@@ -305,6 +305,8 @@ def test_presets_in_sequence_files(tmp_path: Path) -> None:
     path.write_text('kind = "hamilton_cardiac"\nrr_intervals_ms = 200\n')
     with pytest.raises(mrf.FileError, match="beat"):
         mrf.load_sequence(path)
+    path.write_text('kind = "molli"\nscheme = "4(1)3(1)2"\n')
+    assert mrf.load_sequence(path).digest == mrf.preset("molli", scheme="4(1)3(1)2").digest
 
 
 def test_slice_profiles_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

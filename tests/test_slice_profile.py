@@ -229,5 +229,5 @@ def test_a_block_pulse_of_one_sample_relaxes_as_one_of_many() -> None:
 
 def test_a_pulse_that_is_not_symmetric_is_warned_of(short_fisp: Sequence) -> None:
     asymmetric = RfPulse.slr(4, 1e-3, kind="excitation", filter_type="minimum_phase", n_positions=8)
-    with pytest.warns(UserWarning, match="the pulse is not symmetric in time"):
+    with pytest.warns(UserWarning, match="1 % off but for a constant phase and scale"):
         mrf.simulate(short_fisp, t1=1.0, t2=0.08, slice_profile=asymmetric)

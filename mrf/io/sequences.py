@@ -150,7 +150,12 @@ def _call(where: str, make: Callable[..., Any], told: Mapping[str, Any], guarded
         if name not in known or name in arguments or (suffix and suffix != _suffix(name)):
             expected = ", ".join(name + _suffix(name) for name in known)
             raise FileError(f"{where}: field {key!r} is unknown or doubled, expected {expected}")
+        if isinstance(value, str) and isinstance(known[name].default, str):
+            arguments[name] = value
+            continue
         try:
+            if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
+                raise TypeError("a truth value")
             number = np.asarray(value, np.float64) * _UNITS.get(suffix, 1.0)
         except (TypeError, ValueError, OverflowError) as error:
             raise FileError(f"{where}: field {key!r} is {value!r}, expected a number or a list of numbers") from error
