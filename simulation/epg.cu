@@ -208,19 +208,19 @@ struct Player {
     }
 
     // Decay along the effective field of a spin lock: R1 cos^2 + R1rho sin^2, tangent = amplitude b1 / offset.
-    __device__ __forceinline__ Real locked(Real duration, Real amplitude, int position) const {
-        const double lock = tissue(B1) * task.scale[2 * position] * double(amplitude), off = tissue(OFF_RESONANCE);
+    // It is the same everywhere in the slice.
+    __device__ __forceinline__ Real locked(Real duration, Real amplitude) const {
+        const double lock = tissue(B1) * double(amplitude), off = tissue(OFF_RESONANCE);
         const double across = lock * lock + 1e-300, along = off * off;
         const double rate = (tissue(R1) * along + tissue(R1RHO) * across) / (across + along);
         return Exponentials<Real>(Real(-rate * double(duration))).whole;
     }
 
     // What is no pulse: inversion, saturation, spoiler, spin lock, or nothing but relaxation.
-    __device__ __forceinline__ void act(int kind, const Operation<Real>& own, int position, Real decay, Real keep,
-                                        Real recovery) {
+    __device__ __forceinline__ void act(int kind, const Operation<Real>& own, Real decay, Real keep, Real recovery) {
         if (kind == LOCK) {
             const Exponentials<Real> during(-own.first * r1);
-            scale(decay * locked(own.first, own.second, position), keep * during.whole,
+            scale(decay * locked(own.first, own.second), keep * during.whole,
                   recovery * during.whole - during.less_one, false);
         } else if (kind == SETTLE) {
             scale(decay, keep, recovery, false);
@@ -367,7 +367,7 @@ struct Player {
                 continue;
             }
             turn(angle);
-            act(bare, own, position, 2 * half, keep, recovery);
+            act(bare, own, 2 * half, keep, recovery);
         }
         if (writing && frame % STAGED != 0) flush(frame - frame % STAGED, frame % STAGED, position > 0);
     }

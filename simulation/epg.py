@@ -58,8 +58,8 @@ def simulate(
         s, s, relative transmit field (a factor on every flip angle), Hz, m^2/s, s; broadcast. Spin locks
         need `t1rho`. Where one of them is a cupy array, the signals are computed on its GPU.
     slice_profile : (positions,) array_like or RfPulse, optional
-        Factors on the flip angle across the slice, or the pulse that every flip angle is played with, centred on
-        its event; the signal is the mean over positions.
+        Factors on the flip angle across the slice (spin locks are the same all over it), or the pulse that every
+        flip angle is played with, centred on its event; the signal is the mean over positions.
     repetitions : int or "steady"
         How often the sequence is played; the last one is returned. "steady": the periodic state, to a proven
         relative L2 distance of 1e-6 (complex128: 1e-12).

@@ -50,6 +50,7 @@ from .operations import (
     SCRATCH,
     SPARE,
     TISSUE,
+    WHOLE_B1,
     act,
     at,
     before_shaped,
@@ -283,11 +284,13 @@ def signals(
     long, deep, frames = most + SPARE + 1, most, len(factors) // 2
     states = empty(((2 * long + 4 * deep) * channels + SCRATCH + DECAYS * len(waits)) * LANES, out)
     record, total = empty(frames * channels * LANES, out), empty(frames * channels * LANES, out)
-    own = empty(TISSUE * LANES, tissue)
+    own = empty((TISSUE + 1) * LANES, tissue)
     for block in range(len(rows)):
         for position in range(len(scales)):
-            for i in range(len(own)):
+            for i in range(TISSUE * LANES):
                 own[i] = tissue[block * TISSUE * LANES + i] * (scales[position, 0] if i // LANES == B1 else 1.0)
+            for lane in range(LANES):
+                own[WHOLE_B1 * LANES + lane] = tissue[(block * TISSUE + B1) * LANES + lane]
             value = values[min(position, len(values) - 1)]
             _play_block(code, value, slot, waits, own, common, orders[block], channels, passes, duration, tolerance,
                         long * channels, deep * channels, states, tables[position], step, position == 0,

@@ -32,6 +32,7 @@ from .program import INVERT, LOCK, SETTLE
 _WIDTH = np.uint64(LANES)
 SPARE = 64  # rows by which p and q can move before they are put back, all in the fastest cache
 R1, R2, B1, OFF_RESONANCE, DIFFUSION, R1RHO, TISSUE = 0, 1, 2, 3, 4, 5, 6  # rows of `tissue`, and how many
+WHOLE_B1 = TISSUE  # one more row of a position's tissue: b1 without the slice profile
 _PAST, _SHAPE, SCRATCH = 0, 2, 10  # rows of `work`: phase left by the last shaped pulse; the next one; how many
 DECAY, KEEP, RECOVERY, DECAYS = 0, 1, 2, 3  # rows of `decays` for each waiting time: exp(-t R2), exp(-t R1), 1 - that
 
@@ -320,8 +321,11 @@ def relaxing(cosine: Any, tissue: Memory, work: Memory, duration: float) -> Any:
 
 @numba.njit(**COMPILE)
 def locked(tissue: Memory, duration: float, amplitude: float, like: Memory) -> Any:
-    """Decay along the effective field of a spin lock: R1 cos^2 + R1rho sin^2, tangent = amplitude b1 / offset."""
-    lock = load(tissue, at(B1)) * spread(amplitude, tissue)
+    """Decay along the effective field of a spin lock: R1 cos^2 + R1rho sin^2, tangent = amplitude b1 / offset.
+
+    It is the same everywhere in the slice.
+    """
+    lock = load(tissue, at(WHOLE_B1)) * spread(amplitude, tissue)
     offset = load(tissue, at(OFF_RESONANCE))
     lock, offset = lock * lock + spread(1e-300, tissue), offset * offset
     rate = (load(tissue, at(R1)) * offset + load(tissue, at(R1RHO)) * lock) / (lock + offset)

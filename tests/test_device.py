@@ -126,6 +126,20 @@ def test_repetitions(repetitions: Any, off_resonance: float, dtype: str, twin: T
     assert relative(got.get(), expected) < LIMIT[dtype]
 
 
+def test_spin_locks_are_the_same_across_the_slice(twin: Twin, only: Any) -> None:
+    only(4, 8)
+    s = trains()["spin locks and diffusion"]
+    told = {
+        "off_resonance": 60.0,
+        "slice_profile": [1.0, 0.6, 0.1],
+        "t1rho": 0.08,
+        "n_states": 20,
+        "dtype": "complex128",
+    }
+    got = mrf.simulate(s, t1=twin.asarray(T1), t2=T2, **told).get()
+    assert relative(got, mrf.simulate(s, t1=T1, t2=T2, **told)) < 1e-12
+
+
 def test_phases_of_thousands_of_turns_in_single_precision(twin: Twin, only: Any) -> None:
     only(1, 8)
     s = Sequence([pulse(1.0), delay(4.0001), readout(), delay(1.9), pulse(40.0, 0.3), delay(0.003), readout()])

@@ -5,6 +5,7 @@ import pytest
 
 import mrf
 from mrf import RfPulse, Sequence, crush, delay, dephase, invert, pulse, readout, spin_lock
+from mrf.core.arrays import Array
 from mrf.simulation.reference import simulate_reference
 
 from .conftest import relative
@@ -60,6 +61,22 @@ def test_spin_lock_off_resonance_follows_the_effective_field() -> None:
     s = Sequence([pulse(np.pi / 2), spin_lock(0.03, 500), readout()])
     got = mrf.simulate(s, t1=1.0, t2=0.05, t1rho=0.07, off_resonance=500 / np.sqrt(3), b1=1.0, **DOUBLE)
     assert abs(got[0]) == pytest.approx(np.exp(-0.03 * (0.25 / 1.0 + 0.75 / 0.07)), rel=1e-12)
+
+
+def locked_slice(off_resonance: float, factors: Array) -> complex:
+    """The mean over positions of a slice whose spins are all locked by 400 Hz for 60 ms."""
+    lock = 400.0**2 / (400.0**2 + off_resonance**2)
+    return complex(-1j * np.mean(np.sin(factors * np.pi / 2)) * np.exp(-0.06 * (lock / 0.04 + (1 - lock) / 1.0)))
+
+
+@pytest.mark.parametrize("off_resonance", [0.0, 60.0])
+def test_spin_locks_are_the_same_across_the_slice(off_resonance: float) -> None:
+    """Was: a profile of factors scaled the amplitude of the lock too, which that of a pulse did not."""
+    s = Sequence([pulse(np.pi / 2), spin_lock(0.06, 400), readout()])
+    factors = np.array([1, 0.8, 0.4, 0.1])
+    tissue = {"t1": 1.0, "t2": 0.05, "t1rho": 0.04, "off_resonance": off_resonance}
+    got = mrf.simulate(s, **tissue, slice_profile=factors, **DOUBLE)
+    assert got[0] == pytest.approx(locked_slice(off_resonance, factors), rel=1e-12)
 
 
 def test_spin_lock_needs_t1rho() -> None:
