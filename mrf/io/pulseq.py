@@ -46,7 +46,8 @@ def read_pulseq(path: str | Path, *, soft_delays: Mapping[str, float] | None = N
     FileError
         The file is missing, broken, or changed since it was signed.
     UnsupportedError
-        Versions, extensions or interleaved slices that are not handled; pypulseq is not installed.
+        Versions, extensions or interleaved slices that are not handled; gradients around refocusing pulses of more
+        directions than can be kept apart; pypulseq is not installed.
     InputError
         Soft delays that the file doesn't have.
 
