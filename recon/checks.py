@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 _NAMED = 8  # frames in a message, at most
 _UNMEASURED = 0.01  # of the samples that are 0 in every coil: more is no chance
 _REACHED = 0.1  # cycles per pixel that k reaches at least, where its unit is right
+_LARGE = 0.9  # m; in wider fields of view, cycles per field of view are nearly the same numbers as 1/m
+_ALIKE = 0.05  # k in cycles per field of view ends that near half of the matrix along one axis
+_SHORT = 0.8  # and along the others, where few readouts end
 
 
 def check_trajectory(trajectory: object) -> None:
@@ -26,14 +29,26 @@ def check_trajectory(trajectory: object) -> None:
 
 
 def check_reach(trajectory: Trajectory) -> None:
-    """Warn of k that stays near 0 along every axis, as it does in cycles per field of view or 1/cm."""
-    reach = trajectory.reach[np.array(trajectory.matrix) > 1]
-    if reach.size and reach.max() < _REACHED:
+    """Warn of k that stays near 0 along every axis, as it does in cycles per pixel or 1/cm, or counts cycles."""
+    encoded = np.array(trajectory.matrix) > 1
+    reach = trajectory.reach[encoded]
+    if reach.size and (reach.max() < _REACHED or _counts_cycles(trajectory, encoded)):
         log.warning(
             "trajectory: k reaches only %.2g of 0.5 cycles per pixel, so that images are blurred; were 1/m meant? "
             "cycles per field of view are to be divided by the field of view (m)",
             reach.max(),
         )
+
+
+def _counts_cycles(trajectory: Trajectory, encoded: Array) -> bool:
+    """Whether k is half of the matrix along every encoded axis, as it is in cycles per field of view.
+
+    In 1/m that is a chance, which a low resolution alone does not make: on all axes k would have to reach as much of
+    the band as the field of view is of a metre.
+    """
+    extent, matrix = np.array(trajectory.field_of_view)[encoded], np.array(trajectory.matrix)[encoded]
+    shares = trajectory.reach[encoded] * matrix / extent / (matrix // 2)
+    return bool((extent < _LARGE).all() and abs(shares.max() - 1) <= _ALIKE and shares.min() >= _SHORT)
 
 
 def checked_complex(name: str, values: Array) -> Array:

@@ -10,7 +10,8 @@ import pytest
 
 import mrf
 from mrf.core.arrays import Array
-from mrf.phantom import brain
+from mrf.phantom import brain, spiral
+from mrf.recon.checks import check_reach
 from mrf.recon.corrections import Corrections, Measured
 from mrf.recon.delays import delayed
 from mrf.recon.density import balanced_weights, density_weights
@@ -120,6 +121,46 @@ def test_k_that_stays_near_0_is_told(scale: float, told: bool, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING, "mrf"):
         mrf.reconstruct(kspace, given, basis, coils=coils, iterations=2, noise_std=1.0)
     assert caplog.text.count("of 0.5 cycles per pixel, so that images are blurred; were 1/m meant?") == told
+
+
+WIDE = [(0.18, 128), (0.22, 128), (0.25, 128), (0.24, 192), (0.3, 256), (0.5, 256)]
+
+
+@pytest.mark.parametrize(("field_of_view", "n"), WIDE)
+def test_cycles_per_field_of_view_are_told(field_of_view: float, n: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Was: below 0.2 m only, since k reaches half of the field of view (m) of the band."""
+    right = spiral(48, n, field_of_view)
+    check_reach(right)
+    assert not caplog.text
+    check_reach(mrf.Trajectory(right.k * field_of_view, right.matrix, right.field_of_view))
+    assert "were 1/m meant? cycles per field of view are to be divided" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field_of_view", "matrix", "told"),
+    [((0.24, 0.22), (96, 80), True), ((0.12, 0.24, 0.24), (5, 64, 64), True), ((1.0, 1.0), (64, 64), False)],
+)
+def test_counted_cycles_of_any_matrix(
+    field_of_view: tuple[float, ...], matrix: tuple[int, ...], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    cycles = np.stack(np.meshgrid(*[np.arange(n) - n // 2 for n in matrix], indexing="ij"), -1).astype(float)
+    check_reach(mrf.Trajectory(cycles.reshape(1, -1, len(matrix)), matrix, field_of_view))
+    assert ("were 1/m meant?" in caplog.text) == told
+
+
+@pytest.mark.parametrize("share", [0.22, 0.3, 0.4, 0.6, 0.75, 1.0])
+@pytest.mark.parametrize("field_of_view", [(0.25, 0.25), (0.2, 0.25), (0.24, 0.24, 0.24), (0.1, 0.2, 0.2)])
+def test_low_resolutions_are_no_other_unit(
+    field_of_view: tuple[float, ...], share: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Radial and 3-D radial scans that reach a part of the band, on purpose."""
+    rng, axes = np.random.default_rng(3), len(field_of_view)
+    directions = rng.standard_normal((300, axes))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    extent, matrix = np.array(field_of_view), np.array((64,) * axes)
+    along = np.linspace(-0.5, 0.5, 64, endpoint=False)[:, None] * share * matrix / extent
+    check_reach(mrf.Trajectory(directions[:, None] * along, matrix, extent))
+    assert not caplog.text
 
 
 def test_k_may_stand_still_along_an_axis_of_one_pixel_or_be_short_along_one(caplog: pytest.LogCaptureFixture) -> None:
