@@ -24,7 +24,7 @@ from ..core.storage import digest
 from ..core.usage import Usage, peak_memory
 from ..simulation.device import current_device
 from ..simulation.epg import MODEL, TOLERANCE
-from ..simulation.pulses import RfPulse
+from ..simulation.pulses import RfPulse, flip_factors
 from ..simulation.sequence import Sequence
 from .dictionary import SCHEMA, Dictionary, is_dictionary, rank_told, write_rows
 from .foretell import Forecast, check_budget
@@ -189,7 +189,7 @@ def profile_inputs(slice_profile: npt.ArrayLike | RfPulse | None) -> Any:
         fields = ("duration", "bandwidth", "rephasing", "n_positions", "extent")
         shape = slice_profile.shape
         return {"pulse": [shape.real.tolist(), shape.imag.tolist()]} | {n: getattr(slice_profile, n) for n in fields}
-    return None if slice_profile is None else np.asarray(slice_profile, np.float64).tolist()
+    return None if slice_profile is None else flip_factors(slice_profile).tolist()
 
 
 def dictionary_digest(inputs: Mapping[str, Any]) -> str:

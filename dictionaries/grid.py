@@ -13,11 +13,12 @@ import numpy.typing as npt
 from ..core.arrays import Array, freeze, real
 from ..core.errors import InputError
 from ..core.storage import digest
+from ..simulation.pulses import MOST_B1
 
 POSITIVE = frozenset({"t1", "t2", "b1", "inversion_efficiency"})
 KNOWN = ("t1", "t2", "b1", "off_resonance", "inversion_efficiency")  # the order of the axes
 _SECONDS, _RELATIVE = "give seconds, not milliseconds", "1 is nominal, not 100 %"
-_UNLIKELY = {"t1": (60.0, _SECONDS), "t2": (60.0, _SECONDS), "b1": (5.0, _RELATIVE)}
+_UNLIKELY = {"t1": (60.0, _SECONDS), "t2": (60.0, _SECONDS), "b1": (MOST_B1, _RELATIVE)}
 
 
 def log_axis(start: float, stop: float, n: int) -> Array:

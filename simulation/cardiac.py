@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..core.arrays import Array
 from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
-from .sequence import Event, Sequence, check_angles, crush, delay, fisp, pulse, readout, t2_preparation
+from .sequence import Event, Sequence, check_angles, crush, fisp, pause, pulse, readout, t2_preparation
 from .timing import Beat, counted, inversion, remaining, seconds, several, triggered
 
 
@@ -155,7 +155,7 @@ def _scheme(scheme: str | Counts[int]) -> list[int]:
 def _image(flip_angle: float, tr: float, readouts: int, before: int, n_ramp: int) -> tuple[Sequence, float]:
     """One balanced single-shot image, and the time from its first pulse to the centre of k-space."""
     check_angles("flip_angle", flip_angle)
-    half = delay(tr / 2)
+    half = pause(tr / 2)
     events: list[Event] = []
     ramp = [flip_angle * (i + 1) / (n_ramp + 1) for i in range(n_ramp)] or [flip_angle / 2]
     for i, flip in enumerate(ramp):

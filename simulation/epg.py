@@ -18,7 +18,7 @@ from ..core.vectors import LANES
 from .device import Train, device_of, empty, play_on_device
 from .kernels import signals
 from .program import ROTATE, SHAPED, Program, compile_sequence
-from .pulses import RfPulse, rotation_table
+from .pulses import RfPulse, flip_factors, relative_field, rotation_table
 from .sequence import EventKind, Sequence
 from .states import Certificate, certify
 from .timing import pulse_table
@@ -76,7 +76,7 @@ def simulate(
     Raises
     ------
     InputError
-        Values that are not finite or not positive, shapes that don't broadcast, no readout, no `t1rho`.
+        Values that are not finite or not positive, b1 in percent, shapes that don't broadcast, no readout, no `t1rho`.
 
     References
     ----------
@@ -110,7 +110,7 @@ def tissue_table(
     values = {
         "t1": real("t1", t1, positive=True),
         "t2": real("t2", t2, positive=True),
-        "b1": real("b1", b1),
+        "b1": relative_field(b1),
         "off_resonance": real("off_resonance", off_resonance),
         "diffusion": real("diffusion", diffusion),
         "t1rho": real("t1rho", t2 if t1rho is None else t1rho, positive=True),
@@ -346,12 +346,7 @@ def _check_room(sequence: Sequence, pulse: RfPulse, tissue: Array) -> None:
 def _profile(slice_profile: npt.ArrayLike | RfPulse | None, program: Program, tissue: Array) -> Profile:
     none = np.zeros((1, 4, 7))
     if not isinstance(slice_profile, RfPulse):
-        factors = np.atleast_1d(real("slice_profile", 1.0 if slice_profile is None else slice_profile))
-        if factors.ndim != 1 or len(factors) == 0:
-            raise InputError(
-                f"slice_profile: got shape {factors.shape}, expected (positions,) factors on the flip angle, or an "
-                "RfPulse"
-            )
+        factors = flip_factors(slice_profile)
         scales = np.column_stack([factors, np.full(len(factors), 1 / len(factors))])
         return Profile(scales, np.repeat(none, len(factors), axis=0), 0.0, False)
     if (tissue[:, B1] < 0).any():

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ..core.arrays import Array, broadcast_together, complex_kind, real, whole
 from ..core.errors import InputError, UnsupportedError
 from .program import compile_sequence
-from .pulses import RfPulse
+from .pulses import RfPulse, relative_field
 from .sequence import EventKind, Sequence
 from .states import surviving_orders
 
@@ -288,7 +288,7 @@ def _tissue(
         "t1_semisolid": real("t1_semisolid", t1_semisolid, positive=True),
         "t2_semisolid": line,
         "inverted_semisolid": real("inverted_semisolid", inverted),
-        "b1": real("b1", b1),
+        "b1": relative_field(b1),
         "off_resonance": real("off_resonance", off_resonance),
     }
     for name, low, high in (("fraction", 0, 1 - 1e-9), ("exchange_rate", 0, np.inf), ("inverted_semisolid", -1, 1)):

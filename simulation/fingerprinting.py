@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ..core.arrays import Array, whole
 from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
-from .sequence import Sequence, bssfp, delay, fisp
+from .sequence import Sequence, bssfp, fisp, pause
 from .timing import counted, inversion, seconds, smooth_noise
 
 
@@ -112,7 +112,7 @@ def ma2013_bssfp(
     return bssfp(
         flip_angle.reshape(-1)[:count] * DEGREE,
         repetition_time,
-        inversion_time=seconds("inversion_time", inversion_time, zero=True),
+        inversion_time=inversion_time,
         inversion_efficiency=inversion_efficiency,
     )
 
@@ -225,7 +225,7 @@ def _group(
         [
             *inversion(seconds("inversion_time", inversion_time, zero=True), inversion_efficiency),
             fisp(flip_angle * DEGREE, repetition_time, echo_time),
-            *([delay(recovery)] if recovery else []),
+            *([pause(recovery)] if recovery else []),
         ]
     )
 

@@ -10,9 +10,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, freeze, whole
+from ..core.arrays import Array, freeze, real, whole
 from ..core.errors import InputError
 
+MOST_B1 = 5.0  # relative to nominal: more was meant in percent
+_MOST_FACTOR = 5.0  # on the flip angle across a slice, likewise
 _SAMPLES = 256  # of a designed pulse
 _NODES = 64  # flip angles tabulated together
 _RELAXING = 64  # samples, at least, over which relaxation during a pulse is summed
@@ -296,6 +298,46 @@ def _positive(**values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"RF pulse: {name} is {value}, expected a positive number")
+
+
+def relative_field(b1: npt.ArrayLike) -> Array:
+    """`b1` as finite float64 values, 1 = nominal.
+
+    Raises
+    ------
+    InputError
+        Anything else, or above 5, as in percent.
+    """
+    field = real("b1", b1)
+    if (largest := float(field.max(initial=0))) > MOST_B1:
+        raise InputError(f"b1: goes to {largest:g}, expected at most {MOST_B1:g}; 1 is nominal, not 100 %")
+    return field
+
+
+def flip_factors(slice_profile: npt.ArrayLike | None) -> Array:
+    """(positions,) factors on the flip angle across a slice; None = one, 1.
+
+    Raises
+    ------
+    InputError
+        Another shape or kind, or above 5, as in percent.
+    """
+    if isinstance(slice_profile, str):
+        raise InputError(
+            f"slice_profile: got {slice_profile!r}, expected (positions,) factors on the flip angle, or an RfPulse, "
+            "e.g. mrf.RfPulse.hann_sinc(4)"
+        )
+    factors = np.atleast_1d(real("slice_profile", 1.0 if slice_profile is None else slice_profile))
+    if factors.ndim != 1 or len(factors) == 0:
+        raise InputError(
+            f"slice_profile: got shape {factors.shape}, expected (positions,) factors on the flip angle, or an RfPulse"
+        )
+    if (largest := float(np.abs(factors).max())) > _MOST_FACTOR:
+        raise InputError(
+            f"slice_profile: a factor is {largest:g}, expected at most {_MOST_FACTOR:g}; 1 is the nominal flip angle, "
+            "not 100 %"
+        )
+    return factors
 
 
 def hann_sinc_profile(time_bandwidth: float = 4.0, n_positions: int = 15, extent: float = 1.5) -> Array:

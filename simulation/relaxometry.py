@@ -10,7 +10,7 @@ from ..core.arrays import real
 from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
 from . import sequence as builders
-from .sequence import Event, Sequence, crush, delay, dephase, invert, pulse, readout
+from .sequence import Event, Sequence, crush, dephase, invert, pause, pulse, readout
 from .timing import counted, inversion, quadratic_phases, remaining, seconds, several
 
 
@@ -87,8 +87,8 @@ def inversion_recovery(
     events: list[Event] = []
     for i, ti in enumerate(several("inversion_times", inversion_times)):
         rest = remaining("repetition_time", tr, f"inversion time {i} and the echo time", float(ti) + te)
-        events += [*inversion(float(ti), inversion_efficiency), pulse(flip_angle), delay(te), readout(), crush()]
-        events.append(delay(rest))
+        events += [*inversion(float(ti), inversion_efficiency), pulse(flip_angle), pause(te), readout(), crush()]
+        events.append(pause(rest))
     return Sequence(events)
 
 
@@ -128,7 +128,7 @@ def variable_flip_angle(
     Zur et al. 1991, doi:10.1002/mrm.1910210210
     """
     tr, te = seconds("repetition_time", repetition_time), seconds("echo_time", echo_time, zero=True)
-    rest = delay(remaining("repetition_time", tr, "the echo time", te))
+    rest = pause(remaining("repetition_time", tr, "the echo time", te))
     count = counted("n_prepulses", n_prepulses)
     increment = real("phase_increment", phase_increment)
     if increment.ndim:
@@ -140,7 +140,7 @@ def variable_flip_angle(
         events.append(crush())
         for n, phase in enumerate(phases):
             recorded = [readout(phase)] if n == count else []
-            events += [pulse(flip, phase), delay(te), *recorded, rest, dephase()]
+            events += [pulse(flip, phase), pause(te), *recorded, rest, dephase()]
     return Sequence(events)
 
 
@@ -191,15 +191,15 @@ def mp2rage(
     if before >= count:
         raise InputError(f"n_before_centre: got {before}, expected fewer than the {count} excitations")
     spacing, te = seconds("excitation_spacing", excitation_spacing), seconds("echo_time", echo_time, zero=True)
-    rest = delay(remaining("excitation_spacing", spacing, "the echo time", te))
+    rest = pause(remaining("excitation_spacing", spacing, "the echo time", te))
     clock = 0.0
     events: list[Event] = [invert(inversion_efficiency), crush()]
     for i, (time, flip) in enumerate(zip(times, flips, strict=True)):
         started = f"what is played before the centre of train {i}"
-        events.append(delay(remaining(f"inversion_times[{i}]", time, started, clock + before * spacing)))
+        events.append(pause(remaining(f"inversion_times[{i}]", time, started, clock + before * spacing)))
         for n in range(count):
             recorded = [readout()] if n == before else []
-            events += [pulse(flip), delay(te), *recorded, rest, crush()]
+            events += [pulse(flip), pause(te), *recorded, rest, crush()]
         clock = time + (count - before) * spacing
     whole_tr = seconds("repetition_time", repetition_time)
-    return Sequence([*events, delay(remaining("repetition_time", whole_tr, "the end of the second train", clock))])
+    return Sequence([*events, pause(remaining("repetition_time", whole_tr, "the end of the second train", clock))])

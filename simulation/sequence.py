@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 Values: TypeAlias = float | npt.ArrayLike
 _MOST_ECHOES = 10**5
 _LARGEST_ANGLE = 4 * math.pi  # of a train's pulses: larger ones were meant in degrees
-_LONG = 3.0  # s: a train's repetition time from which milliseconds may have been meant
+_SMALLEST_ANGLE = math.pi / 180  # the largest angle of a train, below which radians may have been given as degrees
+_SHORT, _LONG = 5e-4, 3.0  # s: a train's repetition time beyond which another unit may have been meant
+_LONG_WAIT = 10.0  # s: one waiting time from which milliseconds may have been meant
 _MOST_CYCLES = 10**6  # of a whole sequence: each is a step of the simulation
 
 
@@ -72,8 +74,26 @@ def saturate(efficiency: float = 1.0) -> Event:
 
 
 def delay(duration: float) -> Event:
-    """Relaxation and precession exp(+i 2 pi off_resonance t) for `duration` (s)."""
+    """Relaxation and precession exp(+i 2 pi off_resonance t) for `duration` (s); above 10 s with a warning."""
+    return pause(_waited("duration", duration))
+
+
+def pause(duration: float) -> Event:
+    """As :func:`delay`, for times (s) whose unit is known."""
     return Event(EventKind.DELAY, _number("duration", duration, 0))
+
+
+def warn_of_wait(name: str, duration: float) -> None:
+    """Warn of a waiting time (s) that may have been meant in milliseconds."""
+    if duration > _LONG_WAIT:
+        log.warning("%s: %g s; were milliseconds meant?", name, duration)
+
+
+def _waited(name: str, duration: float) -> float:
+    """A time (s) in which nothing is played."""
+    number = _number(name, duration, 0)
+    warn_of_wait(name, number)
+    return number
 
 
 def spin_lock(duration: float, amplitude: float) -> Event:
@@ -224,13 +244,13 @@ def _rows(events: Iterable[Event | Sequence]) -> Iterator[tuple[float, float, fl
 
 def t2_preparation(duration: float) -> Sequence:
     """T2 preparation: `90_x`, half of `duration` (s), `180_y`, the other half, `90_-x`, dephase."""
-    half = _number("duration", duration, 0) / 2
+    half = _waited("duration", duration) / 2
     return Sequence(
         [
             pulse(math.pi / 2),
-            delay(half),
+            pause(half),
             pulse(math.pi, math.pi / 2),
-            delay(half),
+            pause(half),
             pulse(math.pi / 2, math.pi),
             dephase(),
         ],
@@ -266,8 +286,10 @@ def _echo_train(
             f"{repetition_time[i]:g} s; expected 0 <= echo time <= repetition time, both in seconds"
         )
     check_angles("flip_angle", flip_angle)
-    if (usual := float(np.median(repetition_time))) > _LONG:
-        log.warning("%s: the repetition time is %g s in the median; were milliseconds meant?", kind, usual)
+    usual = float(np.median(repetition_time))
+    if not _SHORT <= usual <= _LONG:
+        meant = "were milliseconds meant?" if usual > _LONG else "were seconds given as milliseconds?"
+        log.warning("%s: the repetition time is %g s in the median; %s", kind, usual, meant)
     played: list[tuple[EventKind, Values, Values]] = [
         (EventKind.PULSE, flip_angle, rf_phase),
         (EventKind.DELAY, echo_time, 0),
@@ -280,7 +302,7 @@ def _echo_train(
     train = Sequence(np.stack(columns, axis=-1).reshape(-1, 3), kind)
     if inversion_time is None:
         return train
-    return Sequence([invert(inversion_efficiency), delay(_number("inversion_time", inversion_time, 0))], kind) + train
+    return Sequence([invert(inversion_efficiency), pause(_waited("inversion_time", inversion_time))], kind) + train
 
 
 def fisp(
@@ -368,7 +390,7 @@ def bssfp(
 
 
 def check_angles(name: str, angles: npt.ArrayLike) -> None:
-    """Refuse angles of a train's pulses that can only be degrees.
+    """Refuse angles of a train's pulses that can only be degrees, and warn of those that never reach one degree.
 
     Raises
     ------
@@ -377,6 +399,8 @@ def check_angles(name: str, angles: npt.ArrayLike) -> None:
     """
     if (largest := float(np.abs(real(name, angles)).max(initial=0))) > _LARGEST_ANGLE:
         raise InputError(f"{name}: reaches {largest:g} rad, expected at most 4 pi; np.deg2rad makes radians of degrees")
+    if 0 < largest < _SMALLEST_ANGLE:
+        log.warning("%s: reaches only %.2g degrees; were radians given as degrees?", name, largest * 180 / math.pi)
 
 
 def multi_spin_echo(
@@ -416,6 +440,6 @@ def multi_spin_echo(
         raise InputError(f"n_echoes: got {count}, expected at most {_MOST_ECHOES}")
     check_angles("refocusing_angle", refocusing_angle)
     check_angles("excitation_angle", excitation_angle)
-    half = delay(_number("echo_spacing", echo_spacing, 0) / 2)
+    half = pause(_waited("echo_spacing", echo_spacing) / 2)
     echo = [half, dephase(), pulse(refocusing_angle), half, dephase(), readout()]
     return Sequence([pulse(excitation_angle, math.pi / 2), *echo * count], "multi_spin_echo")

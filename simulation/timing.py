@@ -11,9 +11,10 @@ from scipy.interpolate import CubicSpline
 
 from ..core.arrays import Array, real, whole
 from ..core.errors import InputError
-from .sequence import Event, EventKind, Sequence, crush, delay, invert
+from .sequence import Event, EventKind, Sequence, crush, invert, pause, warn_of_wait
 
 _MOST = 10**6  # pulses of a built-in train
+_SLOWEST = 10.0  # s between two heart beats
 _ROUNDING = 1e-9  # s: a delay this much below 0 is arithmetic, not a sequence that cannot be played
 
 
@@ -24,6 +25,7 @@ def seconds(name: str, value: npt.ArrayLike, *, zero: bool = False) -> float:
         raise InputError(f"{name}: got an array of shape {number.shape}, expected one number (s)")
     if number < 0 or (number == 0 and not zero):
         raise InputError(f"{name}: got {number:g} s, expected a time {'>= 0' if zero else '> 0'} in seconds")
+    warn_of_wait(name, float(number))
     return float(number)
 
 
@@ -79,7 +81,7 @@ def inversion(inversion_time: float, efficiency: float) -> list[Event]:
 
     The spoiler matters when the train is repeated: it keeps the inversion from refocusing what is left.
     """
-    return [invert(efficiency), crush(), delay(inversion_time)]
+    return [invert(efficiency), crush(), pause(inversion_time)]
 
 
 class Beat(NamedTuple):
@@ -105,9 +107,14 @@ def triggered(beats: list[Beat], rr_intervals: npt.ArrayLike) -> Sequence:
     Raises
     ------
     InputError
-        A wrong number of intervals, or one too short for what is played in it.
+        A wrong number of intervals, one too short for what is played in it, or above 10 s.
     """
     intervals = real("rr_intervals", rr_intervals, positive=True)
+    if (longest := float(intervals.max(initial=0))) > _SLOWEST:
+        raise InputError(
+            f"rr_intervals: {longest:g} s from one beat to the next, expected at most {_SLOWEST:g}; divide "
+            "milliseconds by 1000"
+        )
     if intervals.ndim == 0:
         intervals = np.full(len(beats) - 1, intervals)
     if intervals.shape not in ((len(beats) - 1,), (len(beats),)):
@@ -123,9 +130,9 @@ def triggered(beats: list[Beat], rr_intervals: npt.ArrayLike) -> Sequence:
         if i:
             free = _after_interval(i, float(intervals[i - 1]), free, lead)
         if i == len(beats):
-            events.append(delay(free - lead))
+            events.append(pause(free - lead))
         elif window is not None:
-            events += [delay(free - lead)] if i else []
+            events += [pause(free - lead)] if i else []
             events += [part for part in (preparation, window) if part is not None]
             free = -window.duration
     return Sequence(events)

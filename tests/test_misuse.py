@@ -1,5 +1,6 @@
 """Arguments of the wrong unit, size or kind: told by name, before memory or time is spent."""
 
+import contextlib
 import copy
 import json
 import pickle
@@ -12,7 +13,10 @@ import pytest
 
 import mrf
 from mrf.cli.main import main
+from mrf.io.mrd_header import parse_header
 from mrf.io.sequences import save_sequence
+
+TRAIN = mrf.fisp([0.3] * 5, 0.01, 0.003)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +32,96 @@ def test_degrees_are_refused_by_every_train(name: str, angles: dict[str, Any]) -
     """Was: by FISP and bSSFP only; 180 rad act as 233 degrees."""
     with pytest.raises(mrf.InputError, match=r"angles?: reaches .* rad, expected at most 4 pi; np\.deg2rad"):
         mrf.preset(name, **angles)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: mrf.fisp([0.2] * 3, 0.012, 0.002, inversion_time=18), "inversion_time: 18 s"),
+        (lambda: mrf.bssfp([0.2] * 3, 0.005, inversion_time=20), "inversion_time: 20 s"),
+        (lambda: mrf.preset("ma2013_bssfp", inversion_time=20), "inversion_time: 20 s"),
+        (lambda: mrf.preset("hamilton_cardiac", t2_preparation_times=[30, 0.05, 0.08], rr_intervals=9),
+         "duration: 30 s"),
+        (lambda: mrf.t2_preparation(50), "duration: 50 s"),
+        (lambda: mrf.delay(50), "duration: 50 s"),
+        (lambda: mrf.multi_spin_echo(10, 10.1), "echo_spacing: 10.1 s"),
+    ],
+)  # fmt: skip
+def test_waits_in_milliseconds_are_told_once(make: Any, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Was: without a word; an inversion 18 s before the train is none."""
+    with contextlib.suppress(mrf.InputError):  # 30 s do not fit between two beats
+        make()
+    assert caplog.text.count(f"{name}; were milliseconds meant?") == 1
+    assert len(caplog.records) == 1
+
+
+def test_times_that_are_long_on_purpose_are_not_asked_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mrf.fisp([0.2] * 3, 0.012, 0.002, inversion_time=3)
+    mrf.preset("hamilton_cardiac", rr_intervals=1.5)
+    assert not caplog.text
+    save_sequence(mrf.Sequence([mrf.pulse(1), mrf.readout(), mrf.delay(20)]), tmp_path / "a.toml")
+    caplog.clear()
+    mrf.load_sequence(tmp_path / "a.toml")
+    assert not caplog.text
+
+
+def test_heart_beats_in_milliseconds_are_refused() -> None:
+    """Was: 900 s from beat to beat, and T1 of 4 s instead of 1.2 at a score of 0.98."""
+    with pytest.raises(mrf.InputError, match="rr_intervals: 900 s from one beat to the next, expected at most 10"):
+        mrf.preset("hamilton_cardiac", rr_intervals=[900] * 15)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("flip_angle_deg=[5,10]\nrepetition_time_ms=0.010\necho_time_ms=0.002", "1e-05 s in the median; were seconds"),
+        ("flip_angle_deg=[0.08,0.26]\nrepetition_time_ms=10\necho_time_ms=2", "reaches only 0.26 degrees; were rad"),
+        ("flip_angle_deg=[0.5,10]\nrepetition_time_ms=0.6\necho_time_ms=0.3", ""),
+        ("flip_angle_deg=[0,0]\nrepetition_time_ms=10\necho_time_ms=2", ""),
+    ],
+)
+def test_si_units_under_names_of_others_are_told(
+    text: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.toml").write_text(f'kind = "fisp"\n{text}\n')
+    mrf.load_sequence(tmp_path / "a.toml")
+    assert said in caplog.text
+    assert bool(caplog.text) == bool(said)
+
+
+PERCENT = np.array([100.0, 98, 75, 5])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mrf.simulate(TRAIN, t1=1, t2=0.1, b1=100), r"b1: goes to 100, expected at most 5; 1 is nominal"),
+        (lambda: mrf.jacobian(TRAIN, ["t1"], t1=1, t2=0.1, b1=[0.9, 95]), r"b1: goes to 95, expected at most 5"),
+        (lambda: mrf.simulate_mt(TRAIN, t1=1, t2=0.1, b1=100, fraction=0.1, exchange_rate=4.0, rf_pulse=1e-3),
+         r"b1: goes to 100, expected at most 5"),
+        (lambda: mrf.simulate(TRAIN, t1=1, t2=0.1, slice_profile=PERCENT), "slice_profile: a factor is 100, expected"),
+        (lambda: mrf.build(TRAIN, mrf.Grid(t1=[1], t2=[0.1]), rank=1, slice_profile=PERCENT), "a factor is 100"),
+        (lambda: mrf.build(TRAIN, mrf.Grid(t1=[1], t2=[0.1]), path="a.h5", slice_profile="slr:4"), "got 'slr:4'"),
+        (lambda: mrf.build(TRAIN, mrf.Grid(t1=[1], t2=[0.1]), rank=1, slice_profile="hann_sinc:4"),
+         r"slice_profile: got 'hann_sinc:4', expected .*mrf\.RfPulse\.hann_sinc\(4\)"),
+    ],
+)  # fmt: skip
+def test_percent_are_refused(call: Any, message: str) -> None:
+    with pytest.raises(mrf.InputError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(("extent", "told"), [((0.216, 0.205, 0.005), True), ((8.0, 4.0, 1.0), False)])
+def test_fields_of_view_in_metres_are_told(
+    extent: tuple[float, ...], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Was: voxels of some micrometres."""
+    size, mm = ("".join(f"<{axis}>{n}</{axis}>" for axis, n in zip("xyz", sizes, strict=True))
+                for sizes in ((48, 40, 1), extent))  # fmt: skip
+    space = f"<matrixSize>{size}</matrixSize><fieldOfView_mm>{mm}</fieldOfView_mm>"
+    xml = f"<ismrmrdHeader><encoding><encodedSpace>{space}</encodedSpace></encoding></ismrmrdHeader>"
+    assert parse_header("a.h5", xml).matrix == (1, 40, 48)
+    assert ("a.h5: header field fieldOfView_mm: 0.216 mm at most; were metres meant?" in caplog.text) == told
 
 
 @pytest.mark.parametrize(
@@ -61,9 +155,6 @@ def test_copies_of_sequences_cannot_be_changed_either(made: Any) -> None:
     assert other.name == train.name
     with pytest.raises(ValueError, match="read-only"):
         other.events[0, 1] = 1.2
-
-
-TRAIN = mrf.fisp([0.3] * 5, 0.01, 0.003)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ _ENCODINGS = re.compile(  # a list, since Python has codecs by name that are no 
     r"utf-?8|(us-)?ascii|latin-?1|iso-8859-([1-9]|1[013-6])|(windows-|cp)125[0-8]|koi8-[ru]|tis-620|shift-jis|"
     r"euc-(jp|kr)|iso-2022-(jp|kr)|gb2312|gbk|gb18030|big5"
 )
+_TINY = 5 * MILLIMETRE  # a field of view that was meant in metres, unless under a microscope
 _ALWAYS = 1 << 20  # places that need no samples to be believed
 _PLACES = 16  # that one sample can stand for
 _NORMALIZED = 0.51  # a trajectory that reaches no more is normalized to the matrix
@@ -298,6 +299,9 @@ def parse_header(path: str, xml: str | bytes, encoding: int = 0) -> Header:
             f"{path}: header field encodedSpace has matrix {matrix} and field of view {extent} m (z, y, x), "
             "expected three positive values each; correct the header"
         )
+    widest = max((x for x, n in zip(extent, matrix, strict=True) if n > 1), default=_TINY)
+    if widest < _TINY:
+        log.warning("%s: header field fieldOfView_mm: %g mm at most; were metres meant?", path, widest / MILLIMETRE)
     centre = numbers(f"{limits}/kspace_encoding_step_2/center")
     recon = tuple(n for axis in "zyx" for n in numbers(f"encoding[{encoding + 1}]/reconSpace/matrixSize/{axis}"))
     return Header(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..core.arrays import Array
 from ..core.errors import FileError, UnsupportedError
 from ..recon.trajectory import Trajectory
-from ..simulation.sequence import Event, Sequence, crush, delay, dephase, invert, pulse, readout
+from ..simulation.sequence import Event, Sequence, crush, dephase, invert, pause, pulse, readout
 from .pulseq_blocks import Pulse, Timeline, timeline
 from .pulseq_echoes import Echo, Interval, intervals, refocused, settle_orders, tolerance
 from .pulseq_file import load
@@ -217,7 +217,7 @@ def _events(found: list[Interval], orders: list[list[int]], moments: Dephasing) 
     def pass_time(until: int, *, dephasing: bool = True) -> None:
         nonlocal clock
         if until > clock:
-            events.append(delay((until - clock) / 1e9))
+            events.append(pause((until - clock) / 1e9))
         clock = max(clock, until)
         if dephasing and (n := next(cycles)) != 0:
             events.append(crush() if n is None else dephase(n))

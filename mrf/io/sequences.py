@@ -34,6 +34,7 @@ _EVENTS: dict[str, Callable[..., Event | Sequence]] = {
         "pulse", "invert", "saturate", "delay", "spin_lock", "dephase", "crush", "readout", "t2_preparation",
     )
 }  # fmt: skip
+_EXACT = _EVENTS | {"delay": events.pause}  # of files that were made of sequences
 _TABLES = (".toml", ".json")
 _RR = "rr_intervals"
 _UNITS = {"_ms": MILLISECOND, "_deg": DEGREE}
@@ -133,7 +134,8 @@ def _from_table(path: str, told: dict[str, Any]) -> Sequence:
         kind = arguments.pop("type", None)
         if not isinstance(kind, str) or kind not in _EVENTS:
             raise FileError(f"{path}: events[{number}].type is {kind!r}, expected one of {', '.join(_EVENTS)}")
-        parts.append(_call(f"{path}: events[{number}] ({kind})", _EVENTS[kind], arguments, guarded=not exact))
+        make = (_EXACT if exact else _EVENTS)[kind]
+        parts.append(_call(f"{path}: events[{number}] ({kind})", make, arguments, guarded=not exact))
     try:
         return Sequence(parts, name)
     except InputError as error:
