@@ -21,11 +21,13 @@ from mrf.core.arrays import Array
 from mrf.core.maps import Maps
 from mrf.findings import write_characterization
 from mrf.io.bids import SUFFIXES, write_maps
+from mrf.io.images import read_labels, read_map
 from mrf.io.mrd_header import Header, parse_header
 from mrf.io.mrd_write import write_mrd
 from mrf.io.nifti import write_image, write_json
 from mrf.io.played import acquisition
 from mrf.phantom import TISSUES
+from mrf.validate import validate_output
 
 FURTHER = ("t2star", "t1rho", "adc", "fat_fraction", "inversion_efficiency")
 SECRETS = ("/home/jane", "C:\\", "jane", "hospital", "1970", "Doe", "serial-77")
@@ -404,3 +406,20 @@ def test_every_form_of_the_header_that_has_a_code_holds_the_affine(affine: Array
         assert np.allclose(image.header.get_zooms(), np.linalg.norm(affine[:3, :3], axis=0))
         told = image.header.get_qform(coded=True)[0]
         assert told is None or np.allclose(told, affine, atol=1e-3)
+
+
+def test_maps_without_a_place_do_not_claim_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Was: code 1, the scanner's coordinates, of the identity; with 0, programs flip axes as they like."""
+    maps = replace(made(), affine=np.eye(4))
+    written = write_maps(maps, tmp_path)
+    assert "no affine was given, so the files tell of voxels of 1 mm in no true place" in caplog.text
+    image: Any = nibabel.load(written[0])
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (2, 2)
+    maps.save(tmp_path)
+    assert {check.what for check in validate_output(tmp_path) if check.state != "ok"} <= {"report.png", "maps.h5"}
+    write_image(tmp_path / "l.nii.gz", np.ones(maps.shape, np.int16), maps.affine, {})
+    assert read_labels(tmp_path / "l.nii.gz", maps.affine, maps.shape).all()
+    assert np.allclose(read_map(written[0], maps.affine, maps.shape), maps.t1, equal_nan=True)
+    caplog.clear()
+    write_maps(made(), tmp_path / "placed")
+    assert "no affine" not in caplog.text

@@ -367,6 +367,12 @@ def test_maps_that_cannot_be_written(maps: Any, options: dict[str, Any], match: 
     assert not (tmp_path / "out").exists()
 
 
+def test_maps_without_a_place_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Was: pixels of 1 mm without a word."""
+    write_dicom(made(affine=np.eye(4)), tmp_path, kinds=["mr"])
+    assert "no affine was given, so the files tell of voxels of 1 mm in no true place" in caplog.text
+
+
 def test_error_bars_that_are_infinite(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wide = made().std["t1"].copy()
     wide[1, 2, 3] = np.inf

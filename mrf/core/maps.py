@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -17,6 +18,7 @@ from .leftovers import settle
 from .storage import output_folder, read_hdf5, write_hdf5
 from .units import LOGARITHMIC
 
+log = logging.getLogger(__name__)
 SCHEMA = 1
 SAME_PLACE = 0.1  # mm between corners of grids that are taken as one
 _WIDENED_FOR = 0.975  # quantile at which error bars of an estimated noise are those of Student's t
@@ -193,6 +195,20 @@ def farthest(first: Array, second: Array, shape: tuple[int, ...]) -> float:
     size = np.array([*shape[::-1], 1, 1, 1][:3])
     corners = np.concatenate([np.indices((2, 2, 2)).reshape(3, -1) * (size[:, None] - 1), np.ones((1, 8))])
     return float(np.linalg.norm(((np.asarray(second) - first) @ corners)[:3], axis=0).max())
+
+
+def is_placeless(affine: Array) -> bool:
+    """Whether an affine is exactly the identity: that of maps whose place nobody told."""
+    return np.array_equal(affine, np.eye(4))
+
+
+def warn_of_no_place(maps: Maps) -> None:
+    """Warn before files tell where voxels lie that have no place."""
+    if is_placeless(maps.affine):
+        log.warning(
+            "maps: no affine was given, so the files tell of voxels of 1 mm in no true place; set it before with "
+            "dataclasses.replace(maps, affine=...), e.g. the scan's"
+        )
 
 
 def skew(affine: Array) -> float:

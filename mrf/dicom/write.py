@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from ..core.arrays import Array
 from ..core.errors import InputError
 from ..core.leftovers import moved_together
-from ..core.maps import Maps
+from ..core.maps import Maps, warn_of_no_place
 from ..core.storage import output_folder
 from .codes import quantity
 from .common import Study, save
@@ -45,7 +45,7 @@ def write_dicom(
     Parameters
     ----------
     maps : Maps
-        (y, x) or (z, y, x), with an affine.
+        (y, x) or (z, y, x), with an affine: the identity is told as voxels of 1 mm, with a warning.
     folder : path
         Made if needed.
     origin : Origin, optional
@@ -75,6 +75,7 @@ def write_dicom(
         raise InputError("names: got names of regions but no labels; give both")
     geometry = geometry_of(maps.affine, maps.shape)
     images = images_of(maps)
+    warn_of_no_place(maps)
     regions = () if labels is None else regions_of(maps.shape, labels, names or {})
     content, acquisition = content_digest(maps), _acquisition(maps)
     played = repr(sorted(acquisition.items())) if acquisition else ""  # which the files tell as well

@@ -14,7 +14,7 @@ import numpy as np
 from .. import __version__
 from ..core.arrays import Array
 from ..core.errors import InputError
-from ..core.maps import Maps
+from ..core.maps import Maps, warn_of_no_place
 from ..core.storage import atomic_path, output_folder
 from .nifti import check_label, check_subject, write_image, write_json
 
@@ -95,8 +95,9 @@ def write_maps(
     Parameters
     ----------
     maps : Maps
-        On a (y, x) or (z, y, x) grid. Of its provenance, ``acquisition`` (see :func:`mrf.io.played.acquisition`),
-        ``sources``, ``method`` and ``reference`` are told in the side-cars; of sources the file's name only.
+        On a (y, x) or (z, y, x) grid; a warning tells where nobody gave an affine. Of its provenance, ``acquisition``
+        (see :func:`mrf.io.played.acquisition`), ``sources``, ``method`` and ``reference`` are told in the side-cars;
+        of sources the file's name only.
     folder : path
         Made if needed; gets dataset_description.json, .bidsignore and sub-<subject>/[ses-<session>/].
     subject, session : str
@@ -129,6 +130,7 @@ def write_maps(
     if source is not None and not re.fullmatch(r"(https?://|doi:10\.)\S+", source):
         raise InputError(f"source: got {source!r}, expected a URL (https://...) or a DOI (doi:10....)")
     images = bids_files(maps, subject=subject, session=session, source=source)
+    warn_of_no_place(maps)
     top = output_folder(folder)
     _write_description(top, source)
     written = []

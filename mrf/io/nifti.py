@@ -16,10 +16,11 @@ from nibabel.spatialimages import HeaderDataError
 
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
-from ..core.maps import SHEARED, skew
+from ..core.maps import SHEARED, is_placeless, skew
 from ..core.storage import SHRUNK, SMALL, UNREADABLE, atomic_path
 
 _UNITS = {"meter": 1e3, "micron": 1e-3}  # mm; unknown ones are mm
+_SCANNER, _ALIGNED = 1, 2  # NIfTI's codes of coordinates: the scanner's, and with a centre of one's own
 _UNREADABLE = (*UNREADABLE, ImageFileError, HeaderDataError, EOFError, zlib.error)
 
 
@@ -27,7 +28,8 @@ def write_image(path: Path, values: Array, affine: Array, side_car: dict[str, An
     """A (y, x) or (z, y, x) array as NIfTI, with a JSON side-car; labels stay integers, all else is float32.
 
     The affine is written as sform and as qform, both with code 1 (scanner). A qform has no shears: for voxels that are
-    sheared its code is 0 (unknown).
+    sheared its code is 0 (unknown). The identity, of maps without a place, has code 2 (a centre of one's own): with 0
+    in both, the BIDS validator warns, and programs flip axes as they like.
 
     Parameters
     ----------
@@ -60,9 +62,10 @@ def write_image(path: Path, values: Array, affine: Array, side_car: dict[str, An
 
 def put_at(header: Any, affine: Array) -> None:
     """Tell a NIfTI header where its voxels lie, by every form that can."""
-    header.set_sform(affine, code=1)
+    code = _ALIGNED if is_placeless(affine) else _SCANNER
+    header.set_sform(affine, code=code)
     if np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).all():
-        header.set_qform(affine, code=0 if skew(affine) > SHEARED else 1)
+        header.set_qform(affine, code=0 if skew(affine) > SHEARED else code)
     else:
         header.set_qform(None)
 
