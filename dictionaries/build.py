@@ -114,6 +114,13 @@ def _checked(
     sequence: Sequence, grid: Grid, rank: int | None, energy: float, moved: float | None, off: float | None
 ) -> dict[str, Any]:
     """What decides about the subspace and how atoms are made."""
+    if not isinstance(sequence, Sequence):
+        raise InputError(
+            f"sequence: got {sequence!r:.80}, expected one mrf.Sequence; a + b plays two in turn, and "
+            "mrf.load_sequence(path) reads a file"
+        )
+    if not isinstance(grid, Grid):
+        raise InputError(f"grid: got {grid!r:.80}, expected mrf.Grid(t1=..., t2=...)")
     frames, atoms = sequence.n_frames, len(grid)
     if frames == 0:
         raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")

@@ -60,6 +60,7 @@ _PUBLIC = {
     "io.mrd_write": ["write_mrd"],
     "io.pulseq": ["read_pulseq", "read_pulseq_trajectory"],
     "io.dicom": ["read_dicom_series"],
+    "io.images": ["read_map"],
     "io.inputs": ["read_input"],
     "io.series": ["Series"],
     "io.template": ["Template", "read_template"],

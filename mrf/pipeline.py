@@ -139,6 +139,19 @@ def _in_words(told: object) -> str:
     return "none" if told is None else str(told)
 
 
+def _check_pair(scan: object, dictionary: object) -> None:
+    """Refuse what is no scan or no dictionary, and a dictionary of another number of frames."""
+    if not isinstance(scan, Scan):
+        raise InputError(f"scan: got {scan!r:.80}, expected a scan in memory, as mrf.read_mrd(path) reads one")
+    if not isinstance(dictionary, Dictionary):
+        raise InputError(f"dictionary: got {dictionary!r:.80}, expected one of mrf.build or mrf.Dictionary.load(path)")
+    if scan.n_frames != dictionary.sequence.n_frames:
+        raise InputError(
+            f"{scan.name}: has {scan.n_frames} frames, the dictionary's sequence {dictionary.sequence.n_frames}; "
+            "give the sequence that was played"
+        )
+
+
 def reconstruct_scan(
     scan: Scan,
     dictionary: Dictionary,
@@ -172,14 +185,10 @@ def reconstruct_scan(
     Raises
     ------
     InputError
-        The scan's number of frames is not the dictionary's.
+        The scan's number of frames is not the dictionary's; something else, such as a path, for one of them.
     """
     recipe = recipe or Recipe()
-    if scan.n_frames != dictionary.sequence.n_frames:
-        raise InputError(
-            f"{scan.name}: has {scan.n_frames} frames, the dictionary's sequence {dictionary.sequence.n_frames}; "
-            "give the sequence that was played"
-        )
+    _check_pair(scan, dictionary)
     warn_of_profile(scan, dictionary, recipe)
     warn_of_aliasing(scan, recipe)
     affine = scan_affine(scan, recipe)

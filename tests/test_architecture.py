@@ -26,7 +26,7 @@ LAYERS = [
         "constellation", "regions", "phantom_check", "phantom_picture", "distributed",
     ],
     ["server", "validate_images", "validate"],
-    ["cli"],
+    ["cli", "__main__"],
 ]  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def imports(module: str, path: Path) -> set[str]:
 
 
 def rank(module: str) -> tuple[int, int]:
-    top = module.split(".")[0] if module and not module.startswith("__") else "__init__"
+    top = module.split(".")[0] if module and module != "__version__" else "__init__"
     return next((row, names.index(top)) for row, names in enumerate(LAYERS) if top in names)
 
 

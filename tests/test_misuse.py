@@ -4,10 +4,13 @@ import contextlib
 import copy
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 
@@ -195,3 +198,57 @@ def test_dictionaries_of_efficiencies_are_verified(tmp_path: Path, capsys: pytes
         name = next(n for n in file if n.endswith("inversion_efficiency"))
         file[name][...] = file[name][()][::-1]
     assert main(["dictionary", "verify", str(path)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mrf.reconstruct_scan("scan.h5", None), r"scan: got 'scan\.h5', expected .* mrf\.read_mrd\(path\)"),
+        (lambda: mrf.build([TRAIN, TRAIN], mrf.Grid(t1=[1], t2=[0.1])), "sequence: got .*expected one mrf.Sequence"),
+        (lambda: mrf.build(TRAIN, {"t1": [1], "t2": [0.1]}), r"grid: got .*expected mrf\.Grid"),
+        (lambda: mrf.fit("multi_echo_gradient", nibabel.Nifti1Image(np.ones((2, 2, 1, 3)), np.eye(4)), echo_times=[1]),
+         r"data: got a Nifti1Image, expected an array; image\.get_fdata\(\)\.T"),
+    ],
+)  # fmt: skip
+def test_other_things_are_named_with_what_makes_them(call: Any, message: str) -> None:
+    """Was: AttributeError, and "object of shape ()"."""
+    with pytest.raises(mrf.InputError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("name", ["x.h5", "wm.nii.gz", "T1.nii", "a.DCM"])
+def test_folders_named_like_files_are_not_made(name: str, tmp_path: Path) -> None:
+    """Was: a folder x.h5 with maps.h5 in it."""
+    maps = mrf.fit("multi_echo_gradient", np.ones((3, 1, 4, 4)), echo_times=[0.01, 0.02, 0.03])
+    for write in (
+        maps.save,
+        lambda path: mrf.write_maps(maps, path),
+        lambda path: mrf.write_dicom(maps, path, kinds=["mr"]),
+    ):
+        with pytest.raises(mrf.FileError, match=r"is named like a file, expected a folder to write into"):
+            write(tmp_path / name)
+    assert not any(tmp_path.iterdir())
+    (tmp_path / name).mkdir()
+    assert maps.save(tmp_path / name).is_file()
+
+
+def test_several_inputs_of_a_fit_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Was: the whole usage."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", "--model", "multi_echo_gradient", "a.nii", "b.nii", "c.nii", "-o", "out"])
+    told = capsys.readouterr().err
+    assert told.startswith("mrf fit: got 3 inputs (a.nii, b.nii, c.nii), expected one: a 4-D file, or a folder of BIDS")
+    assert told.count("\n") == 1
+
+
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "mrf", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "mrf-engine")
+
+
+def test_maps_of_other_scans_are_public(tmp_path: Path) -> None:
+    """There was no public way onto a scan's voxels."""
+    values = np.arange(24.0).reshape(2, 3, 4)  # (z, y, x)
+    nibabel.save(nibabel.Nifti1Image(values.T, np.diag([2.0, 2, 5, 1])), tmp_path / "b1.nii.gz")
+    there = np.diag([1.0, 2, 5, 1])
+    assert np.allclose(mrf.read_map(tmp_path / "b1.nii.gz", there, (2, 3, 7))[..., ::2], values)

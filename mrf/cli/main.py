@@ -52,6 +52,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
                 _add_common(inner)
 
 
+_ONE_SERIES = "expected one: a 4-D file, or a folder of BIDS or DICOM, which tells what differs from image to image"
 _GRID = ("--t1", "--t2", "--b1", "--off-resonance", "--rank")  # of `mrf dictionary build`
 
 
@@ -65,6 +66,8 @@ def _parsed(arguments: Arguments[str] | None) -> argparse.Namespace:
         options = asked._option_string_actions
         close = dict.fromkeys(near for one in more for near in difflib.get_close_matches(one, options, 1))
         meant = f"; is {' or '.join(close)} meant?" if close else ""
+        if told.verb == "fit" and not any(one.startswith("-") for one in more):
+            asked.exit(2, f"mrf fit: got {1 + len(more)} inputs ({told.input}, {', '.join(more)}), {_ONE_SERIES}\n")
         if "--recipe" in options and any(one.partition("=")[0] in _GRID for one in more):
             meant = "; what is matched with is told by --recipe (t1 = [0.1, 4, 60], in s) or a --dictionary"
         asked.error(f"unrecognized arguments: {' '.join(more)}{meant}")

@@ -74,8 +74,13 @@ def as_host(name: str, x: object) -> Array:
     UnsupportedError
         `x` lies on a GPU: nothing is copied behind the caller's back.
     InputError
-        Masked values of a type that has no NaN, or lists whose lengths differ.
+        Masked values of a type that has no NaN, lists whose lengths differ, or an image of nibabel.
     """
+    if hasattr(x, "get_fdata"):
+        raise InputError(
+            f"{name}: got a {type(x).__name__}, expected an array; image.get_fdata().T has its axes in our order, "
+            "([frames,] z, y, x)"
+        )
     if is_device_array(x):
         raise UnsupportedError(f"{name}: got a cupy array, but this function runs on the CPU only; pass {name}.get()")
     if isinstance(x, np.ma.MaskedArray) and x.mask.any():

@@ -31,6 +31,7 @@ _CHECKSUMMED = ("v110", "v110")  # the format of HDF5 whose names, shapes and ty
 SMALL = 1 << 20  # bytes that any dataset may declare
 SHRUNK = 1100  # what a byte in a file can become at most; deflate's own limit is 1032
 HDF5 = frozenset({".h5", ".hdf5"})
+_NO_FOLDERS = HDF5 | {".nii", ".gz", ".dcm"}  # ends of names that are files
 _GIVE = {
     "maps": "a folder that mrf reconstruct, match or fit wrote (OUT), or the maps.h5 in it",
     "dictionary": "a file (D.h5) that mrf dictionary build wrote",
@@ -102,9 +103,11 @@ def output_folder(path: str | Path) -> Path:
     Raises
     ------
     FileError
-        It cannot be made or written.
+        It cannot be made or written, or is named like a file.
     """
     path = Path(path)
+    if path.suffix.lower() in _NO_FOLDERS and not path.is_dir():
+        raise FileError(f"{path}: is named like a file, expected a folder to write into; leave out {path.suffix}")
     try:
         path.mkdir(parents=True, exist_ok=True)
         with writing_in(path), tempfile.TemporaryFile(dir=path):
