@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -142,6 +143,28 @@ def test_wrong_results_of_the_cases_are_found() -> None:
     one = ours.copy()
     one[-1] = np.nan
     assert fitted.error(one, theirs) > fitted.tolerance
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.2, 2.0])
+def test_wrong_error_bars_of_a_refinement_are_found(factor: float) -> None:
+    """Was: those of T2 that are too small only."""
+    made = bench_matching.refinement(True)
+    found = made.fast()
+    assert made.error(found, None) <= made.tolerance
+    for name in ("t1", "t2"):
+        wrong = found.deviations | {name: factor * found.deviations[name]}
+        assert made.error(replace(found, deviations=wrong), None) > made.tolerance
+
+
+def test_worse_fits_of_spin_echoes_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Was: 35 % larger errors passed, since SciPy's T1 had no limits and took T2 along."""
+    with monkeypatch.context() as kept:
+        kept.setattr(bench_models.Problem, "case", lambda self: self)
+        problem: Any = bench_models.multi_spin_echo(True)
+    made = problem.case()
+    ours, theirs, truth = made.fast(), made.slow(), problem.truth[:, 0]
+    assert made.error(ours, theirs) <= made.tolerance
+    assert made.error(truth + 1.2 * (ours - truth), theirs) > made.tolerance
 
 
 def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
