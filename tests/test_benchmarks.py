@@ -178,6 +178,30 @@ def test_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert "normal" in table(report)
 
 
+def test_figures_of_the_page_are_those_of_the_record() -> None:
+    """Was: of earlier runs."""
+    folder = Path(__file__).parent.parent
+    kept = json.loads((folder / "benchmarks/results/epyc-2-cores.json").read_text())["results"]
+    said = (folder / "docs/benchmarks.md").read_text()
+    of = {one["case"]: one for one in kept}
+    for case_name, text in (
+        ("naive", "{seconds:.2f} s | {ratio:.0f} times faster than planned finufft"),
+        ("sigpy", "one coil {ratio:.0f} times faster than sigpy"),
+        ("setup", "its kernels | {seconds:.2f} s | {ratio:.0f} times faster"),
+        ("iterations", "data and kernels included | {seconds:.1f} s"),
+        ("nufft", "{seconds:.2f} s at an error of"),
+        ("nufft", "sigpy {ratio:.1f} times as long"),
+        ("texture_threads", "1.7 times one | {ratio:.1f} |"),
+        ("fit_inversion_recovery", "| 8, 3 | {seconds:.2f} s | {ratio:.0f} times |"),
+        ("fit_variable_flip_angle", "; {ratio:.0f} times |"),
+        ("fit_molli", "; {ratio:.0f} times |"),
+        ("fit_multi_spin_echo", "| 32, 4 | {seconds:.2f} s | {ratio:.0f} times |"),
+        ("fit_despot2", "| 8, 3 | {seconds:.2f} s | {ratio:.0f} times |"),
+        ("fit_fat_fraction", "| 6, 5 | {seconds:.2f} s | {ratio:.0f} times |"),
+    ):
+        assert text.format(**of[case_name]) in said, case_name
+
+
 def test_the_page_shows_the_results_that_are_kept() -> None:
     """After a new run: python -m benchmarks report benchmarks/results/*.json --page docs/results.md -o PNG."""
     root = Path(__file__).parents[1]
