@@ -333,7 +333,7 @@ def test_one_echo_with_signal_tells_nothing() -> None:
 # --- magnetization transfer
 
 
-def spoiled(amplitude: float, t1: Array, angle: Any, repetition: float, saturation: float = 0.0) -> Array:
+def spoiled(amplitude: float, t1: Array, angle: Any, repetition: float, saturation: Any = 0.0) -> Array:
     """Steady state of spoiled pulses, each behind a saturation pulse."""
     e = np.exp(-repetition / t1)
     kept = 1 - saturation
@@ -369,8 +369,8 @@ def test_mtsat_of_the_steady_state() -> None:
         assert np.allclose(found.pd, 80, rtol=1e-3)
         decay = np.exp(-REPETITIONS[2] / t1)  # what the rational form makes of a saturation before each pulse
         seen = saturation / (1 - saturation) * (1 + np.tan(b1 * ANGLES[2] / 2) ** 2) * 2 / (1 + decay)
-        assert np.allclose(found.values["mtsat"], seen, rtol=2e-3, atol=1e-6)
-        assert np.allclose(found.values["mtsat"], saturation, rtol=0.08, atol=1e-6)
+        assert np.allclose(found.values["mtsat"] * b1**2, seen, rtol=2e-3, atol=1e-6)
+        assert np.allclose(found.values["mtsat"] * b1**2, saturation, rtol=0.08, atol=1e-6)
         blind = mtsat(voxels_of(data), **MTSAT)
         assert np.abs(blind.values["t1"] / t1 - 1).max() > 0.4  # so b1 is used
         swapped = mtsat(
@@ -396,14 +396,21 @@ def test_mtsat_as_first_published() -> None:
     assert np.allclose(found.values["mtsat"], (amplitude * c / on - 1) * rate * 0.02 - c**2 / 2)
 
 
-def test_mtsat_of_an_uneven_saturation_pulse() -> None:
-    data = np.stack([spoiled(80, np.ones(3), angle, 0.025) for angle in ANGLES]) * np.array([[1], [1], [0.8]])
-    b1 = np.array([0.8, 1.0, 1.2])
+@pytest.mark.parametrize("residual", [0.0, 0.4])
+def test_mtsat_does_not_depend_on_b1(residual: float) -> None:
+    """The pulse's power goes as b1^2, times what `residual_b1` tells; without a map the first is left out too."""
+    b1, t1 = np.array([0.7, 0.85, 1.0, 1.15, 1.3]), 0.8
+    course = (1 - residual * b1) / (1 - residual)
+    parts = np.outer(STATES, 0.02 * b1**2 * course)
+    data = np.stack([spoiled(80, np.full(5, t1), b1 * a, 0.025, part) for a, part in zip(ANGLES, parts, strict=True)])
     protocol = MTSAT | {"repetition_times": [0.025] * 3}
-    plain = mtsat(voxels_of(data, b1=b1), **protocol)
-    corrected = mtsat(voxels_of(data, b1=b1), residual_b1=0.4, **protocol)
-    assert np.allclose(corrected.values["mtsat"] / plain.values["mtsat"], 0.6 / (1 - 0.4 * b1))
-    assert np.array_equal(corrected.values["t1"], plain.values["t1"])
+    found = mtsat(voxels_of(data, b1=b1, noise=0.01), residual_b1=residual, **protocol)
+    assert np.allclose(found.values["mtsat"], 0.02, rtol=0.06)
+    assert np.ptp(found.values["mtsat"]) < 0.03 * 0.02
+    assert np.allclose(found.values["t1"], t1, rtol=1e-3)
+    blind = mtsat(voxels_of(data, noise=0.01), **protocol)
+    assert np.allclose(blind.values["mtsat"] / course, found.values["mtsat"], rtol=0.02)
+    assert np.allclose(blind.std["mtsat"] / course, found.std["mtsat"], rtol=0.02)
 
 
 @pytest.mark.parametrize("magnitude", [False, True])

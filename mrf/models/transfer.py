@@ -79,12 +79,16 @@ def mtsat(
     """MT saturation and T1 from three spoiled gradient echoes: proton-density, T1 and MT weighted.
 
     S = A w R1 TR / (R1 TR + w^2 / 2 + saturation), w the flip angle: the rational approximation of the steady state.
-    With w = 2 tan(angle / 2) it holds at any angle, and R1 TR is short for 2 tanh(R1 TR / 2).
+    With w = 2 tan(angle / 2) it holds at any angle without saturation, and R1 TR is short for 2 tanh(R1 TR / 2). A
+    saturation d in each TR is found as d 4 E cos(a) / ((1 + E) (1 + cos(a))), E = exp(-R1 TR), if all of TR follows it
+    before the next readout (1 to 3 % less at 6 degrees and TR 25 to 37 ms), and as 1 / (E cos(a) (1 - d)) of that if
+    the pulse of a readout follows at once (1 to 2 % and d of itself more). Published values have it too: it is left.
 
     Parameters
     ----------
     voxels : Voxels
-        Images (3, *matrix), in any order; the map "b1", if known, scales the flip angles.
+        Images (3, *matrix), in any order; the map "b1", if known, scales the flip angles, and the saturation, which
+        goes as b1^2: MTsat is that at b1 = 1.
     flip_angles : (3,)
         rad.
     repetition_times : (3,)
@@ -92,16 +96,16 @@ def mtsat(
     mt_states : (3,)
         1 for the image with the saturation pulse.
     residual_b1 : float
-        C of the factor (1 - C) / (1 - C b1) that takes out what the saturation pulse itself owes to B1; 0.4 was found
-        for a common pulse at 3 T (Weiskopf et al.). 0: left as it is. It wants a b1 map.
+        C of the factor (1 - C) / (1 - C b1) on MTsat, which takes out what is left of B1 where a saturation pulse does
+        less than b1^2; 0.4 was found for a common pulse at 3 T (Weiskopf et al.). 0: nothing is. It wants a b1 map.
     small_angles : bool
         w = the angle itself, as first published: at 21 degrees T1 is 0.5 to 2 % too long.
 
     Returns
     -------
     Estimates
-        mtsat, the part of the longitudinal magnetization that each pulse takes away (0.02 = 2 percent units), and
-        t1 (s); pd is the amplitude A. Error bars want `noise_std`.
+        mtsat, the part of the longitudinal magnetization that each pulse would take away at b1 = 1 (0.02 = 2 percent
+        units), and t1 (s); pd is the amplitude A. Error bars want `noise_std`.
 
     Raises
     ------
@@ -117,7 +121,7 @@ def mtsat(
     expect(voxels, 3, "proton-density, T1 and MT weighted")
     nominal, repetition, order = _protocol(flip_angles, repetition_times, mt_states)
     b1 = voxels.known.get("b1", np.ones(len(voxels.used)))
-    factor = _residual(residual_b1, b1, "b1" in voxels.known)
+    factor = _nominal(residual_b1, b1, "b1" in voxels.known)
     turned = b1[:, None] * nominal
     found = _saturated(voxels, order, turned if small_angles else 2 * np.tan(turned / 2), repetition, factor)
     beyond = (turned >= np.pi).any(axis=1) | ~(factor > 0)
@@ -163,13 +167,13 @@ def _saturated(voxels: Voxels, order: Array, width: Array, repetition: Array, fa
     return _Found(values, np.where(failed, np.nan, amplitude), failed, std)
 
 
-def _residual(strength: float, b1: Array, known: bool) -> Array:
-    """(voxels,) factor on MTsat."""
+def _nominal(strength: float, b1: Array, known: bool) -> Array:
+    """(voxels,) factor from the saturation at b1 to that at 1."""
     c = number("residual_b1", strength, 0.0, 0.9)
     if c and not known:
         raise InputError(f"residual_b1: got {c:g} without a map of B1 that it corrects for; give b1, or leave it out")
     with np.errstate(divide="ignore"):
-        factor: Array = (1 - c) / (1 - c * b1)
+        factor: Array = (1 - c) / (1 - c * b1) / b1**2
     return factor
 
 
