@@ -450,14 +450,14 @@ def test_saturation_pulses_tell_images_apart(tmp_path: Path) -> None:
 
 def test_magnitudes_below_zero_are_signed_unless_told_otherwise(tmp_path: Path) -> None:
     kind = {"PixelRepresentation": 1}
-    images(tmp_path, *({"EchoTime": e, "pixels": [[100, -2]], **kind} for e in (1.0, 2.0)), vendor="")
+    images(tmp_path, *({"EchoTime": e, "pixels": [[100, -20]], **kind} for e in (1.0, 2.0)), vendor="")
     found = read_dicom_series(tmp_path)
-    assert (found.kind, found.data.min()) == ("signed", -2)
-    told = "2 values are negative, down to -2: taken as signed; if these are magnitudes, choose component magnitude"
+    assert (found.kind, found.data.min()) == ("signed", -20)
+    told = "2 values are negative, down to -20: taken as signed; if these are magnitudes, choose component magnitude"
     assert any(told in note for note in found.notes)
     found = read_dicom_series(tmp_path, component="magnitude")
-    assert (found.kind, found.data.min()) == ("magnitude", 2)
-    assert any("2 magnitudes are negative, down to -2: taken without their sign" in note for note in found.notes)
+    assert (found.kind, found.data.min()) == ("magnitude", 20)
+    assert any("2 magnitudes are negative, down to -20: taken without their sign" in note for note in found.notes)
 
 
 def test_series_made_of_others_are_left_out_unless_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..core.errors import FileError, InputError
+from ..core.signs import magnitudes
 
 PARTS = ("magnitude", "phase", "real", "imaginary")
 COMPONENTS = ("magnitude", "phase", "real", "complex")
@@ -94,12 +95,13 @@ def joined(parts: Mapping[str, Array], choice: Choice) -> tuple[Array, str, list
 
     Parameters
     ----------
-    parts : {part: array float64}
-        What `choice` names, of one shape; phase in rad.
+    parts : {part: (frames, ...) float64}
+        What `choice` names, of one shape; phase in rad. Images that nothing tells of are magnitudes unless a frame has
+        more below zero than interpolation leaves; a single one (a uniform image, a map) unless anything is.
 
     Returns
     -------
-    data : array float64 or complex128
+    data : (frames, ...) float64 or complex128
     kind : {"magnitude", "signed", "complex"}
     notes : list of str
     """
@@ -113,6 +115,8 @@ def joined(parts: Mapping[str, Array], choice: Choice) -> tuple[Array, str, list
             return np.abs(first), "magnitude", [least]
         if negative:
             told = f"no image says that it is real, but {negative} values are negative, down to {np.nanmin(first):.6g}"
+            if len(first) > 1 and magnitudes(first):
+                return first, "magnitude", [f"{told}, as interpolation makes them: taken as magnitudes"]
             return first, "signed", [f"{told}: taken as signed; if these are magnitudes, choose component magnitude"]
         return first, "magnitude", []
     second = parts[choice.parts[1]]

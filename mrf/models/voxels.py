@@ -12,6 +12,7 @@ import numpy as np
 from ..core.arrays import Array, as_host, real
 from ..core.errors import InputError
 from ..core.maps import Flag, Maps
+from ..core.signs import STRAY, magnitudes
 from ..matching.mask import signal_mask
 from .background import background_noise
 
@@ -22,7 +23,6 @@ _KNOWN = {
     "off_resonance": (-5e3, 5e3, "it in Hz"),
     "t1": (1e-3, 20.0, "it in seconds"),
 }
-_STRAY = 0.05  # of the data's norm that may be negative in magnitudes that were resampled
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,11 +196,8 @@ def _usable(name: str, values: Array, where: Array) -> Array:
 
 
 def _lost_signs(rows: Array) -> bool:
-    """Whether real data are magnitudes: nothing is negative but what interpolation leaves."""
-    if np.iscomplexobj(rows):
-        return False
-    below = np.where(rows < 0, rows, 0)
-    return float((below**2).sum()) <= _STRAY**2 * float((rows**2).sum())
+    """Whether data are real and nothing is negative but what interpolation leaves."""
+    return not np.iscomplexobj(rows) and magnitudes(rows)
 
 
 def _chosen(magnitude: object) -> bool:
@@ -221,11 +218,17 @@ def _without_signs(flat: Array, valid: Array) -> tuple[Array, Array]:
     if np.iscomplexobj(flat) or not _lost_signs(flat[:, valid]):
         raise InputError("magnitude: the data are complex or below zero somewhere; leave it out, or take magnitudes")
     below = np.where(valid & (flat < 0), flat, 0)
-    signed: Array = (below**2).sum(axis=0) > _STRAY * (np.where(valid, flat, 0) ** 2).sum(axis=0)
+    signed: Array = (below**2).sum(axis=0) > STRAY**2 * (np.where(valid, flat, 0) ** 2).sum(axis=0)
     if signed.any():
         log.warning(
             "data: %d voxels have negative values, the others are magnitudes: they are flagged as invalid; if the data "
             "are signed, say magnitude=False", signed.sum(),
+        )  # fmt: skip
+    raised = below[:, ~signed]
+    if raised.any():
+        log.warning(
+            "data: %d values of magnitudes are below zero, down to %.3g, as interpolation makes them: taken as zero; "
+            "if the data are signed, say magnitude=False", (raised < 0).sum(), raised.min(),
         )  # fmt: skip
     return flat.clip(min=0), signed
 
