@@ -112,6 +112,30 @@ def test_mp2rage_of_images_and_of_the_uniform_image() -> None:
         fit("mp2rage", np.abs(images).T, **told)
 
 
+@pytest.mark.parametrize(
+    ("times", "flips", "alike", "unique", "pair"),
+    [((0.7, 2.5), (4, 5), (0.06, 0.1), 0.16, True), ((0.9, 2.75), (7, 5), (0.1, 0.3, 0.5), 0.66, False)],
+)
+def test_mp2rage_of_t1_that_look_like_longer_ones(
+    times: tuple[float, float], flips: tuple[float, float], alike: tuple[float, ...], unique: float, pair: bool
+) -> None:
+    told: Any = {
+        "inversion_times": times, "repetition_time": 5.0 if flips[0] == 4 else 8.0, "flip_angles": np.deg2rad(flips),
+        "n_excitations": 160, "excitation_spacing": 0.0065, "n_before_centre": 80,
+    }  # fmt: skip
+    tissues = np.r_[alike, [0.75, 1.0, 1.4]]  # the last three are white and grey matter's
+    folded = tissues < 0.6
+    for b1 in (0.9, 1.0, 1.1):
+        images = steady(relaxometry.mp2rage(echo_time=0.0, **told), t1=tissues, t2=0.05, b1=b1).imag.T
+        found = fit("mp2rage", (images[0] * images[1] / (images**2).sum(axis=0))[None], b1=b1, **told)
+        assert np.array_equal(found.flags == mrf.Flag.GRID_EDGE, folded)
+        assert np.allclose(found.t1[~folded], tissues[~folded], rtol=1e-3)
+        both = fit("mp2rage", images, b1=b1, magnitude=False, **told)
+        assert np.array_equal(both.flags == mrf.Flag.GRID_EDGE, folded & pair)
+    assert found.provenance["unique_t1_s"][0] == pytest.approx(unique, abs=0.02)
+    assert both.provenance["unique_t1_s"] == [pytest.approx(0.16 if pair else 0.05, abs=0.01), 8.0]
+
+
 def test_uniform_image_has_the_error_bar_of_its_noise() -> None:
     told: dict[str, Any] = {"inversion_times": (0.8, 2.7), "repetition_time": 6.0, "n_excitations": 107}
     told |= {"flip_angles": np.array([4.0, 5]) * DEGREE, "excitation_spacing": 6.7e-3}
