@@ -310,3 +310,16 @@ def test_repetition_times_in_milliseconds_are_refused() -> None:
     """Was: 8 ms as 8 s made every T1 8 s."""
     with pytest.raises(mrf.InputError, match="repetition_times: got up to 8 s; give them in seconds"):
         fit("variable_flip_angle", np.ones((3, 1)), flip_angles=np.radians([3, 10, 20]), repetition_times=8.0)
+
+
+def test_two_echoes_do_not_tell_their_noise(caplog: pytest.LogCaptureFixture) -> None:
+    """The background had frequencies without error bars, and no flag."""
+    times, rng, data = [0.002, 0.0043], np.random.default_rng(2), np.zeros((2, 2000), complex)
+    data[:, :1000] = 10 * np.exp(2j * np.pi * 30 * np.array(times))[:, None]
+    data += rng.standard_normal(data.shape) + 1j * rng.standard_normal(data.shape)
+    found = fit("b0_multi_echo", data, echo_times=times)
+    assert (found.flags == mrf.Flag.SINGULAR).all()
+    assert "b0_multi_echo: 2 echoes do not tell the noise" in caplog.text
+    told = fit("b0_multi_echo", data, echo_times=times, noise_std=1.0)
+    assert not told.flags[:1000].any()
+    assert np.isnan(told.parameters["off_resonance"][1000:]).mean() > 0.99

@@ -9,6 +9,7 @@ they all look the same, is found by comparing neighbours.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from .protocol import times
 from .unwrap import unwrap_phase
 from .voxels import Estimates, Voxels
 
+log = logging.getLogger(__name__)
 _TURN = 2 * math.pi
 _LONGEST = 1.0  # s: echo times above are milliseconds
 _ALIKE = 0.95  # part of the sum of echoes at which another frequency counts as the same
@@ -66,8 +68,9 @@ def b0_multi_echo(
     -------
     Estimates
         off_resonance (Hz), NaN where there is too little signal; its standard deviation from `noise_std` or, with
-        echoes to spare, from what the line leaves. pd is the first frame, score the part of the echoes' energy that
-        adds up at the frequency.
+        echoes to spare, from what the line leaves. Where neither tells the noise, as of two echoes, all voxels have a
+        frequency, those without signal too, and none an error bar, which a flag and a warning say. pd is the first
+        frame, score the part of the echoes' energy that adds up at the frequency.
 
     Raises
     ------
@@ -107,7 +110,7 @@ def b0_multi_echo(
 def _judged(
     voxels: Voxels, frequency: Array, weight: Array, left: Array, heard: Array, train: _Train
 ) -> Estimates:  # fmt: skip
-    """Estimates with their error bars; NaN where there is too little signal for a number."""
+    """Estimates with their error bars; NaN where the noise is told and leaves too little signal for a number."""
     noise, lost = voxels.noise_std, ~(weight > 0)
     flags, std = np.where(lost, Flag.SINGULAR, 0), {}
     lever = _TURN * np.sqrt(np.where(lost, np.nan, weight))
@@ -125,6 +128,12 @@ def _judged(
         bar = np.where(told, np.sqrt(left / np.where(told, freedom, 1)) * wider / lever, np.inf)
         flags |= np.where(told, 0, Flag.SINGULAR)
         std["off_resonance"] = np.where(lost, np.nan, bar)
+    else:
+        flags = np.full(len(lost), Flag.SINGULAR)
+        log.warning(
+            "b0_multi_echo: %d echoes do not tell the noise: voxels without signal have a frequency too, and none has "
+            "an error bar; give noise_std", voxels.frames,
+        )  # fmt: skip
     return Estimates(
         values={"off_resonance": np.where(lost, np.nan, frequency)},
         pd=voxels.data[:, 0],
