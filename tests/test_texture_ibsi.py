@@ -129,12 +129,14 @@ def phantom() -> tuple[Array, Array]:
     return image, image > 0
 
 
-def of_phantom(aggregation: str, families: tuple[str, ...] | None = None) -> dict[str, list[Feature]]:
+def of_phantom(
+    aggregation: str, families: tuple[str, ...] | None = None, value_range: tuple[float, float] = (0.5, 6.5)
+) -> dict[str, list[Feature]]:
     """{tag: features}."""
     image, mask = phantom()
     found: dict[str, list[Feature]] = {}
     for feature in texture_features(
-        image, mask, spacing=(2, 2, 2), bin_width=1, value_range=(0.5, 6.5), aggregation=aggregation, families=families
+        image, mask, spacing=(2, 2, 2), bin_width=1, value_range=value_range, aggregation=aggregation, families=families
     ):
         found.setdefault(feature.tag, []).append(feature)
     return found
@@ -149,9 +151,10 @@ def rows(table: str) -> dict[str, list[float]]:
     return {line.split()[0]: [float(v) for v in line.split()[1:]] for line in table.strip().split("\n")}
 
 
+@pytest.mark.parametrize("value_range", [(0.5, 6.5), (1, 6)])  # with values on its ends, too
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-def test_published_values_of_every_aggregation(aggregation: str) -> None:
-    found = of_phantom(aggregation, ("glcm", "glrlm", "glszm", "gldzm", "ngtdm", "ngldm"))
+def test_published_values_of_every_aggregation(aggregation: str, value_range: tuple[float, float]) -> None:
+    found = of_phantom(aggregation, ("glcm", "glrlm", "glszm", "gldzm", "ngtdm", "ngldm"), value_range)
     dimensions = aggregation.partition("_")[0]
     tables = (
         (rows(DIRECTIONAL), AGGREGATIONS.index(aggregation), aggregation),

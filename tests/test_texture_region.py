@@ -39,6 +39,17 @@ def test_values_on_edges_lie_in_the_upper_bin() -> None:
     assert far.levels(1e9 + np.array([0.0, 0.5, 0.99, 1.0, 2.5])).tolist() == [1, 1, 1, 2, 3]
 
 
+def test_values_on_the_upper_bound_have_a_bin_of_their_own() -> None:
+    """Whole numbers 1 to 6 in bins of 1 are six grey levels, with an upper bound or without."""
+    numbers = np.arange(1, 7)
+    for value_range in ((1, 6), (1, INF), (0.5, 6.5)):
+        bins = choose(numbers, bin_width=1, value_range=value_range)
+        assert (bins.count, bins.levels(numbers).tolist()) == (6, numbers.tolist())
+    assert choose(numbers[:-1], bin_width=1, value_range=(1, 6)).count == 5
+    tenths = np.array([0.0, 0.3], np.float32)  # 0.3 is a little above in single precision, and below after a division
+    assert choose(tenths, bin_width=0.1, value_range=(0, float(tenths[1]))).levels(tenths).tolist() == [1, 4]
+
+
 def test_fixed_width() -> None:
     x = np.array([2.5, 7.0])
     assert choose(x, bin_width=1, value_range=(0, 10)) == Bins(0.0, 1.0, 10, ())

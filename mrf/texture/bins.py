@@ -48,7 +48,7 @@ class Bins:
     def levels(self, values: object) -> Array:
         """Grey levels 1..count of intensities: floor((x - origin) / width) + 1, clipped at both ends.
 
-        A value on an edge belongs to the bin above it, the upper end of the last bin to that bin. On the edge is
+        A value on an edge belongs to the bin above it, one on the upper end of the last bin to that bin. On the edge is
         what lies below it by no more than single precision rounds (at most a thousandth of a bin), so that a map
         stored as float32 or float64 has the same levels.
 
@@ -89,7 +89,8 @@ def choose(
     values : (n,) array
         Finite intensities of the region, after re-segmentation.
     bin_width : float or "auto" or None
-        Fixed width, from the lower bound of `value_range` on; from the region's minimum if there is none.
+        Fixed width, from the lower bound of `value_range` on; from the region's minimum if there is none. Values on an
+        upper bound that ends a bin have the next bin, as IBSI's formula says, which is there only for them.
         "auto": twice the median of `std` or the median of `step`, whichever is larger.
     n_bins : int or None
         Fixed number between the region's own minimum and maximum; 32 if no width is given either.
@@ -192,15 +193,13 @@ def _width(bin_width: float | str, std: float | None, step: float | None) -> flo
 def _by_width(
     x: Array, width: float, limits: tuple[float, float], shown: Callable[[float], str]
 ) -> tuple[float, int]:  # fmt: skip
-    """Origin and count. An upper bound ends the last bin; the maximum of the data lies in the last bin."""
+    """Origin and count. An upper bound ends the last bin, unless values lie on it: these begin one more."""
     low, high = limits
     origin = float(x.min()) if math.isinf(low) else low
-    if math.isinf(high):
-        top = float(x.max())
-        count = float(_steps(np.array(top), origin, width)) + 1
-    else:
-        top = high
-        count = -float(_steps(np.array(-top), -origin, width))
+    top = float(x.max()) if math.isinf(high) else high
+    count = float(_steps(x.max(), origin, width)) + 1
+    if not math.isinf(high):
+        count = max(count, -float(_steps(np.array(-top), -origin, width)))
     if count > MAX_BINS:
         raise InputError(
             f"bin_width: {shown(width)} from {shown(origin)} to {shown(top)} makes {count:.0f} bins, more than "
