@@ -39,8 +39,9 @@ class Difference:
         Whether they are relative.
     beyond : float
         Part of the voxels with error bars in both whose difference exceeds 1.96 sqrt(SD_a^2 + SD_b^2), of relaxation
-        times that of their logarithms; NaN without error bars. For two scans of one object 0.05 is what noise does;
-        two results of one scan share their noise, and differ less.
+        times that of their logarithms; NaN without error bars. For two scans of one object 0.05 is what noise does,
+        0.01 where few values were left to tell it, which makes error bars wide (Student's quantiles); two results of
+        one scan share their noise, and differ less.
     """
 
     name: str

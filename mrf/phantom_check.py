@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -147,10 +148,10 @@ def check_phantom(
     slices = range(_slices(maps)) if at is None else [at]
     made = _found(maps, template, common, slices, spacing, mirrored)
     found = [pair for pair in made if pair[1].convincing]
+    mirror = partial(_mirror_hint, maps, template, common, slices, spacing, mirrored)
     if not found:
-        other = _found(maps, template, common, slices, spacing, not mirrored)
-        _refuse(made, other, template, len(slices), spacing, mirrored)
-    (where, placement), agreement, rivals = _chosen(maps, template, common, found, spacing)
+        _refuse(made, mirror(0), template, len(slices), spacing)
+    (where, placement), agreement, rivals = _chosen(maps, template, common, found, spacing, mirror)
     radius_mm = radius_mm or INSIDE * placement.radius
     _check_size(placement, template, square * max(spacing) if square else 2 * radius_mm, disc=not square)
     labels = np.zeros((_slices(maps), *maps.shape[-2:]), np.int32)
@@ -249,20 +250,25 @@ def _found(
     ]
 
 
+def _mirror_hint(
+    maps: Maps, template: Template, common: Sequence[str], slices: Sequence[int], spacing: tuple[float, float],
+    mirrored: bool, than: int,
+) -> str:  # fmt: skip
+    """What to do if the mirror image has more spheres in the maps `than` so many; empty if it has not."""
+    other = _found(maps, template, common, slices, spacing, not mirrored)
+    most = max((one.count for _, one in other if one.convincing), default=0)
+    return f"its mirror image finds {most}: {'leave out' if mirrored else 'ask for'} mirroring" if most > than else ""
+
+
 def _refuse(
-    made: Sequence[tuple[int, Placement]], other: Sequence[tuple[int, Placement]], template: Template, slices: int,
-    spacing: tuple[float, float], mirrored: bool,
-) -> NoReturn:  # fmt: skip
+    made: Sequence[tuple[int, Placement]], mirror: str, template: Template, slices: int, spacing: tuple[float, float]
+) -> NoReturn:
     """Say what was found instead, and whether the mirror image would be."""
     most = max((one.count for _, one in made), default=0)
-    mirror = max((one.count for _, one in other if one.convincing), default=0)
     apart = neighbour_distance(template.positions) * (template.spacing or 1)
     size = "" if template.spacing is None else f" of {RADII[0] * apart:.1f} to {RADII[1] * apart:.1f} mm radius"
-    hint = (
-        f"its mirror image finds {mirror}: {'leave out' if mirrored else 'ask for'} mirroring"
-        if mirror
-        else f"check template, plate and spacing, and the voxel size of {spacing[0]:.3g} x {spacing[1]:.3g} mm"
-    )
+    sizes = f"{spacing[0]:.3g} x {spacing[1]:.3g} mm"
+    hint = mirror or f"check template, plate and spacing, and the voxel size of {sizes}"
     raise InputError(
         f"template: its {len(template.numbers)} spheres are not in the maps ({slices} slice(s)): at most {most} "
         f"lie on round areas{size}, which may be chance; {hint}"
@@ -300,7 +306,7 @@ def _median(values: Array, centre: Array, spacing: tuple[float, float], radius: 
 
 def _chosen(
     maps: Maps, template: Template, common: Sequence[str], found: Sequence[tuple[int, Placement]],
-    spacing: tuple[float, float],
+    spacing: tuple[float, float], mirror: Callable[[int], str],
 ) -> tuple[tuple[int, Placement], Agreement | None, int]:  # fmt: skip
     """The placement whose values are right; of several slices where they are, the one that shows the spheres best."""
     judged = [(pair, _agreement(maps, template, common, pair[0], pair[1], spacing)) for pair in found]
@@ -316,7 +322,7 @@ def _chosen(
         angles = ", ".join(f"{math.degrees(other.angle):.0f}" for (_, other), _ in same)
         raise InputError(
             f"template: fits slice {pair[0]} in {len(same)} ways (turned by {angles} degrees) that its values cannot "
-            "tell apart; add spheres that break the symmetry, or their values"
+            f"tell apart; {mirror(pair[1].count) or 'add spheres that break the symmetry, or their values'}"
         )
     if told and not told.likely:
         raise InputError(

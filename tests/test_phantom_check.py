@@ -136,6 +136,20 @@ def test_any_number_of_spheres() -> None:
         assert check.placement.count == count
 
 
+def test_a_mirrored_phantom_that_nearly_fits_is_told() -> None:
+    """Ten of its spheres are a ring, which fits in several ways: as it is the template lacks some of the inner four."""
+    angles = np.deg2rad(36 * np.arange(10))
+    ring = 55 * np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    positions = np.concatenate([ring, [[-18, -18], [20, -16], [-17, 21], [15, 19]]])
+    wanted = template(positions)
+    order = np.random.default_rng(4).permutation(14)
+    wanted = replace(wanted, references={name: values[order] for name, values in wanted.references.items()})
+    maps = scan(moved(positions * (1, -1), 0.35, shift=(3, -5)), wanted)
+    with pytest.raises(InputError, match="its values cannot tell apart; its mirror image finds 14: ask for mirroring"):
+        check_phantom(maps, wanted)
+    assert check_phantom(maps, wanted, mirrored=True).placement.count == 14
+
+
 def test_mirrored_only_where_asked_for() -> None:
     positions = plate()
     wanted = template(positions)

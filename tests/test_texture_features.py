@@ -116,6 +116,19 @@ def test_runs_across_a_single_slice_are_warned_of(caplog: pytest.LogCaptureFixtu
     ]
 
 
+def test_uneven_voxels_are_warned_of_where_neighbours_count(caplog: pytest.LogCaptureFixture) -> None:
+    image, mask = scene(3)
+    told = "texture_features: voxels are 6 x 1 x 1 mm (z, y, x): neighbours in different directions are at different"
+    values(image, mask, (6, 1, 1), aggregation="2d_average", families=["glcm"])
+    values(image, mask, (6, 1, 1), families=["intensity_statistics"])
+    values(image, mask, (1.4, 1, 1), families=["glcm"])
+    assert not caplog.records
+    values(image, mask, (6, 1, 1), families=["ngtdm"])
+    assert caplog.records[-1].getMessage().startswith(told)
+    values(image, mask, (6, 3, 1), aggregation="2d_average", families=["glcm"])
+    assert "voxels are 3 x 1 mm (y, x)" in caplog.records[-1].getMessage()
+
+
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("number", [1, 40])
 def test_constant_regions(aggregation: str, number: int) -> None:
@@ -255,8 +268,8 @@ def test_peaks_against_loops() -> None:
 
 def test_bins_are_the_same_for_all_regions_with_a_range(caplog: pytest.LogCaptureFixture) -> None:
     image, mask = scene(9)
-    values(image, mask, value_range=None)
-    values(image, mask, step=80.0, std=np.full(image.shape, 30.0))
+    values(image, mask, (1, 1, 1), value_range=None)
+    values(image, mask, (1, 1, 1), step=80.0, std=np.full(image.shape, 30.0))
     messages = [record.getMessage().removeprefix("texture_features: ") for record in caplog.records]
     assert messages[0].startswith("bins start at the minimum, ")
     assert messages[1:] == [

@@ -29,7 +29,8 @@ class Icc:
     Attributes
     ----------
     value, low, high : float
-        No unit, at most 1; below 0 where sessions of one subject differ more than subjects do.
+        No unit, at most 1; below 0 where sessions of one subject differ more than subjects do. `low` and `high` are NaN
+        where all subjects have the same mean.
     form : str
         "2,1": absolute agreement, sessions are a sample; "3,1": consistency, sessions are all there are.
     confidence : float
@@ -138,7 +139,8 @@ def icc(data: object, form: Literal["2,1", "3,1"] = "2,1", confidence: float = 0
     "3,1" = (R - E) / (R + (k-1) E) has an exact interval from F = R / E; "2,1" adds k (C - E) / n to the denominator,
     and its interval uses Satterthwaite's degrees of freedom (a negative estimate enters these as 0), an approximation
     that is too short where few sessions are offset by as much as subjects differ: of 20 subjects it holds the truth in
-    80 % with two sessions, 86 with three, 90 with four, 92 with six, and of 50 subjects with two in 74 %.
+    80 % with two sessions, 86 with three, 90 with four, 92 with six, and of 50 subjects with two in 74 %. Where all
+    subjects have the same mean (R = 0), the formulas' ends are both the estimate, which tells nothing: they are NaN.
 
     Parameters
     ----------
@@ -178,6 +180,8 @@ def icc(data: object, form: Literal["2,1", "3,1"] = "2,1", confidence: float = 0
         value, low, high = _consistency(between, error, subjects, raters, tail)
     else:
         value, low, high = _absolute(between, offset, error, subjects, raters, tail)
+    if between <= _SAME * error:
+        low = high = math.nan
     return Icc(value, low, high, form, confidence, subjects, raters)
 
 

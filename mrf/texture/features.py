@@ -20,7 +20,7 @@ from ..core.storage import atomic_path
 from . import glcm, glrlm, intensity, morphology, neighbours, zones
 from .bins import Bins, choose
 from .matrices import AGGREGATIONS, Aggregation
-from .roi import Region
+from .roi import Region, unevenness
 
 log = logging.getLogger(__name__)
 
@@ -163,9 +163,12 @@ def features_of(
 
 def across_slices(region: Region, how: Aggregation, families: Collection[str]) -> list[str]:
     """What is questionable about this aggregation of a region, in words."""
-    if len(region.mask) > 1 or how.planar or "glrlm" not in families:
-        return []
-    return ["one slice has no runs across slices; take a 2d aggregation"]
+    flat, found = len(region.mask) == 1, []
+    if flat and not how.planar and "glrlm" in families:
+        found.append("one slice has no runs across slices; take a 2d aggregation")
+    if (_DIRECTIONAL | _DIMENSIONAL) & set(families):
+        found += unevenness(region.spacing[1:] if flat or how.planar else region.spacing)
+    return found
 
 
 def write_features(path: str | Path, features: Iterable[Feature], record: Mapping[str, Any]) -> None:

@@ -15,13 +15,12 @@ from ..core.errors import InputError
 from . import device
 from .around import STATISTICS, TONES, statistics, tones
 from .bins import Bins, choose
-from .roi import Region
+from .roi import Region, unevenness
 from .window import KINDS, Counts, Rates, cooccurrence, needs
 
 log = logging.getLogger(__name__)
 NAMES = tuple(KINDS) + tuple(STATISTICS) + tuple(TONES)
 _LARGEST = 1 << 24  # voxels of a window
-_UNEVEN = 1.5  # longest side of a voxel over the shortest one
 _PARTS = 4  # of the lines for each core
 
 
@@ -82,7 +81,7 @@ def texture_map(
     region = Region.of(given, on_host(mask), spacing=size, value_range=value_range, max_excluded=max_excluded)
     bins = choose(region.values, bin_width=bin_width, n_bins=n_bins, value_range=value_range,
                   std=region.of_voxels("std", std), step=region.of_voxels("step", step))  # fmt: skip
-    for warning in (*region.warnings, *bins.warnings, *_unevenness(region.spacing)):
+    for warning in (*region.warnings, *bins.warnings, *unevenness(region.spacing)):
         log.warning("texture_map: %s", warning)
     return maps_of(region, bins, names, radius, there)
 
@@ -130,17 +129,6 @@ def checked_radius(given: int) -> int:
     if (voxels := (2 * radius + 1) ** 3) > _LARGEST:
         raise InputError(f"radius: got {radius}, a window of {voxels} voxels, expected at most {_LARGEST}")
     return radius
-
-
-def _unevenness(spacing: Array) -> list[str]:
-    sides = spacing[np.isfinite(spacing)]
-    if sides.max() <= _UNEVEN * sides.min():
-        return []
-    size = " x ".join(f"{side:g}" for side in spacing)
-    return [
-        f"voxels are {size} mm (z, y, x): neighbours in different directions are at different distances; "
-        "resample the image to even voxels"
-    ]
 
 
 def _maps(region: Region, bins: Bins, radius: int, names: list[str], there: Any) -> dict[str, Array]:

@@ -15,6 +15,7 @@ from .bins import SINGLE, Bins, checked_range
 
 _LARGEST = 1e100  # intensities whose squares can be summed
 _FINEST = 5e-3  # mm, of a voxel's side
+_UNEVEN = 1.5  # longest side of a voxel over the shortest one
 PEAK_RADIUS = 10 * (3 / (4 * math.pi)) ** (1 / 3)  # mm, of a sphere of 1 cm^3
 
 
@@ -197,6 +198,18 @@ def region_record(region: Region, bins: Bins) -> dict[str, Any]:
         "count": bins.count,
         "warnings": list(bins.warnings),
     }
+
+
+def unevenness(spacing: Array) -> list[str]:
+    """What is questionable about neighbours in voxels of (2 or 3,) sides in mm, in words; unknown sides are not."""
+    sides = spacing[np.isfinite(spacing)]
+    if sides.max() <= _UNEVEN * sides.min():
+        return []
+    size, axes = " x ".join(f"{side:g}" for side in spacing), "z, y, x" if len(spacing) == 3 else "y, x"
+    return [
+        f"voxels are {size} mm ({axes}): neighbours in different directions are at different distances; "
+        "resample the image to even voxels"
+    ]
 
 
 def _image(image: object) -> Array:
