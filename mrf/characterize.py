@@ -17,7 +17,15 @@ from .core.errors import InputError
 from .core.maps import SHEARED, Maps, skew
 from .dictionaries.dictionary import Dictionary
 from .texture.bins import Bins, choose
-from .texture.features import Feature, across_slices, aggregation_of, checked_draws, families_of, features_of
+from .texture.features import (
+    Feature,
+    across_slices,
+    aggregation_of,
+    checked_draws,
+    families_of,
+    features_of,
+    uneven_voxels,
+)
 from .texture.map import checked_radius, maps_of, names_of
 from .texture.matrices import Aggregation
 from .texture.roi import Region, region_record
@@ -302,6 +310,9 @@ class _Texture:
             regions = [one.region for (of, _), one in taken.items() if of == label]
             for warning in across_slices(regions[0], self.aggregation, self.families) if regions else ():
                 log.warning("%s: %s", _called(label, record), warning)
+        uneven = {told for one in taken.values() for told in uneven_voxels(one.region, self.aggregation, self.families)}
+        for warning in sorted(uneven):
+            log.warning("texture: %s", warning)
         return tuple(
             Measured(label, name, feature)
             for (label, name), one in taken.items()

@@ -131,7 +131,8 @@ def texture_features(
     region = Region.of(image, mask, spacing=spacing, value_range=value_range, max_excluded=max_excluded)
     sd, steps = region.of_voxels("std", std), region.of_voxels("step", step)
     bins = choose(region.values, bin_width=bin_width, n_bins=n_bins, value_range=value_range, std=sd, step=steps)
-    for warning in (*region.warnings, *bins.warnings, *across_slices(region, how, chosen)):
+    questions = (*across_slices(region, how, chosen), *uneven_voxels(region, how, chosen))
+    for warning in (*region.warnings, *bins.warnings, *questions):
         log.warning("texture_features: %s", warning)
     return features_of(
         region, bins, calibrated=bin_width is not None, how=how, families=chosen, std=sd, draws=drawn, seed=seed
@@ -163,12 +164,16 @@ def features_of(
 
 def across_slices(region: Region, how: Aggregation, families: Collection[str]) -> list[str]:
     """What is questionable about this aggregation of a region, in words."""
-    flat, found = len(region.mask) == 1, []
-    if flat and not how.planar and "glrlm" in families:
-        found.append("one slice has no runs across slices; take a 2d aggregation")
-    if (_DIRECTIONAL | _DIMENSIONAL) & set(families):
-        found += unevenness(region.spacing[1:] if flat or how.planar else region.spacing)
-    return found
+    if len(region.mask) > 1 or how.planar or "glrlm" not in families:
+        return []
+    return ["one slice has no runs across slices; take a 2d aggregation"]
+
+
+def uneven_voxels(region: Region, how: Aggregation, families: Collection[str]) -> list[str]:
+    """What is questionable about the voxels that are neighbours in these families, in words."""
+    if not (_DIRECTIONAL | _DIMENSIONAL) & set(families):
+        return []
+    return unevenness(region.spacing[1:] if how.planar or len(region.mask) == 1 else region.spacing)
 
 
 def write_features(path: str | Path, features: Iterable[Feature], record: Mapping[str, Any]) -> None:
