@@ -89,8 +89,7 @@ def choose(
     values : (n,) array
         Finite intensities of the region, after re-segmentation.
     bin_width : float or "auto" or None
-        Fixed width, from the lower bound of `value_range` on; from the region's minimum if there is none. Values on an
-        upper bound that ends a bin have the next bin, as IBSI's formula says, which is there only for them.
+        Fixed width, from the low end of `value_range` or the region's minimum on; values on the high end begin a bin.
         "auto": twice the median of `std` or the median of `step`, whichever is larger.
     n_bins : int or None
         Fixed number between the region's own minimum and maximum; 32 if no width is given either.
