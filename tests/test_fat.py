@@ -401,3 +401,17 @@ def test_what_cannot_be_right_is_refused(change: dict[str, Any], message: str) -
     voxels = Voxels.of(np.full((frames, 2), kinds[kind]), known=known, mask=None, noise_std=None, magnitude=None)
     with pytest.raises(mrf.InputError, match=message):
         fat_fraction(voxels, **options)
+
+
+@pytest.mark.parametrize("case", ["3T", "1.5T"])
+def test_phases_of_the_opposite_sign_are_told(case: str, caplog: pytest.LogCaptureFixture) -> None:
+    strength, times = PROTOCOLS[case]
+    fat, field = np.zeros((20, 40)), np.linspace(-30, 60, 800).reshape(20, 40)
+    for fraction, told in ((fat + 0.1, True), (np.where(fat[0] + np.arange(40) < 20, 0.9, fat), True), (fat, False)):
+        data = noisy(simulated(fraction, 30.0, field, times, strength), 0.03)
+        right, wrong = fitted(data, times, strength), fitted(data.conj(), times, strength)
+        assert not right.notes["conjugate_fits_better"]
+        assert wrong.notes["conjugate_fits_better"] == told
+    assert caplog.text.count("phases fit the opposite sign") == 2
+    noise = noisy(np.zeros((len(times), 20, 40), complex), 1.0)
+    assert not fitted(noise, times, strength).notes["conjugate_fits_better"]

@@ -33,24 +33,19 @@ _USELESS = 0.025  # SD of the fat fraction at a signal-to-noise ratio of 100 fro
 
 
 def fat_fraction(
-    voxels: Voxels,
-    *,
-    echo_times: npt.ArrayLike,
-    field_strength: float,
-    peaks: str | npt.ArrayLike = "hamilton_2011",
-    field_range: float | None = None,
-    common_phase: bool = True,
-    spatial: bool = True,
-) -> Estimates:
+    voxels: Voxels, *, echo_times: npt.ArrayLike, field_strength: float, peaks: str | npt.ArrayLike = "hamilton_2011",
+    field_range: float | None = None, common_phase: bool = True, spatial: bool = True,
+) -> Estimates:  # fmt: skip
     """Proton density fat fraction, T2* and off-resonance of water.
 
     Where the other minimum is nearly as good, and voxels that disagree with most neighbours, are flagged
-    `REFINEMENT_FAILED` and counted in ``notes["swaps_suspected"]``.
+    `REFINEMENT_FAILED` (``notes["swaps_suspected"]``). Where the conjugates of a sample of voxels fit better, phases
+    have the opposite sign, and a warning says so (``notes["conjugate_fits_better"]``).
 
     Parameters
     ----------
     voxels : Voxels
-        ``known["off_resonance"]`` (Hz) is held fixed. A matrix of 2 or 3 axes is taken as an image.
+        Complex ones ~ exp(+2 pi i f t). ``known["off_resonance"]`` (Hz) is held fixed. 2 or 3 axes are an image's.
     echo_times : (frames,) array
         s, ascending. Complex: at least 3 (2 if the field is known), one more if not `common_phase`; magnitudes: 4.
     field_strength : float

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 import numpy as np
 import scipy.ndimage
 
@@ -11,8 +14,13 @@ from .fat_train import Train, blocks, costs_of, estimates, norms_of, rates_of
 from .unwrap import unwrap_phase
 from .voxels import Estimates, Voxels
 
+log = logging.getLogger(__name__)
 _MOST = 8.0  # of the energy of two neighbours
 _STEPS = 10  # of the field in one turn over the train
+_SAMPLE, _SHARE, _LEAST = 400, 16, 64  # voxels in which signs are compared: at most, one of so many, at least
+_BRIGHT = 0.2  # of the largest norms (99th percentile) that these have
+_FEWER, _SURE = 0.96, 5.0  # part of the residuals that the conjugate leaves, and standard errors of the difference
+_ROUNDING = 1e-9  # of the energy
 
 
 def fit_complex(voxels: Voxels, train: Train, spatial: bool) -> Estimates:
@@ -20,12 +28,13 @@ def fit_complex(voxels: Voxels, train: Train, spatial: bool) -> Estimates:
     norms = norms_of(voxels.data)
     signals, rates, count = voxels.data / norms[:, None], rates_of(train), len(norms)
     field, decay, left, settled = np.empty(count), np.empty(count), np.empty(count), np.empty(count, np.bool_)
-    doubted = np.zeros(count, bool)
+    doubted, mirrored = np.zeros(count, bool), False
     if train.moving:
         shape = (count, fat_complex.CANDIDATES)
         fields, decays, done = np.empty(shape), np.empty(shape), np.empty(shape, np.bool_)
         energies = np.empty((*shape, 2))
         _search(signals, train, rates, fields, decays, energies, done)
+        mirrored = _mirrored(signals, train, norms, energies[..., 1].min(axis=1))
         chosen, doubted = _choice(voxels, train, norms, fields, energies, spatial)
         rows = np.arange(count)
         field[:], decay[:], settled[:] = fields[rows, chosen], decays[rows, chosen], done[rows, chosen]
@@ -54,19 +63,38 @@ def fit_complex(voxels: Voxels, train: Train, spatial: bool) -> Estimates:
     if train.moving:
         values["off_resonance"] = field
         edge = (train.period == 0) & (np.abs(field) >= train.limits[3])
-    return estimates(
-        voxels,
-        train,
-        values,
-        norms,
-        scale,
-        left,
-        settled,
-        doubted,
-        edge,
-        deviations,
+    found = estimates(
+        voxels, train, values, norms, scale, left, settled, doubted, edge, deviations,
         2 * voxels.frames - train.unknowns,
+    )  # fmt: skip
+    return replace(found, notes={**found.notes, "conjugate_fits_better": mirrored})
+
+
+def _mirrored(signals: Array, train: Train, norms: Array, left: Array) -> bool:
+    """Whether the conjugates of a sample fit better, as they do where phases have the opposite sign; with a warning.
+
+    Of pure water both signs leave the same, up to noise. `left`: of the signals, of norm 1.
+    """
+    bright = np.flatnonzero(norms >= _BRIGHT * np.quantile(norms, 0.99)) if len(norms) else np.zeros(0, np.int64)
+    if len(bright) < _LEAST:
+        return False
+    size = min(max(min(_SAMPLE, len(norms) // _SHARE), _LEAST), len(bright))
+    some = np.sort(np.random.default_rng(0).choice(bright, size, replace=False))
+    shape = (len(some), fat_complex.CANDIDATES)
+    energies = np.empty((*shape, 2))
+    _search(
+        signals[some].conj(), train, rates_of(train), np.empty(shape), np.empty(shape), energies, np.empty(shape, bool)
     )
+    own, other = left[some], energies[..., 1].min(axis=1)
+    apart = (own - other) / (own + other + _ROUNDING)
+    sure = apart.mean() > _SURE * apart.std() / np.sqrt(len(some))
+    if not (sure and other.sum() < _FEWER * own.sum()):
+        return False
+    log.warning(
+        "fat_fraction: phases fit the opposite sign: conjugate images leave %.2g of the residual; precession has to be "
+        "exp(+2 pi i f t), give the conjugate", other.sum() / own.sum(),
+    )  # fmt: skip
+    return True
 
 
 def _unwrapped(voxels: Voxels, field: Array, quality: Array, period: float) -> Array:
