@@ -398,15 +398,15 @@ def scan_shape(scan: Scan) -> tuple[int, ...]:
 
 
 def refuse_magnitudes(series: Array, dictionary: Dictionary) -> None:
-    """Refuse images without sign or phase where fingerprints change theirs.
+    """Refuse real images without sign where fingerprints change theirs; of complex ones :meth:`.compress` warns.
 
     Raises
     ------
     InputError
         The series is of magnitudes, but the dictionary's signals are not.
     """
-    fits = len(series) == dictionary.basis.shape[1]  # else `compress` says what is wrong
-    if fits and magnitudes(series) and folds(dictionary.coefficients, dictionary.basis):
+    asked = len(series) == dictionary.basis.shape[1] and not np.iscomplexobj(series)  # else `compress` tells
+    if asked and magnitudes(series) and folds(dictionary.coefficients, dictionary.basis):
         raise InputError(
             "series: magnitude images, but the sequence's signals change their sign or phase; give complex images"
         )

@@ -148,7 +148,9 @@ def test_a_field_map_takes_blurring_out(
     assert error(sharp, phantom) < 0.7 * error(blurred, phantom)
     masked = np.where(sharp.mask & (np.abs(x) < 0.4), field, np.nan)  # as field maps are outside of the head
     flagged = reconstruct_scan(scan, dictionary, RECIPE, known={"off_resonance": masked})
-    assert (flagged.flags[sharp.mask & np.isnan(masked)] & Flag.INVALID).all()
+    without = flagged.mask & np.isnan(masked)
+    assert without[sharp.mask & np.isnan(masked)].mean() > 0.99
+    assert (flagged.flags[without] & Flag.INVALID).all()
     inside = sharp.mask & (np.abs(x) < 0.3)
     assert np.median(np.abs(flagged.t2[inside] / sharp.t2[inside] - 1)) < 0.03
 

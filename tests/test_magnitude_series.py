@@ -41,6 +41,8 @@ def test_magnitudes_of_signals_with_signs_are_told(inverted: mrf.Dictionary, cap
     resampled[3, 5] = -0.01 * sizes[3].max()
     for series in (sizes, resampled, sizes.astype(np.complex64), sizes.reshape(300, 5, 8)):
         assert "of magnitudes are wrong" in _told(inverted, series, caplog)
+        if np.iscomplexobj(series):
+            continue
         with pytest.raises(InputError, match="magnitude images"):
             refuse_magnitudes(series, inverted)
     turned = signals * np.exp(0.3j)
