@@ -165,12 +165,14 @@ class SubspaceModel:
         together = 1 if is_device_array(self.coils) else together
         while coils := list(itertools.islice(rest, together)):
             self.check()
-            samples = library(self.coils).stack(coils)
-            out: Array = library(samples).empty((len(coils), len(self._courses), *shape), self.coils.dtype)
+            samples = coils[0][None] if len(coils) == 1 else library(self.coils).stack(coils)
+            coils.clear()
+            out: Array = library(samples).empty((len(samples), len(self._courses), *shape), self.coils.dtype)
             for segment, course in enumerate(self._courses):
                 turned = samples if self.segments is None else course.conj() * samples
-                images = transform.spread(turned.reshape(len(coils) * shape[0], -1), precision)
-                out[:, segment] = images.reshape(len(coils), *shape)
+                images = transform.spread(turned.reshape(len(samples) * shape[0], -1), precision)
+                out[:, segment] = images.reshape(len(samples), *shape)
+            del samples, turned, images  # before the next coils are made
             yield from out
 
     def noise(self, number: int) -> Iterator[tuple[int, Array]]:
@@ -192,12 +194,14 @@ class SubspaceModel:
         factors, scales = zip(*(self._mixing(played, weights) for played in self._readouts[1]), strict=True)
         ends = np.cumsum([0, *(factor.shape[1] for factor in factors)])
         dtype, shape = self.coils.dtype, (int(ends[-1]), self.trajectory.n_samples)
-        white, gathered = np.empty(shape, dtype), np.empty((len(self.basis), len(factors), shape[1]), dtype)
+        white = np.empty(shape, dtype)
         for _ in self.coils:
+            gathered = np.empty((len(self.basis), len(factors), shape[1]), dtype)
             white.real, white.imag = (generator.standard_normal(shape, white.real.dtype) for _ in "ri")
             for arm, (factor, scale) in enumerate(zip(factors, scales, strict=True)):
                 gathered[:, arm] = factor @ (scale * white[ends[arm] : ends[arm + 1]])
-            yield beside(self.coils, gathered.copy())
+            yield beside(self.coils, gathered)
+            del gathered  # before the next is made
 
     def _mixing(self, played: Array, weights: Array | None) -> tuple[Array, Array]:
         """For the frames of a readout: (rank, draws) factor and (1 or draws, samples) weights of white noise."""
