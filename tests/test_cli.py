@@ -115,6 +115,7 @@ def test_a_given_dictionary_and_slices(
     capsys.readouterr()
     assert run("reconstruct", scan / "untold.h5", "--dictionary", d, "-o", scan / "untold") == 0
     assert "taking the dictionary's sequence on trust" in capsys.readouterr().err
+    assert "taken on trust" in mrf.Maps.load(scan / "untold").provenance["notes"][-1]
     assert "--sequence" in failed(capsys, "reconstruct", scan / "untold.h5", "-o", scan / "untold")
     told = Path(scan / "told.json")
     flips = np.rad2deg(small[1].events[small[1].kinds == mrf.EventKind.PULSE, 1]).tolist()

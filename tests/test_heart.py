@@ -181,11 +181,16 @@ def test_the_command_line_takes_the_hearts_intervals_too(
     assert mrf.Maps.load(tmp_path / "out").provenance["sequence"] == expected
     with ismrmrd.File(str(scan), mode="r") as file:
         header, acquisitions = file["dataset"].header, file["dataset"].acquisitions[:]
-    for one in acquisitions:
-        one.physiology_time_stamp[:] = (0, 0, 0)
-    with ismrmrd.File(str(tmp_path / "still.h5"), mode="w") as file:
-        file["dataset"].header = header
-        file["dataset"].acquisitions = acquisitions
+    for name, faster in (("ms.h5", 2.5), ("still.h5", 0)):
+        for one in acquisitions:
+            one.physiology_time_stamp[0] = round(one.physiology_time_stamp[0] * faster)
+            one.acquisition_time_stamp = round(one.acquisition_time_stamp * (faster or 1))
+        with ismrmrd.File(str(tmp_path / name), mode="w") as file:
+            file["dataset"].header = header
+            file["dataset"].acquisitions = acquisitions
+    command[2] = str(tmp_path / "ms.h5")
+    assert main([*command, "-o", str(tmp_path / "ms")]) == 0
+    assert "taken as milliseconds" in mrf.Maps.load(tmp_path / "ms").provenance["notes"][-1]
     command[2] = str(tmp_path / "still.h5")
     assert main([*command, "-o", str(tmp_path / "none")]) == 1
     assert "tell no heart beats, but the sequence is locked to the heart" in capsys.readouterr().err

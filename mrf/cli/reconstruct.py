@@ -103,7 +103,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     _check_files(told)
     given = load_checked(told.dictionary) if told.dictionary else None
     scan, recipe, measured = _read(told, recipe)
-    sequence = _sequence(told, scan, given)
+    sequence, doubts = _sequence(told, scan, given)
     if given is None and sequence.n_frames != scan.n_frames:
         raise InputError(
             f"{told.scan}: has {scan.n_frames} frames, the sequence {sequence.n_frames}; give the sequence that was "
@@ -131,7 +131,7 @@ def _reconstruct(told: argparse.Namespace) -> None:
     files = (told.dictionary, told.b1_map, told.field_map, measured, recipe.girf)
     sources = [told.scan, *(path for path in files if path)]
     played = {"sequence": sequence.digest, "acquisition": acquisition(sequence, scan.header)}
-    origin = provenance(sources, recipe, scan.notes) | played | dict(maps.provenance)
+    origin = provenance(sources, recipe, scan.notes + doubts) | played | dict(maps.provenance)
     if given is not None:
         origin["recipe"] = {name: value for name, value in origin["recipe"].items() if name not in _OF_DICTIONARY}
     write_outputs(replace(maps, provenance=origin), told, title=told.scan.name, header=scan.header.xml)
@@ -177,8 +177,8 @@ def _read(told: argparse.Namespace, recipe: Recipe) -> tuple[Scan, Recipe, str]:
     return scan, replace(recipe, trajectory=""), measured
 
 
-def _sequence(told: argparse.Namespace, scan: Scan, given: Dictionary | None) -> Sequence:
-    """The sequence that was asked for, else the header's, else (with a warning) the given dictionary's."""
+def _sequence(told: argparse.Namespace, scan: Scan, given: Dictionary | None) -> tuple[Sequence, tuple[str, ...]]:
+    """The sequence that was asked for, else the header's, else the given dictionary's; and doubts about it."""
     from ..core.errors import FileError
     from ..io.mrd_header import sequence_of_header
     from ..io.sequences import is_triggered, load_sequence
@@ -186,17 +186,17 @@ def _sequence(told: argparse.Namespace, scan: Scan, given: Dictionary | None) ->
     if told.sequence and is_triggered(told.sequence):
         return _at_heart(told.sequence, scan)
     if told.sequence:
-        return load_sequence(told.sequence)
+        return load_sequence(told.sequence), ()
     try:
-        return sequence_of_header(str(told.scan), scan.header, scan.n_frames)
+        return sequence_of_header(str(told.scan), scan.header, scan.n_frames), ()
     except FileError as error:
         if given is None or scan.header.parameters["flipAngle_deg"]:
             raise
         log.warning("%s; taking the dictionary's sequence on trust", error)
-        return given.sequence
+        return given.sequence, ("the header tells no flip angles: the dictionary's sequence is taken on trust",)
 
 
-def _at_heart(source: str, scan: Scan) -> Sequence:
+def _at_heart(source: str, scan: Scan) -> tuple[Sequence, tuple[str, ...]]:
     """The sequence at the intervals of the heart, from the scan's time stamps."""
     from ..core.errors import InputError
     from ..io.mrd_triggers import heart_sequence
@@ -206,5 +206,4 @@ def _at_heart(source: str, scan: Scan) -> Sequence:
             f"{scan.name}: its {len(scan.beats)} slices were played at different heart rates, and a dictionary is made "
             "for one; split the scan by slices, or send it to mrf serve"
         )
-    sequence, _ = heart_sequence(scan.name, source, scan.beats[0], scan.stamps[0])
-    return sequence
+    return heart_sequence(scan.name, source, scan.beats[0], scan.stamps[0])
