@@ -70,11 +70,36 @@ def test_icc_intervals_cover(subjects: int, sessions: int, offsets: float) -> No
     assert (covered / 1000 < 0.97).all()
 
 
-def test_wider_confidence_is_wider() -> None:
-    for form in ("2,1", "3,1"):
-        narrow, wide = icc(JUDGES, form, 0.8), icc(JUDGES, form, 0.99)
-        assert wide.low < narrow.low < narrow.value == wide.value < narrow.high < wide.high
-        assert narrow.confidence == 0.8
+@pytest.mark.parametrize(
+    ("subjects", "sessions", "offsets"), [(20, 2, 1.0), (50, 2, 1.0), (20, 2, 0.0), (20, 4, 0.5), (10, 2, 0.3)]
+)
+def test_generalized_intervals_cover(subjects: int, sessions: int, offsets: float) -> None:
+    """The published ones hold the truth in 78 % of the first and 76 % of the second case."""
+    random, error, covered = np.random.default_rng(7), 0.3, 0
+    truth = 1 / (1 + offsets**2 + error**2)
+    for _ in range(1000):
+        data = random.normal(size=(subjects, 1)) + offsets * random.normal(size=sessions)
+        found = icc(data + error * random.normal(size=(subjects, sessions)), interval="generalized")
+        assert found.low < found.value < found.high
+        covered += found.low <= truth <= found.high
+    assert 0.925 < covered / 1000 < 0.98
+
+
+def test_generalized_intervals_of_many_sessions_are_the_published_ones() -> None:
+    random = np.random.default_rng(3)
+    data = random.normal(size=(40, 1)) + 0.2 * random.normal(size=60) + 0.5 * random.normal(size=(40, 60))
+    ours, published = icc(data, interval="generalized"), icc(data)
+    assert (ours.low, ours.high) == pytest.approx((published.low, published.high), abs=0.01)
+    both = icc(data, "3,1", interval="generalized"), icc(data, "3,1")
+    assert both[0] == both[1]
+
+
+@pytest.mark.parametrize("interval", ["satterthwaite", "generalized"])
+@pytest.mark.parametrize("form", ["2,1", "3,1"])
+def test_wider_confidence_is_wider(form: Form, interval: Literal["satterthwaite", "generalized"]) -> None:
+    narrow, wide = (icc(JUDGES, form, share, interval=interval) for share in (0.8, 0.99))
+    assert wide.low < narrow.low < narrow.value == wide.value < narrow.high < wide.high
+    assert narrow.confidence == 0.8
 
 
 def test_icc_limits() -> None:
@@ -240,6 +265,8 @@ def test_bad_values_are_refused() -> None:
         within_subject_cv([[1, 2], [-2, 0], [1, -1]])
     with pytest.raises(InputError, match="form: got '1,1', expected \"2,1\""):
         icc(JUDGES, "1,1")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="interval: got 'bootstrap', expected \"satterthwaite\""):
+        icc(JUDGES, interval="bootstrap")  # type: ignore[arg-type]
     for bad in (0, 1, 95, math.nan):
         with pytest.raises(
             InputError, match=rf"confidence: got {bad}, expected a number between 0 and 1 such as 0\.95"

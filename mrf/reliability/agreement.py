@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..core.errors import InputError
 
 _FEWEST = 3  # subjects
 _SAME = 1e-12  # of the largest value: what values that are the same differ by
+_DRAWS = 1 << 17  # mean squares that a generalized interval is made of: its ends hold to 0.1 % of confidence
 _COVERED = 1.96  # standard deviations on either side that hold 95 % of a normal distribution
 Interval = tuple[float, float]
 
@@ -132,15 +134,23 @@ def varying(table: Array) -> Array:
     return differ
 
 
-def icc(data: object, form: Literal["2,1", "3,1"] = "2,1", confidence: float = 0.95) -> Icc:
+def icc(
+    data: object,
+    form: Literal["2,1", "3,1"] = "2,1",
+    confidence: float = 0.95,
+    *,
+    interval: Literal["satterthwaite", "generalized"] = "satterthwaite",
+) -> Icc:
     """Intraclass correlation of single measurements, from a two-way analysis of variance.
 
     With mean squares R of subjects, C of sessions and E of what is left, n subjects and k sessions:
-    "3,1" = (R - E) / (R + (k-1) E) has an exact interval from F = R / E; "2,1" adds k (C - E) / n to the denominator,
-    and its interval uses Satterthwaite's degrees of freedom (a negative estimate enters these as 0), an approximation
-    that is too short where few sessions are offset by as much as subjects differ: of 20 subjects it holds the truth in
-    80 % with two sessions, 86 with three, 90 with four, 92 with six, and of 50 subjects with two in 74 %. Where all
-    subjects have the same mean (R = 0), the formulas' ends are both the estimate, which tells nothing: they are NaN.
+    "3,1" = (R - E) / (R + (k-1) E) has an exact interval from F = R / E; "2,1" adds k (C - E) / n to the denominator.
+    Its interval, as it is published and as other packages give it, uses Satterthwaite's degrees of freedom (a negative
+    estimate enters these as 0), an approximation that is too short where few sessions are offset by as much as subjects
+    differ: of 20 subjects it holds the truth in 80 % with two sessions, 86 with three, 90 with four, 92 with six, and
+    of 50 subjects with two in 74 %. The generalized interval holds it in 94 to 97 %, in these cases and without
+    offsets; of two sessions it is wide, as two sessions tell little of how sessions differ. Where all subjects have the
+    same mean (R = 0), the formulas' ends are both the estimate, which tells nothing: they are NaN.
 
     Parameters
     ----------
@@ -151,16 +161,20 @@ def icc(data: object, form: Literal["2,1", "3,1"] = "2,1", confidence: float = 0
         between sessions is no disagreement.
     confidence : float
         Of the two-sided interval.
+    interval : "satterthwaite" or "generalized"
+        Of "2,1". That of "3,1" is exact, and both are the same.
 
     Raises
     ------
     InputError
-        Missing values, too few subjects or sessions, subjects that do not differ at all, or an unknown form.
+        Missing values, too few subjects or sessions, subjects that do not differ at all, or an unknown form
+        or interval.
 
     References
     ----------
     McGraw & Wong 1996, https://doi.org/10.1037/1082-989X.1.1.30; Shrout & Fleiss 1979,
-    https://doi.org/10.1037/0033-2909.86.2.420
+    https://doi.org/10.1037/0033-2909.86.2.420; generalized intervals: Weerahandi 1993,
+    https://doi.org/10.1080/01621459.1993.10476355
 
     Examples
     --------
@@ -171,6 +185,8 @@ def icc(data: object, form: Literal["2,1", "3,1"] = "2,1", confidence: float = 0
     table = _sessions(data)
     if form not in ("2,1", "3,1"):
         raise InputError(f'form: got {form!r}, expected "2,1" (absolute agreement) or "3,1" (consistency)')
+    if interval not in ("satterthwaite", "generalized"):
+        raise InputError(f'interval: got {interval!r}, expected "satterthwaite" (as published) or "generalized"')
     tail = _tail(confidence)
     if not varying(table).any():
         raise InputError("data: all subjects are alike, so that an ICC is 0 / 0; give subjects that differ")
@@ -180,6 +196,8 @@ def icc(data: object, form: Literal["2,1", "3,1"] = "2,1", confidence: float = 0
         value, low, high = _consistency(between, error, subjects, raters, tail)
     else:
         value, low, high = _absolute(between, offset, error, subjects, raters, tail)
+        if interval == "generalized":
+            low, high = _generalized(between, offset, error, subjects, raters, tail)
     if between <= _SAME * error:
         low = high = math.nan
     return Icc(value, low, high, form, confidence, subjects, raters)
@@ -226,6 +244,22 @@ def _absolute(
         n * (between - quantile * error) / (quantile * (k * offset + rest) + n * between) for quantile in (above, below)
     )
     return value, low, high
+
+
+def _generalized(between: float, offset: float, error: float, n: int, k: int, tail: float) -> Interval:
+    """Quantiles of the ICC over variances that could have made these mean squares."""
+    of_subjects, of_sessions, of_error = np.array([[between], [offset], [error]]) / _mean_squares_drawn(n, k)
+    subjects, sessions = (of_subjects - of_error) / k, (of_sessions - of_error) / n
+    low, high = np.quantile(subjects / (subjects + sessions + of_error), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=8)
+def _mean_squares_drawn(n: int, k: int) -> Array:
+    """(3, draws) mean squares of subjects, sessions and what is left where the expected ones are 1."""
+    freedom = np.array([[n - 1], [k - 1], [(n - 1) * (k - 1)]])
+    drawn: Array = np.random.default_rng(0).chisquare(freedom, (3, _DRAWS)) / freedom
+    return drawn
 
 
 def within_subject_sd(data: object) -> float:
