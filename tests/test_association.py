@@ -223,6 +223,7 @@ NAMES = {"feature_names": list("abcd"), "outcome_names": list("efg")}
         ({"outcomes": Y[:, 0]}, r"outcomes: got shape \(25,\), expected \(subjects, columns\); one column is"),
         ({"covariates": X[:, 2:3] ** 3}, "features: c is wholly explained by covariates and site; leave it out"),
         ({"covariates": np.ones((24, 1))}, "covariates: got 24 subjects, expected 25"),
+        ({"site": ["A"] * 12 + ["n/a"] * 13}, "site: 13 of 25 subjects have none .*row 12: 'n/a'"),
         ({"site": ["A"] * 24}, r"site: got shape \(24,\), expected \(25,\), one label a subject"),
         (
             {"feature_names": list("abba")},

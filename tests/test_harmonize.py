@@ -137,6 +137,15 @@ def test_units_of_features_and_covariates_do_not_matter() -> None:
     assert (other.features - 5) * 1e3 == pytest.approx(found, rel=1e-9)
 
 
+def test_small_units_of_one_covariate_beside_large_ones_of_another_do_not_matter() -> None:
+    x, batch, covariates = known()
+    found = harmonize(x, batch, covariates=covariates)
+    units = np.array([1e6, 1e-9])  # volumes in mm^3 and diffusivities in m^2/s
+    other = harmonize(x, batch, covariates=covariates * units)
+    assert other.features == pytest.approx(found.features, rel=1e-9)
+    assert other.model.slopes * units[:, None] == pytest.approx(found.model.slopes, rel=1e-9)
+
+
 def test_constant_features_pass() -> None:
     x, batch, covariates = known()
     held = np.hstack([x[:, :2], np.full((36, 1), 0.1), x[:, 2:]])
@@ -204,6 +213,8 @@ def test_features_without_scale_are_refused() -> None:
         ({"batch": ["a"] * 35}, r"batch: got shape \(35,\), expected \(36,\), one label a subject"),
         ({"batch": [1.0, 2.0] * 18}, "batch: got float64 labels, expected text or whole numbers, none missing"),
         ({"batch": ["a", None] * 18}, "batch: got object labels, expected text or whole numbers, none missing"),
+        ({"batch": ["a"] * 20 + [float("nan")] * 16}, "batch: 16 of 36 subjects have none .*row 20: 'nan'"),
+        ({"batch": ["a"] * 20 + [" "] * 16}, "batch: 16 of 36 subjects have none .*row 20: ' '.; leave these"),
         ({"covariates": np.ones((35, 1))}, "covariates: got 35 subjects, expected 36"),
         ({"covariates": np.full((36, 1), np.nan)}, "covariates: column 0 has no finite value; leave it out"),
         (

@@ -18,6 +18,7 @@ from .agreement import finite_rows, varying
 _FEWEST = 10  # subjects of a batch
 _EXPLAINED = 1e-20  # of a feature's variance: what is left of one that batch and covariates explain
 _SETTLED, _ROUNDS = 1e-10, 10_000
+_MISSING = "", "nan", "n/a"  # labels that are none: empty cells, NaN that numpy made text of, BIDS
 Label = str | int
 
 
@@ -113,7 +114,7 @@ def groups(name: str, values: object, subjects: int) -> tuple[tuple[Label, ...],
     Raises
     ------
     InputError
-        Not one label a subject, or labels that are neither text nor whole numbers.
+        Not one label a subject, labels that are missing, or neither text nor whole numbers.
     """
     given = as_host(name, values)
     if given.shape != (subjects,):
@@ -122,6 +123,13 @@ def groups(name: str, values: object, subjects: int) -> tuple[tuple[Label, ...],
         given = given.astype(str)
     if given.dtype.kind not in "Uiu":
         raise InputError(f"{name}: got {given.dtype} labels, expected text or whole numbers, none missing")
+    missing = np.isin(np.char.lower(np.char.strip(given.astype(str))), _MISSING)
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise InputError(
+            f"{name}: {missing.sum()} of {subjects} subjects have none (the first is row {row}: {str(given[row])!r}); "
+            "leave these subjects out"
+        )
     labels, index = np.unique(given, return_inverse=True)
     return tuple(labels.tolist()), index
 
@@ -135,8 +143,9 @@ def _fit(table: Array, labels: tuple[Label, ...], index: Array, covariates: Arra
             "how much batches differ; give more features"
         )
     middle = table.mean(axis=0)
-    solved = np.linalg.lstsq(np.hstack([member, covariates]), table - middle, rcond=None)[0]
-    offsets, slopes = solved[: len(labels)], solved[len(labels) :]
+    unit = np.abs(covariates).max(axis=0)  # m^2/s beside mm^3: what is small beside other columns would be left out
+    solved = np.linalg.lstsq(np.hstack([member, covariates / unit]), table - middle, rcond=None)[0]
+    offsets, slopes = solved[: len(labels)], solved[len(labels) :] / unit[:, None]
     mean = middle + (member @ offsets).mean(axis=0)
     left = table - middle - member @ offsets - covariates @ slopes
     scale = np.sqrt((left**2).mean(axis=0))
