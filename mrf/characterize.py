@@ -53,7 +53,7 @@ class Texturing:
     families : collection of str or None
         None = all.
     draws, seed : int
-        Noise draws from ``maps.std``, for the standard deviation of features; 0 = none.
+        Noise draws from ``maps.deviation``, for the standard deviation of features; 0 = none.
     mapped : tuple of str
         Features that are mapped too, as for :func:`mrf.texture_map`.
     radius : int
@@ -324,7 +324,7 @@ class _Texture:
 
     def _deviation(self, name: str, region: Region, record: dict[str, Any]) -> Array | None:
         """Error bars of the map, if all voxels that count have one."""
-        std = self.maps.std.get(name)
+        std = self.maps.deviation(name)
         if std is None:
             return None
         boxed = (std[None] if std.ndim == 2 else std)[region.box][region.intensity]

@@ -53,7 +53,8 @@ class RegionStatistics:
     no_result : int
         Voxels outside the maps' mask, where nothing was asked for.
     mean_std : float
-        Mean error bar (standard deviation) over those of the `n` voxels that have one; NaN = none has.
+        Mean standard deviation of the noise (:meth:`mrf.Maps.deviation`) over those of the `n` voxels that have one;
+        NaN = none has.
     """
 
     label: int
@@ -145,7 +146,8 @@ def _of(
     values = np.abs(maps.pd[inside]) if parameter == "pd" else np.asarray(maps.parameters[parameter][inside], float)
     usable = np.isfinite(values) & maps.mask[inside] & (flags & unusable == 0)
     used = values[usable].astype(float)
-    bars = maps.std[parameter][inside][usable] if parameter in maps.std else np.empty(0)
+    deviation = maps.deviation(parameter)
+    bars = np.empty(0) if deviation is None else deviation[inside][usable]
     bars = bars[np.isfinite(bars)]
 
     def flagged(flag: Flag) -> int:

@@ -90,6 +90,24 @@ def test_intervals_know_their_parameter() -> None:
     np.testing.assert_allclose(maps.interval("pd")[0], np.array([1, 2, 3]) - 0.5 * 1.959964, rtol=1e-6)
 
 
+def test_deviations_are_without_students_t() -> None:
+    """Three images leave one degree of freedom: error bars are 6.5 times the SD of the noise, so that 95 % hold."""
+    rng, angles, tr, sd = np.random.default_rng(3), np.radians([4.0, 10.0, 18.0]), 0.015, 0.1
+    recovered = np.exp(-tr)
+    signal = 1000 * np.sin(angles) * (1 - recovered) / (1 - recovered * np.cos(angles))
+    data = signal[:, None] + sd * rng.standard_normal((3, 4000))
+    maps = mrf.fit("variable_flip_angle", data, flip_angles=angles, repetition_times=tr)
+    deviation = maps.deviation("t1")
+    assert deviation is not None
+    assert np.sqrt((deviation**2).mean()) == pytest.approx(maps.t1.std(), rel=0.05)
+    assert maps.std["t1"] == pytest.approx(deviation * 12.7062047 / 1.959964)
+    for level, off in ((0.5, 0.03), (0.95, 0.01), (0.99, 0.005)):
+        low, high = maps.interval("t1", level)
+        assert ((low < 1) & (high > 1)).mean() == pytest.approx(level, abs=off)
+    np.testing.assert_array_equal(few(t1=[0.5, np.inf, np.nan]).deviation("t1"), [0.5, np.inf, np.nan])
+    assert few().deviation("t1") is None
+
+
 def test_intervals_that_cannot_be_had() -> None:
     for level in (0.0, 1.0, 95, float("nan")):
         with pytest.raises(mrf.InputError, match=r"level: got .* such as 0\.95"):

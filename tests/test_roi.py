@@ -104,6 +104,13 @@ def test_no_error_bar_is_no_zero_and_the_value_stands() -> None:
     assert row.mean_std == pytest.approx(0.02)
 
 
+def test_error_bars_of_an_estimated_noise_are_comparable_with_a_scatter() -> None:
+    maps = made()
+    told = replace(maps, provenance={"noise_freedom": 2})
+    row = one(roi_statistics(told, rows_of_labels()), 1, "t1")
+    assert row.mean_std == pytest.approx(0.02 / (4.30265273 / 1.959964))
+
+
 def test_regions_without_a_voxel_have_empty_cells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     maps = made()
     labels = rows_of_labels()

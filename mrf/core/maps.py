@@ -121,6 +121,15 @@ class Maps:
             factor = np.exp(reach / value)
             return value / factor, value * factor
 
+    def deviation(self, name: str) -> Array | None:
+        """The standard deviation of a parameter's noise, to be simulated or set beside a scatter; None without one.
+
+        `std`, but for Student's t, by which it is wider where the noise was estimated in each voxel: 6.5 times with one
+        degree of freedom. Single values are uncertain then; their squares are right on the average.
+        """
+        std = self.std.get(name)
+        return None if std is None else std / _widening(self.provenance.get("noise_freedom"))
+
     def _arrays(self) -> dict[str, Array]:
         own = {name: getattr(self, name) for name in ("pd", "score", "index", "flags", "mask")}
         named = {f"parameters.{name}": array for name, array in self.parameters.items()}
@@ -171,12 +180,21 @@ class Maps:
 
 def _quantile(level: float, freedom: object) -> float:
     """Standard deviations that reach as far as `level` asks for; `freedom` is that of an estimated noise."""
+    return _student((1 + level) / 2, freedom) / _widening(freedom)
+
+
+def _widening(freedom: object) -> float:
+    """Factor by which error bars of an estimated noise are wider than its standard deviation."""
+    return _student(_WIDENED_FOR, freedom) / NormalDist().inv_cdf(_WIDENED_FOR)
+
+
+def _student(probability: float, freedom: object) -> float:
+    """Quantile of Student's t, or of the normal distribution where the noise was given."""
     if not isinstance(freedom, int):
-        return NormalDist().inv_cdf((1 + level) / 2)
+        return NormalDist().inv_cdf(probability)
     import scipy.special  # which costs more than the rest of this file
 
-    student = scipy.special.stdtrit(freedom, np.array([(1 + level) / 2, _WIDENED_FOR]))
-    return float(student[0] / student[1] * NormalDist().inv_cdf(_WIDENED_FOR))
+    return float(scipy.special.stdtrit(freedom, probability))
 
 
 def _group(named: Mapping[str, Array], prefix: str) -> dict[str, Array]:

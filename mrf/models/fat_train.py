@@ -116,4 +116,6 @@ def estimates(
     flags = np.uint8(Flag.REFINEMENT_FAILED) * failed + np.uint8(Flag.GRID_EDGE) * edge
     flags = (flags + np.uint8(Flag.SINGULAR) * singular).astype(np.uint8)
     notes: dict[str, Any] = {"swaps_suspected": int(doubted.sum())}
+    if spread is not None and voxels.noise_std is None:
+        notes["noise_freedom"] = freedom
     return Estimates(values, scale * norms, np.sqrt(np.clip(1 - left, 0, 1)), flags, std, notes=notes)

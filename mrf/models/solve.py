@@ -99,7 +99,8 @@ class _Work:
         std |= {name: np.maximum(std[name], least) for name, least in self.reach.items() if name in std}
         values, std = self._derived(found, std)
         pd = unscaled(found.scale, self.exponent)
-        notes = {"noise": "given" if self.voxels.noise_std is not None else "each voxel's residual"}
+        given = self.voxels.noise_std is not None
+        notes = {"noise": "given"} if given else {"noise": "each voxel's residual", "noise_freedom": self.freedom}
         return Estimates(
             values={name: values[name] for name in self.model.wanted},
             pd=np.abs(pd) if self.voxels.magnitude else pd,
