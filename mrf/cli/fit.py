@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arguments import add_known_maps, add_mask, add_output, known_maps, told_mask
-from .protocol import alternatives, hint, protocol_of, typed, typed_names
+from .protocol import alternatives, hint, numbered, protocol_of, typed, typed_names
 
 if TYPE_CHECKING:
     from ..core.arrays import Array
@@ -90,7 +90,6 @@ def _print_models(names: list[str]) -> None:
 def _fit(told: argparse.Namespace) -> None:
     from ..core.errors import InputError, MrfError
     from ..io.inputs import read_input
-    from ..io.series import PROTOCOL
     from ..models import MODELS, fit
     from ..pipeline import provenance
     from .output import dicom_origin, write_outputs
@@ -98,10 +97,10 @@ def _fit(told: argparse.Namespace) -> None:
     dicom_origin(told)
     model = MODELS[told.model]
     given = typed(told.protocol, told.model, model)
+    count, sorting = numbered(given)
     series = read_input(
-        told.input, series=told.series, component=told.component, frame_counter=told.frame_counter,
-        count=max((np.size(values) for values in given.values()), default=1),
-        typed=[name for name, values in given.items() if name in PROTOCOL and np.size(values) > 1],
+        told.input, series=told.series, component=told.component, frame_counter=told.frame_counter, count=count,
+        typed=sorting,
     )  # fmt: skip
     try:
         protocol = protocol_of(told.model, model, series, given)

@@ -29,6 +29,9 @@ _OF_TIMES = ("time", "interval", "spacing", "duration", "increment")
 # Of these a model needs one.
 _ONE_OF = (("repetition_times", "saturation_times"), ("acquisition_times", "rr_intervals"))
 _ALSO = {"excitation_spacing": "excitation_repetition_time"}
+_UNTOLD = ("phase_increments",)  # of each image, in no file
+# Of each image, but none of what it tells is in the signal that is fitted: TE moves the pulses, and T2 is not known.
+_TIMING = {"inversion_recovery": ("echo_times",)}
 _MAPS = {"b1": "--b1-map", "off_resonance": "--field-map", "t1": "--t1-map"}
 _LEAST_SATURATING = 80 * DEGREE  # flip angles are told of; above 90 they are those of refocusing pulses
 _IN_SECONDS = "give them in seconds"  # how models end what they say of long times
@@ -77,6 +80,20 @@ def typed(texts: list[str], name: str, model: Model) -> dict[str, Any]:
             raise InputError(f"--protocol: {key} is given twice")
         made[key] = _value(text, value, units.get(ending, 1.0), argument)
     return made
+
+
+def per_image(given: Mapping[str, Any]) -> dict[str, int]:
+    """{argument: how many values} of what was typed for each image by itself."""
+    from ..io.series import PROTOCOL
+
+    own = (*PROTOCOL, *_UNTOLD)
+    return {name: int(np.size(values)) for name, values in given.items() if name in own and np.size(values) > 1}
+
+
+def numbered(given: Mapping[str, Any]) -> tuple[int, list[str]]:
+    """How many images are typed of, and the arguments that sort them by number where files do not tell these."""
+    typed = per_image(given)
+    return max(typed.values(), default=1), [name for name in typed if name in _UNTOLD] or list(typed)
 
 
 def typed_names(model: Model) -> list[str]:
@@ -136,6 +153,7 @@ def protocol_of(name: str, model: Model, series: Series, given: Mapping[str, Any
         _check_order(name, series)
     if "saturation_times" in model.protocol and "repetition_times" in made:
         _check_saturates(name, series)
+    _check_nothing_else(name, model, series, given)
     if name == "mtr" and "mt_states" not in made:
         _check_pair(series)
     for key in sorted(set(given) & set(told)):
@@ -163,6 +181,25 @@ def _check_order(name: str, series: Series) -> None:
             f"{name}: frames are sorted by {' and '.join(series.varying)}, and nothing tells in which order they were "
             "acquired, so that RR intervals belong to none; give files that tell acquisition times, or one NIfTI file"
         )
+
+
+def _check_nothing_else(name: str, model: Model, series: Series, given: Mapping[str, Any]) -> None:
+    """What varies beside what a model knows would be taken for tissue, unless the images' own values were typed."""
+    count, read = len(series.data), set(model.protocol) | {_ALSO.get(key, key) for key in model.protocol}
+    known = read | {f"{key}s" for key in read} | {"trigger_times"}  # which follow from the rest
+    known |= {"inversion_times"} if "saturation_times" in read else set()
+    other = [key for key in series.varying if key not in known or key in _TIMING.get(name, ())]
+    if other and count not in per_image(given).values():
+        alone = [key for key in series.varying if key not in other]
+        raise InputError(
+            f"{name}: the images differ in {_listed(series.varying)}, but the model has no place for {_listed(other)}; "
+            f"give images that differ in {_listed(alone) if alone else 'what it knows'} alone (a folder of their own, "
+            f"or --series), or type with -p what each of the {count} images is to count as"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(name.replace("_", " ") for name in names)
 
 
 def _check_pair(series: Series) -> None:

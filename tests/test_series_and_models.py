@@ -1,0 +1,98 @@
+"""What the files tell and what a model knows of it: what varies besides, and what only the user can tell."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrf.cli.main import main
+from mrf.cli.protocol import protocol_of, typed
+from mrf.core.errors import InputError
+from mrf.core.maps import Maps
+from mrf.io.series import Series, what_varies
+from mrf.models import MODELS
+from mrf.models.steady import _balanced
+
+from .dicom_series_examples import UID, images
+
+
+def series_of(**protocol: list[float]) -> Series:
+    told = {name: np.array(values, np.float64) for name, values in protocol.items()}
+    frames = len(next(iter(told.values())))
+    return Series(np.ones((frames, 1, 2, 2)), np.eye(4), told, what_varies(told))
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "message"),
+    [
+        (  # of MTsat: T1 came out 36 % short
+            "variable_flip_angle",
+            {"flip_angles": [0.1, 0.1, 0.4], "mt_states": [0, 1, 0], "repetition_times": [0.025] * 3},
+            "differ in flip angles and mt states, but the model has no place for mt states; give images that differ in "
+            "flip angles alone .*, or type with -p what each of the 3 images is to count as",
+        ),
+        (  # fewer echoes of one flip angle than of the other
+            "variable_flip_angle",
+            {"flip_angles": [0.1, 0.4, 0.1], "echo_times": [0.002, 0.002, 0.004], "repetition_times": [0.025] * 3},
+            "no place for echo times",
+        ),
+        ("multi_spin_echo", {"echo_times": [0.01, 0.02, 0.03], "repetition_times": [1, 1, 3]}, "for repetition times"),
+        ("multi_echo_gradient", {"echo_times": [0.01, 0.02], "flip_angles": [0.1, 0.4]}, "for flip angles"),
+        ("inversion_recovery", {"inversion_times": [0.1, 0.4, 2], "echo_times": [0.01, 0.01, 0.05]}, "for echo times"),
+        ("adc", {"b_values": [0, 1e9], "echo_times": [0.05, 0.08]}, "for echo times"),
+        ("mtr", {"mt_states": [0, 1], "flip_angles": [0.1, 0.2]}, "for flip angles"),
+        ("t1rho", {"echo_times": [0.01, 0.02]}, "differ in what it knows alone"),
+    ],
+)
+def test_what_varies_and_no_model_knows_of_is_refused(model: str, told: dict[str, list[float]], message: str) -> None:
+    given = {"spin_lock_times": 0.01} if model == "t1rho" else {}
+    with pytest.raises(InputError, match=f"{model}: the images .*{message}"):
+        protocol_of(model, MODELS[model], series_of(**told), given)
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "given"),
+    [
+        ("molli", {"inversion_times": [0.1, 1.1, 2.1], "acquisition_times": [0, 1, 2]}, []),
+        ("molli", {"trigger_times": [0.5, 0.6, 0.7], "acquisition_times": [0, 1, 2]}, []),
+        ("saturation_recovery", {"inversion_times": [0.1, 0.4, 2], "repetition_times": [1, 1, 3]}, []),
+        ("inversion_recovery", {"inversion_times": [0.1, 0.4, 2], "repetition_times": [2, 2, 4]}, []),
+        ("mtsat", {"flip_angles": [0.1, 0.1, 0.4], "repetition_times": [0.025] * 3, "mt_states": [0, 1, 0]}, []),
+        ("t1rho", {"echo_times": [0.01, 0.02]}, ["spin_lock_times_ms=1,40"]),
+        (
+            "variable_flip_angle",
+            {"flip_angles": [0.1, 0.4], "echo_times": [0.002, 0.0021], "repetition_times": [0.025] * 2},
+            ["flip_angles_deg=6,23"],
+        ),
+    ],
+)
+def test_what_a_model_knows_or_a_user_types_may_vary(
+    model: str, told: dict[str, list[float]], given: list[str]
+) -> None:
+    assert protocol_of(model, MODELS[model], series_of(**told), typed(given, model, MODELS[model]))
+
+
+def test_phase_increments_that_no_file_tells(tmp_path: Path) -> None:
+    """Two series of the same flip angles: what was typed of each image did not count, and they were doubled images."""
+    flips, turns, tr = np.deg2rad([10.0, 25, 45, 70] * 2), np.repeat([0.0, np.pi], 4), 0.005
+    tissue = {"t1": np.ones(1), "t2": np.full(1, 0.06), "off_resonance": np.full(1, 30.0)}
+    signal = 3e4 * np.abs(_balanced(tissue, flips, turns, tr, tr / 2))[0]
+    for n, (flip, value) in enumerate(zip(flips, signal, strict=True)):
+        told = {"FlipAngle": float(np.rad2deg(flip)), "RepetitionTime": 5.0, "pixels": np.full((3, 4), value)}
+        numbers = {"SeriesNumber": n // 4 + 1, "SeriesInstanceUID": f"{UID}{n // 4 + 1}", "InstanceNumber": n % 4 + 1}
+        images(tmp_path / "dicom" / str(n), told | numbers)
+    for more in ([], ["-p", "flip_angles_deg=10,25,45,70,10,25,45,70"]):
+        typed_in = ["-p", "phase_increments_deg=0,0,0,0,180,180,180,180", "-p", "t1_ms=1000", *more]
+        out = tmp_path / f"out{len(more)}"
+        assert main(["-q", "fit", "--model", "despot2", str(tmp_path / "dicom"), "-o", str(out), *typed_in]) == 0
+        assert np.allclose(Maps.load(out).t2, 0.06, rtol=0.01)
+
+
+def test_what_is_not_of_each_image_does_not_count_images(tmp_path: Path) -> None:
+    """Factors of a slice's profile, longer than the train, were taken for its images: these were doubled then."""
+    for n, te in enumerate((10, 20, 30), 1):
+        images(tmp_path / "dicom" / str(n), {"InstanceNumber": n, "pixels": np.full((3, 4), 1e4 * np.exp(-te / 60))})
+    told = ["-p", "echo_times_ms=10,20,30", "-p", "slice_profile=1,1,1,1"]
+    folder = ["multi_spin_echo", str(tmp_path / "dicom"), "-o", str(tmp_path / "out")]
+    assert main(["-q", "fit", "--model", *folder, *told]) == 0
+    assert np.allclose(Maps.load(tmp_path / "out").t2, 0.06, rtol=0.02)
