@@ -1,12 +1,16 @@
 """What the files tell and what a model knows of it: what varies besides, and what only the user can tell."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mrf import fit
 from mrf.cli.main import main
 from mrf.cli.protocol import protocol_of, typed
+from mrf.core.arrays import Array
 from mrf.core.errors import InputError
 from mrf.core.maps import Maps
 from mrf.io.series import Series, what_varies
@@ -96,3 +100,62 @@ def test_what_is_not_of_each_image_does_not_count_images(tmp_path: Path) -> None
     folder = ["multi_spin_echo", str(tmp_path / "dicom"), "-o", str(tmp_path / "out")]
     assert main(["-q", "fit", "--model", *folder, *told]) == 0
     assert np.allclose(Maps.load(tmp_path / "out").t2, 0.06, rtol=0.02)
+
+
+def test_seconds_stored_as_milliseconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """T2* of 20 ms came out as 20 us, with small error bars and without a flag."""
+    for n, te in enumerate((4, 8, 12, 20), 1):
+        told = {"EchoTime": te / 1000, "InstanceNumber": n, "pixels": np.full((3, 4), 1e4 * np.exp(-te / 20))}
+        images(tmp_path / "dicom" / str(n), told)
+    asked = ["-q", "fit", "--model", "multi_echo_gradient", str(tmp_path / "dicom"), "-o", str(tmp_path / "out")]
+    assert main(asked) == 1
+    error = capsys.readouterr().err
+    assert "got up to 0.02 ms, expected 0.3 ms or more; were seconds stored as milliseconds?" in error
+    assert "(the files tell echo_times_ms=0.004,0.008,0.012,0.02; -p overrules them)" in error
+    assert main([*asked, "-p", "echo_times_ms=4,8,12,20"]) == 0
+    assert np.allclose(Maps.load(tmp_path / "out").t2star, 0.02, rtol=0.01)
+    for model, name in (("multi_spin_echo", "echo_times"), ("t1rho", "spin_lock_times")):
+        with pytest.raises(InputError, match=f"{name}: got up to 0.06 ms"):
+            fit(model, np.exp(-np.arange(3.0))[:, None], **{name: np.array([2e-5, 4e-5, 6e-5])})
+
+
+FLIPS, TI, LOCKS = np.deg2rad([3.0, 6, 10, 20]), np.array([0.05, 0.2, 0.5, 1.0, 2.5]), np.linspace(0.01, 0.08, 8)
+LEFT = np.exp(-0.015 / 1.1)
+PHASED = [
+    ("variable_flip_angle", np.sin(FLIPS) * (1 - LEFT) / (1 - LEFT * np.cos(FLIPS)),
+     {"flip_angles": FLIPS, "repetition_times": 0.015}),
+    ("inversion_recovery", 1 - 1.9 * np.exp(-TI / 0.9), {"inversion_times": TI}),
+    ("t1rho", np.exp(-LOCKS / 0.05), {"spin_lock_times": LOCKS}),
+    ("adc", np.exp(-np.arange(4) / 3), {"b_values": np.arange(4) / 3 * 1e9}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "signal", "protocol"), PHASED, ids=[one[0] for one in PHASED])
+@pytest.mark.parametrize("told", [False, True])
+def test_phases_that_a_model_does_not_explain_are_told(
+    model: str, signal: Array, protocol: dict[str, Any], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Diffusion-weighted images, or scans between which the field drifts, were fitted as if they shared a phase."""
+    rng, count, std = np.random.default_rng(0), 2000, 0.05 * np.abs(signal).max()
+    noise = rng.normal(0, std, (2, len(signal), count))
+    signs = np.exp(2j * np.pi * rng.uniform(size=count))
+    for drift in (0.0, 0.8):
+        caplog.clear()
+        phases = np.exp(1j * drift * np.linspace(-0.5, 0.5, len(signal)))[:, None]
+        data = signal[:, None] * phases * signs + noise[0] + 1j * noise[1]
+        with caplog.at_level(logging.WARNING):
+            maps = fit(model, data, noise_std=std if told else None, **protocol)
+        assert ("the phases of the images differ by 0." in caplog.text) == bool(drift), caplog.text
+        assert ("phase_error_rad" in maps.provenance) == bool(drift)
+    assert 0.15 < maps.provenance["phase_error_rad"] < 0.4  # by the strength of images: at the ends they are 0.4 off
+
+
+def test_phases_of_two_images_have_no_noise_to_be_judged_by(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 0.1, (2, 2, 500))
+    data = np.array([[1.0], [0.4]]) + noise[0] + 1j * noise[1]
+    with caplog.at_level(logging.WARNING):
+        fit("adc", data, b_values=[0, 1e9])
+        assert "phases" not in caplog.text
+        fit("adc", data * np.array([[1], [np.exp(1.2j)]]), b_values=[0, 1e9], noise_std=0.1)
+    assert "the phases of the images differ" in caplog.text

@@ -23,7 +23,7 @@ from ..core.arrays import Array, usable_cores
 from ..core.errors import InputError, UnsupportedError
 from ..core.maps import Flag
 from .closed import expect_complex
-from .protocol import times
+from .protocol import LAST, times
 from .unwrap import unwrap_phase
 from .voxels import Estimates, Voxels
 
@@ -174,7 +174,7 @@ class _Train:
     @classmethod
     def of(cls, voxels: Voxels, echo_times: npt.ArrayLike, bipolar: bool) -> _Train:
         expect_complex(voxels, "b0_multi_echo")
-        given = times("echo_times", echo_times, voxels.frames, most=_LONGEST)
+        given = times("echo_times", echo_times, voxels.frames, most=_LONGEST, last=LAST)
         least = 3 if bipolar else 2
         if len(given) < least or (np.diff(given) <= 0).any():
             raise InputError(

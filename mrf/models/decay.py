@@ -17,7 +17,7 @@ from ..dictionaries.grid import log_axis
 from ..simulation.epg import simulate
 from ..simulation.pulses import hann_sinc_profile
 from ..simulation.sequence import multi_spin_echo as spin_echoes
-from .protocol import ECHO, angles, number, numbers, times
+from .protocol import ECHO, LAST, angles, number, numbers, times
 from .signals import SignalModel, Values, fraction_axis, known_axis, log_nodes
 from .solve import solve
 from .voxels import Estimates, Voxels
@@ -69,7 +69,7 @@ def multi_spin_echo(
     ----------
     Ben-Eliezer et al. 2015, doi:10.1002/mrm.25156; Lebel and Wilman 2010, doi:10.1002/mrm.22487
     """
-    te = times("echo_times", echo_times, voxels.frames, least=3, most=ECHO)
+    te = times("echo_times", echo_times, voxels.frames, least=3, most=ECHO, last=LAST)
     told = None if echo_spacing is None else number("echo_spacing", echo_spacing, 5e-4, 1)
     spacing, echo = _train_of(te) if told is None else _echoes_of(te, told)
     log.info("fit: a train of %d echoes, %.4g ms apart", echo.max(), 1e3 * spacing)
@@ -167,7 +167,7 @@ def multi_echo_gradient(voxels: Voxels, *, echo_times: npt.ArrayLike) -> Estimat
     ----------
     Fernandez-Seara and Wehrli 2000, doi:10.1002/1522-2594(200009)44:3<358::AID-MRM3>3.0.CO;2-I
     """
-    te = times("echo_times", echo_times, voxels.frames, least=2, most=ECHO)
+    te = times("echo_times", echo_times, voxels.frames, least=2, most=ECHO, last=LAST)
     axes = {"t2star": _decay_axis(float(te.min()), float(te.max()))}
     wanted: tuple[str, ...] = ("t2star",)
     field = voxels.known.get("off_resonance")
@@ -252,7 +252,7 @@ def t1rho(voxels: Voxels, *, spin_lock_times: npt.ArrayLike) -> Estimates:
     ----------
     Redfield 1955, doi:10.1103/PhysRev.98.1787; Borthakur et al. 2006, doi:10.1002/nbm.1102
     """
-    lock = times("spin_lock_times", spin_lock_times, voxels.frames, least=2, zero=True, most=ECHO)
+    lock = times("spin_lock_times", spin_lock_times, voxels.frames, least=2, zero=True, most=ECHO, last=LAST)
     axis = _decay_axis(float(lock[lock > 0].min()), float(lock.max()))
 
     def signal(values: Values) -> Array:

@@ -13,11 +13,13 @@ from ..core.units import DEGREE
 
 _LONGEST = 20.0  # s, of a time in a protocol
 ECHO = 3.0  # s, of an echo or a spin lock
+LAST = 0.3e-3  # s, least of the last echo or spin lock: with less, files told seconds where milliseconds are due
 
 
 def times(
-    name: str, values: npt.ArrayLike, frames: int, *, least: int = 1, zero: bool = False, most: float = _LONGEST
-) -> Array:
+    name: str, values: npt.ArrayLike, frames: int, *, least: int = 1, zero: bool = False, most: float = _LONGEST,
+    last: float = 0.0,
+) -> Array:  # fmt: skip
     """(frames,) times in s; one number counts for all frames.
 
     Parameters
@@ -28,6 +30,8 @@ def times(
         Whether 0 is a time.
     most : float
         s; what is longer was meant in milliseconds.
+    last : float
+        s; where all are shorter, seconds were stored as milliseconds.
 
     Raises
     ------
@@ -39,6 +43,11 @@ def times(
         raise InputError(f"{name}: got {found.min():g} s, expected {'no negative' if zero else 'positive'} times")
     if found.max() > most:
         raise InputError(f"{name}: got up to {found.max():g} s; give them in seconds")
+    if found.max() < last:
+        raise InputError(
+            f"{name}: got up to {found.max() * 1e3:g} ms, expected {last * 1e3:g} ms or more; were seconds stored as "
+            "milliseconds?"
+        )
     return several(name, found, least)
 
 

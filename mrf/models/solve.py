@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ..matching.noise import Noise
 from ..matching.refine import Refined, polish, refine
 from ..matching.scale import scaled, score_of, unscaled
 from . import rice
+from .phases import phase_error, tell
 from .profile import profiled, scanned
 from .signals import SignalModel
 from .signs import DOUBT, Signed, apart, fitted, patterns
@@ -45,10 +47,12 @@ def solve(voxels: Voxels, model: SignalModel) -> Estimates:
         return {name: np.concatenate([get(piece)[name] for piece in pieces]) for name in get(pieces[0])}
 
     own = joined(lambda piece: {"pd": piece.pd, "score": piece.score, "flags": piece.flags, "index": _index(piece)})
+    apart = max(piece.notes["phase_error_rad"] for piece in pieces)
+    notes = {name: told for name, told in pieces[0].notes.items() if name != "phase_error_rad"}
     return Estimates(
         values=joined(lambda piece: piece.values),
         std=joined(lambda piece: piece.std),
-        notes=dict(model.notes) | dict(pieces[0].notes),
+        notes=dict(model.notes) | notes | tell(apart),
         **own,
     )
 
@@ -99,8 +103,10 @@ class _Work:
         std |= {name: np.maximum(std[name], least) for name, least in self.reach.items() if name in std}
         values, std = self._derived(found, std)
         pd = unscaled(found.scale, self.exponent)
-        given = self.voxels.noise_std is not None
-        notes = {"noise": "given"} if given else {"noise": "each voxel's residual", "noise_freedom": self.freedom}
+        notes: dict[str, Any] = {"phase_error_rad": self._phase_error(found)}
+        if std:
+            given = self.voxels.noise_std is not None
+            notes |= {"noise": "given"} if given else {"noise": "each voxel's residual", "noise_freedom": self.freedom}
         return Estimates(
             values={name: values[name] for name in self.model.wanted},
             pd=np.abs(pd) if self.voxels.magnitude else pd,
@@ -108,7 +114,7 @@ class _Work:
             flags=self._flags(found, deviation, std),
             std={name: std[name] for name in (*self.model.wanted, "pd") if name in std},
             index=index,
-            notes=notes if std else {},
+            notes=notes,
         )
 
     def _series(self, found: Refined, some: Array) -> Array:
@@ -129,6 +135,14 @@ class _Work:
                 lambda some, estimates: self._of_some(left[some], estimates),
             )  # fmt: skip
             found.put(left, better)
+
+    def _phase_error(self, found: Refined) -> float:
+        """What :func:`phase_error` tells of complex data, of a model with real signals."""
+        if not np.iscomplexobj(self.voxels.data) or self.space.phase is None:
+            return 0.0
+        given = self.voxels.noise_std
+        std = None if given is None else np.ldexp(given, -self.exponent)
+        return phase_error(self.signals, found, self.exponent, std, len(self.free))
 
     # --- where to start
 
