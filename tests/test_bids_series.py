@@ -46,6 +46,8 @@ def told_of(found: Series) -> dict[str, list[float]]:
         ("TB1DAM", "flip", [{"FlipAngle": a} for a in (120, 60)], ("flip_angles",), np.deg2rad([60, 120])),
         ("TB1AFI", "acq-tr", [{"RepetitionTimeExcitation": t} for t in (0.1, 0.02)],
          ("repetition_times",), [0.02, 0.1]),
+        ("TB1AFI", "acq-tr", [{"RepetitionTimeExcitation": t, "RepetitionTimePreparation": 0.12} for t in (0.1, 0.02)],
+         ("repetition_times",), [0.02, 0.1]),
         ("MTR", "mt", [{"MTState": True}, {"MTState": False}], ("mt_states",), [0, 1]),
     ],
 )  # fmt: skip
@@ -121,6 +123,7 @@ def test_one_file_of_several_volumes(tmp_path: Path) -> None:
     [
         ({"EchoTime": 10}, "field EchoTime of its side-car is 10, expected seconds, from 0 to 1.5"),
         ({"EchoTime": "long"}, "field EchoTime of its side-car is 'long', expected a number"),
+        ({"EchoTime": 10**400}, "field EchoTime of its side-car is 1000.*, expected a number"),
         ({"EchoTime": -0.1}, "EchoTime of its side-car is -0.1"),
         ({"InversionTime": 800}, "InversionTime of its side-car is 800, expected seconds"),
         ({"RepetitionTime": 2500}, "RepetitionTime of its side-car is 2500, expected seconds"),

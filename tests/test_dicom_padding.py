@@ -139,3 +139,20 @@ def test_padding_that_is_none(tmp_path: Path) -> None:
     echoes(tmp_path / "two", 3, PixelPaddingValue=[1, 2])
     with pytest.raises(mrf.FileError, match=r"im0: field PixelPaddingValue is .*, expected a whole number"):
         mrf.read_dicom_series(tmp_path / "two")
+
+
+def test_numbers_that_do_not_end_at_the_lowest_bit(tmp_path: Path) -> None:
+    """Their four highest bits were left out: 1693 came out as 2512."""
+    for e, time in enumerate(TIMES):
+        pixels = np.full((6, 5), round(2000 * np.exp(-time / 30))) << 4
+        save(image(pixels, EchoTime=time, BitsStored=12, HighBit=15), tmp_path / f"im{e}")
+    with pytest.raises(mrf.FileError, match=r"cannot be decoded .*HighBit is 15 for 12 BitsStored, expected 11"):
+        mrf.read_dicom_series(tmp_path)
+
+
+def test_losses_of_compression_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    echoes(tmp_path, 0)
+    assert not any("losses" in note for note in mrf.read_dicom_series(tmp_path).notes)
+    echoes(tmp_path, 0, LossyImageCompression="01")
+    assert "4 of 4 images were compressed with losses (LossyImageCompression)" in mrf.read_dicom_series(tmp_path).notes
+    assert "values are not those that were measured" in caplog.text

@@ -31,6 +31,7 @@ _FIELDS = {
 }
 _LONGEST = 60.0  # s, of repetition times
 _LONGEST_GRADIENT_ECHO = 0.3  # s
+_SHOWN = 60  # characters of a value in messages
 _PREPARED = ("IRT1", "MP2RAGE", "UNIT1")
 _TRAINS = ("MP2RAGE", "UNIT1")
 _GATHERED = ("echo", "inv", "flip", "part", "mt")
@@ -287,7 +288,8 @@ def protocol_of(path: Path, told: dict[str, Any], volumes: int) -> dict[str, Arr
         _numbers(path, told, field, volumes, _LONGEST)
         for field in ("RepetitionTimePreparation", "RepetitionTimeExcitation", "RepetitionTime")
     )
-    is_prepared = name.suffix in _PREPARED or prepared is not None
+    takes_turns = name.suffix == "TB1AFI" and excited is not None  # what follows each image's pulse, not both together
+    is_prepared = (name.suffix in _PREPARED or prepared is not None) and not takes_turns
     order = (prepared, plain) if is_prepared else (excited, plain)
     repetition = next((values for values in order if values is not None), None)
     if repetition is not None:
@@ -356,8 +358,9 @@ def _numbers(path: Path, told: dict[str, Any], field: str, volumes: int, most: f
         return None
     try:
         values = np.array(value, np.float64).reshape(-1)
-    except (TypeError, ValueError) as error:
-        raise FileError(f"{path}: field {field} of its side-car is {value!r}, expected a number") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        shown = repr(value)[:_SHOWN]
+        raise FileError(f"{path}: field {field} of its side-car is {shown}, expected a number") from error
     if isinstance(value, list) and len(values) != volumes:
         raise FileError(
             f"{path}: field {field} of its side-car has {len(values)} values for {volumes} volumes, expected one each"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .dicom_files import Source
 from .dicom_frames import Frame
 from .dicom_stack import Stack
 
+log = logging.getLogger(__name__)
 _ALWAYS = 1 << 26  # bytes of pixels that any file may declare
 
 
@@ -46,6 +48,9 @@ def pixels_of(path: Path, stacks: dict[str, Stack]) -> tuple[dict[str, Array], l
     notes = _scale_notes(path, [frame for frame in frames if frame.part != "phase"])
     if any(frame.mapped for frame in frames):
         notes.append("real-world value mappings are there and are not applied")
+    if lossy := sum(str(frame.source.dataset.get("LossyImageCompression") or "") == "01" for frame in frames):
+        notes.append(f"{lossy} of {len(frames)} images were compressed with losses (LossyImageCompression)")
+        log.warning("%s: %s: their values are not those that were measured; take the originals", path, notes[-1])
     images = _decoded(frames)
     found = {}
     for part, stack in stacks.items():
@@ -133,6 +138,7 @@ def _stored(source: Source) -> Array:
     syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID") or ""))
     try:
         _check_size(source)
+        _check_bits(source)
         stored = np.asarray(dataset.pixel_array)
     except Exception as error:  # decoders raise errors of many kinds
         why = " ".join(str(error).split())[:200]
@@ -151,6 +157,17 @@ def _stored(source: Source) -> Array:
             f"{source.path}: pixel data have shape {stored.shape}, expected (frames,) {shape}; export again"
         )
     return stored.reshape(-1, *shape).astype(np.float64)
+
+
+def _check_bits(source: Source) -> None:
+    """Numbers end at their lowest bit (DICOM PS3.5, 8.1.1); of old files in which they begin at the highest, decoders
+    leave out the top.
+    """
+    stored, high = (source.dataset.get(name) for name in ("BitsStored", "HighBit"))
+    if stored is not None and high is not None and high != stored - 1:
+        raise ValueError(
+            f"HighBit is {high} for {stored} BitsStored, expected {stored - 1}: convert it, e.g. by gdcmconv"
+        )
 
 
 def _check_size(source: Source) -> None:
