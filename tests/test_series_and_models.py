@@ -65,9 +65,15 @@ def test_what_varies_and_no_model_knows_of_is_refused(model: str, told: dict[str
         ("t1rho", {"echo_times": [0.01, 0.02]}, ["spin_lock_times_ms=1,40"]),
         (
             "variable_flip_angle",
-            {"flip_angles": [0.1, 0.4], "echo_times": [0.002, 0.0021], "repetition_times": [0.025] * 2},
+            {"flip_angles": [0.1, 0.4], "echo_times": [0.002, 0.0025], "repetition_times": [0.025] * 2},
             ["flip_angles_deg=6,23"],
         ),
+        (
+            "variable_flip_angle",
+            {"flip_angles": [0.1, 0.4], "echo_times": [0.002, 0.0021], "repetition_times": [0.025] * 2},
+            [],
+        ),
+        ("multi_spin_echo", {"echo_times": [0.01, 0.02, 0.03], "repetition_times": [2.5, 2.501, 2.502]}, []),
     ],
 )
 def test_what_a_model_knows_or_a_user_types_may_vary(
@@ -159,3 +165,40 @@ def test_phases_of_two_images_have_no_noise_to_be_judged_by(caplog: pytest.LogCa
         assert "phases" not in caplog.text
         fit("adc", data * np.array([[1], [np.exp(1.2j)]]), b_values=[0, 1e9], noise_std=0.1)
     assert "the phases of the images differ" in caplog.text
+
+
+@pytest.mark.parametrize("apart", [0, 120])
+def test_single_spin_echoes_are_no_train(tmp_path: Path, apart: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scans of one echo each: T2 came out 10 % short, for a train has stimulated echoes. A train has one time."""
+    for n, te in enumerate((15, 30, 60, 120)):
+        clock = {"AcquisitionDate": "20200101", "AcquisitionTime": f"12{n * apart // 60:02d}00"}
+        told = {"EchoTime": float(te), "InstanceNumber": n, "pixels": np.full((3, 4), 3e4 * np.exp(-te / 60))}
+        images(tmp_path / "dicom" / str(n), told | clock)
+    asked = ["-q", "fit", "--model", "multi_spin_echo", str(tmp_path / "dicom"), "-o"]
+    assert main([*asked, str(tmp_path / "out")]) == 0
+    warned = "acquired 120 s or more after each other: fitted as single ones" in capsys.readouterr().err
+    assert warned == bool(apart)
+    maps = Maps.load(tmp_path / "out")
+    assert np.allclose(maps.t2, 0.06, rtol=1e-3) == bool(apart)
+    assert ("b1" in maps.parameters) == (not apart)
+    assert maps.provenance.get("single_echoes", False) == bool(apart)
+    other = f"single_echoes={'false' if apart else 'true'}"
+    assert main([*asked, str(tmp_path / "other"), "-p", other]) == 0
+    assert np.allclose(Maps.load(tmp_path / "other").t2, 0.06, rtol=1e-3) != bool(apart)
+
+
+def test_what_is_told_of_a_train_is_not_ignored() -> None:
+    data = np.exp(-np.array([0.02, 0.05]) / 0.06)[:, None]
+    assert np.allclose(fit("multi_spin_echo", data, echo_times=[0.02, 0.05], single_echoes=True).t2, 0.06, rtol=1e-4)
+    with pytest.raises(InputError, match="single_echoes: b1: matter to a train"):
+        fit("multi_spin_echo", data, echo_times=[0.02, 0.05], single_echoes=True, b1=1.0)
+    with pytest.raises(InputError, match="single_echoes: slice_profile, echo_spacing: matter to a train"):
+        fit("multi_spin_echo", data, echo_times=[0.02, 0.05], single_echoes=True, echo_spacing=0.01)
+
+
+def test_flip_angles_of_each_image_scale_it() -> None:
+    """Of the excitation only what it leaves was modelled, not what it makes: T1 of 0.9 s came out as 0.99 s."""
+    flips = np.deg2rad([90.0, 90, 60, 45, 30])
+    signal = np.abs((1 - 1.9 * np.exp(-TI / 0.9)) * np.sin(1.1 * flips))
+    maps = fit("inversion_recovery", signal[:, None], inversion_times=TI, flip_angles=flips, b1=1.1)
+    assert np.allclose(maps.t1, 0.9, rtol=1e-3)

@@ -14,6 +14,7 @@ from ..core.errors import InputError
 from ..core.units import DEGREE, MILLISECOND
 
 if TYPE_CHECKING:
+    from ..core.arrays import Array
     from ..io.series import Series
     from ..models.registry import Model
 
@@ -35,6 +36,8 @@ _TIMING = {"inversion_recovery": ("echo_times",)}
 _MAPS = {"b1": "--b1-map", "off_resonance": "--field-map", "t1": "--t1-map"}
 _LEAST_SATURATING = 80 * DEGREE  # flip angles are told of; above 90 they are those of refocusing pulses
 _IN_SECONDS = "give them in seconds"  # how models end what they say of long times
+_ANOTHER_SCAN = 2.0  # s after which an echo is of another excitation, and of a scan of its own
+_SLIGHT, _SLIGHT_ECHO = 0.01, 0.2e-3  # part, and s of echo times, by which images may differ in what no model knows
 _SHOWN = 4  # values in messages
 
 
@@ -153,6 +156,8 @@ def protocol_of(name: str, model: Model, series: Series, given: Mapping[str, Any
         _check_order(name, series)
     if "saturation_times" in model.protocol and "repetition_times" in made:
         _check_saturates(name, series)
+    if "single_echoes" in model.protocol and not {"single_echoes", "slice_profile", "echo_spacing"} & set(given):
+        made |= _as_acquired(series)
     _check_nothing_else(name, model, series, given)
     if name == "mtr" and "mt_states" not in made:
         _check_pair(series)
@@ -183,12 +188,25 @@ def _check_order(name: str, series: Series) -> None:
         )
 
 
+def _as_acquired(series: Series) -> dict[str, bool]:
+    """Spin echoes that were acquired one after another, each in a scan of its own, are no train."""
+    taken = np.sort(series.protocol.get("acquisition_times", np.zeros(1)))
+    if len(taken) < 2 or not np.diff(taken).min() > _ANOTHER_SCAN:
+        return {}
+    log.warning(
+        "multi_spin_echo: the echoes were acquired %.3g s or more after each other: fitted as single ones, without "
+        "what a train stimulates; if they are one, say -p single_echoes=false", np.diff(taken).min(),
+    )  # fmt: skip
+    return {"single_echoes": True}
+
+
 def _check_nothing_else(name: str, model: Model, series: Series, given: Mapping[str, Any]) -> None:
     """What varies beside what a model knows would be taken for tissue, unless the images' own values were typed."""
     count, read = len(series.data), set(model.protocol) | {_ALSO.get(key, key) for key in model.protocol}
     known = read | {f"{key}s" for key in read} | {"trigger_times"}  # which follow from the rest
     known |= {"inversion_times"} if "saturation_times" in read else set()
     other = [key for key in series.varying if key not in known or key in _TIMING.get(name, ())]
+    other = [key for key in other if not _slight(key, series.protocol[key])]
     if other and count not in per_image(given).values():
         alone = [key for key in series.varying if key not in other]
         raise InputError(
@@ -196,6 +214,11 @@ def _check_nothing_else(name: str, model: Model, series: Series, given: Mapping[
             f"give images that differ in {_listed(alone) if alone else 'what it knows'} alone (a folder of their own, "
             f"or --series), or type with -p what each of the {count} images is to count as"
         )
+
+
+def _slight(key: str, values: Array) -> bool:
+    """Whether what differs changes signals by a percent at most: scanners adapt times a little from scan to scan."""
+    return bool(np.ptp(values) <= max(_SLIGHT * np.abs(values).max(), _SLIGHT_ECHO if key == "echo_times" else 0.0))
 
 
 def _listed(names: Sequence[str]) -> str:

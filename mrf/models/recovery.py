@@ -78,8 +78,9 @@ def inversion_recovery(
         efficiency = (
             most(values) * values["inversion_efficiency"] if given is None else np.full_like(values["t1"], given)
         )
-        kept = np.cos(flip * values["b1"][:, None]) if "b1" in values else np.cos(flip)
-        return _inverted(values["t1"][:, None], efficiency[:, None], kept, (ti, tr, te), spin_echo)
+        played = flip * values["b1"][:, None] if "b1" in values else flip
+        made = _inverted(values["t1"][:, None], efficiency[:, None], np.cos(played), (ti, tr, te), spin_echo)
+        return made * np.sin(played) if np.ptp(flip) > 0 else made
 
     free = {} if given is not None else {"inversion_efficiency": np.linspace(0, 1, 6)}
     model = SignalModel(
