@@ -340,3 +340,15 @@ def test_folders_of_files_with_side_cars_are_one_collection(tmp_path: Path) -> N
     put(tmp_path / "8_fl3d.nii.gz", np.ones((4, 3, 1)), {"FlipAngle": 9})
     with pytest.raises(mrf.FileError, match="holds 0 collections"):
         read_bids_series(tmp_path)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [((58.5, 2.25), [3.75, 0]), ((7, 7), None)])
+def test_times_of_day_tell_scans_apart(tmp_path: Path, seconds: tuple[float, float], told: list[float] | None) -> None:
+    """Spin echoes that were acquired one after another are no train; those of one train have one time."""
+    for te, second in zip((0.06, 0.015), (seconds[0], seconds[1]), strict=True):
+        clock = f"9:0{'5' if told and te == 0.015 else '4'}:{second:09.6f}"
+        put(tmp_path / f"te{te}.nii.gz", np.exp(-te / 0.05), {"EchoTime": te, "AcquisitionTime": clock})
+    found = read_bids_series(tmp_path)
+    times = found.protocol.get("acquisition_times")
+    assert (None if times is None else times.round(9).tolist()) == told
+    assert found.varying == ("echo_times",)

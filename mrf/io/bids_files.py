@@ -37,6 +37,7 @@ _TRAINS = ("MP2RAGE", "UNIT1")
 _GATHERED = ("echo", "inv", "flip", "part", "mt")
 _NIFTI = (".nii.gz", ".nii")
 _PARTS = {"mag": "magnitude", "phase": "phase", "real": "real", "imag": "imaginary"}
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?)")  # of dcm2niix
 # What dcm2niix adds to the name of a series: the echo's number, and what is no magnitude.
 _CONVERTED = re.compile(r"(?P<series>.+?)(?:_e(?P<echo>\d+))?(?:_(?P<part>ph|real|imaginary))?")
 _CONVERTED_PARTS = {"ph": "phase", "real": "real", "imaginary": "imaginary"}
@@ -300,6 +301,8 @@ def protocol_of(path: Path, told: dict[str, Any], volumes: int) -> dict[str, Arr
         found["b_values"] = _b_values(weighting, volumes)
     if (clock := _numbers(path, told, "VolumeTiming", volumes, np.inf)) is not None:
         found["acquisition_times"] = clock
+    elif volumes == 1 and (match := _CLOCK.fullmatch(str(told.get("AcquisitionTime")))):
+        found["acquisition_times"] = np.array([3600.0 * int(match[1]) + 60 * int(match[2]) + float(match[3])])
     return found
 
 

@@ -179,6 +179,8 @@ def _sorted(
     if somewhere:
         notes.append(f"only some side-cars tell {', '.join(sorted(somewhere))}: left out")
     protocol = {name: np.concatenate([held.protocol[name] for held in group]) for name in everywhere}
+    if (clock := protocol.pop("acquisition_times", np.zeros(0))).size == len(np.unique(clock)) > 0:  # else of one scan
+        protocol["acquisition_times"] = clock - clock.min()
     varying = what_varies(protocol)
     data = np.concatenate([held.values.astype(np.float64) for held in group], axis=3).T
     if not varying:
