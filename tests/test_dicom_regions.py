@@ -160,6 +160,21 @@ def test_a_single_segment_of_a_single_slice(tmp_path: Path) -> None:
     assert segments.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeValue == "65216001"
 
 
+@pytest.mark.parametrize("shape", [(5, 1, 3), (5, 2, 2), (6, 1, 7), (7, 1, 2), (5, 3, 3)])
+def test_frames_of_few_voxels_are_not_filled_up(shape: tuple[int, ...], tmp_path: Path) -> None:
+    maps, labels = made(shape, std={}), np.random.default_rng(5).integers(0, 3, shape)
+    write_dicom(maps, tmp_path, labels=labels)
+    segments = pydicom.dcmread(tmp_path / "labels_segmentation.dcm")
+    size = int(segments.NumberOfFrames) * shape[1] * shape[2]
+    assert len(segments.PixelData) == 2 * (-(-size // 16))
+    bits = np.unpackbits(np.frombuffer(segments.PixelData, np.uint8), bitorder="little")[:size]
+    found, to_index = np.zeros(shape, int), np.linalg.inv(np.diag([-1, -1, 1, 1]) @ maps.affine)
+    for frame, group in zip(bits.reshape(-1, *shape[1:]), groups(segments), strict=True):
+        z = round((to_index @ [*group.PlanePositionSequence[0].ImagePositionPatient, 1])[2])
+        found[z] += frame * group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+    assert np.array_equal(found, labels)
+
+
 @pytest.mark.parametrize(
     ("labels", "names", "match"),
     [

@@ -14,6 +14,7 @@ from ..core.errors import InputError
 from .codes import DEVIATION, MEAN, MEDIAN, NO_UNITS, Code, private, tissue
 from .common import MADE_BY, MAKER, MODEL, Study, fill_in, nameless, plain, renamed_uids
 from .extra import needed
+from .geometry import Geometry
 from .images import Image
 from .origin import uid_of
 
@@ -103,9 +104,10 @@ def segmentation(
     numbers = np.zeros(np.shape(labels), np.uint16)
     for region in regions:
         numbers[labels == region.label] = region.segment
+    planes = np.ascontiguousarray(study.geometry.frames(numbers))
     dataset = seg.Segmentation(
         source_images=nameless(sources),
-        pixel_array=np.ascontiguousarray(study.geometry.frames(numbers)),
+        pixel_array=planes,
         segmentation_type=seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(region, study) for region in regions],
         series_instance_uid=study.uid("segmentation"),
@@ -116,10 +118,28 @@ def segmentation(
         **MADE_BY,
     )
     out = plain(dataset)
+    out.PixelData = _bits(out, planes, study.geometry)
     fill_in(out, study.origin, "Regions")
     out.ContentCreatorName = ""
     renamed_uids(out, ["DimensionOrganizationUID"], study.uid("segmentation dimensions"))
     return out
+
+
+def _bits(dataset: Dataset, planes: Array, geometry: Geometry) -> bytes:
+    """Voxels of all frames, a bit each, without a gap between frames (PS3.5, 8.1.1).
+
+    highdicom begins a byte with every frame of fewer than 8 voxels, so that readers find other regions.
+    """
+    shared, frames = dataset.SharedFunctionalGroupsSequence[0], []
+    for own in dataset.PerFrameFunctionalGroupsSequence:
+        place, which = (
+            (own if name in own else shared)[name][0]
+            for name in ("PlanePositionSequence", "SegmentIdentificationSequence")
+        )
+        apart = np.abs(geometry.positions - np.array(place.ImagePositionPatient, np.float64)).sum(axis=1)
+        frames.append(planes[apart.argmin()] == which.ReferencedSegmentNumber)
+    bits = np.packbits(np.array(frames).reshape(-1), bitorder="little").tobytes()
+    return bits + bytes(len(bits) % 2)
 
 
 def _segment(region: Region, study: Study) -> Any:
