@@ -87,6 +87,8 @@ def _lock(folder: Path) -> int:
         except BlockingIOError:
             log.info("%s: another process makes it; waiting", folder.name)
             fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            log.warning("%s: cannot be locked (%s); let no other process make it now", folder, error.strerror)
         if _is_there(handle, folder / "lock"):
             return handle
         os.close(handle)
@@ -98,7 +100,7 @@ def _refuse_rivals(path: Path, made_of: str) -> None:
         name = _NAME.fullmatch(other.name)
         if name is None or name[1] != path.name or name[2] == made_of[:16] or name[3]:
             continue
-        if _is_held(other):
+        if _is_free(other) is False:
             raise FileError(f"{path}: another process makes a dictionary of other inputs there; choose another name")
 
 
@@ -133,7 +135,7 @@ def is_leftover(folder: Path) -> bool:
         return False
     try:
         ours = all(_INSIDE.fullmatch(file) or file.startswith(f".{name[1]}.") for file in os.listdir(folder))
-        return ours and not _is_held(folder)
+        return ours and _is_free(folder) is True
     except OSError:
         return False
 
@@ -143,17 +145,17 @@ def remove_leftover(folder: Path) -> bool:
     with _held(folder) as free:
         if free:
             _remove(folder)
+        return free is True
+
+
+def _is_free(folder: Path) -> bool | None:
+    with _held(folder) as free:
         return free
 
 
-def _is_held(folder: Path) -> bool:
-    with _held(folder) as free:
-        return not free
-
-
 @contextmanager
-def _held(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock, if nobody else does."""
+def _held(folder: Path) -> Iterator[bool | None]:
+    """Hold the folder's lock, if nobody else does; None where nothing can be locked, so that nothing tells."""
     try:
         handle = os.open(folder / "lock", os.O_RDWR)
     except FileNotFoundError:
@@ -162,12 +164,14 @@ def _held(folder: Path) -> Iterator[bool]:
     except OSError:
         yield False
         return
+    free: bool | None = True
     try:
         if fcntl:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        free = True
     except BlockingIOError:
         free = False
+    except OSError:
+        free = None
     try:
         yield free
     finally:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from .errors import FileError
@@ -24,7 +28,9 @@ except ImportError:  # Windows: nothing is locked, so nothing of others is remov
 log = logging.getLogger(__name__)
 
 _MARK = ".mrf-"
-_TEMPORARY = re.compile(r"\..+\.mrf-[a-z0-9_]{8}(\..*)?")
+_TEMPORARY = re.compile(r"\..+\.mrf-(?:([0-9a-f]{8})-)?[a-z0-9_]{8}(\..*)?")  # on which machine, and which one
+_DAY = 86400.0
+_UNSYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # of file systems that sync files only, as some of SMB and FUSE
 _WRITING, _MOVING, _LOCK, _GONE = ".writing-", ".moving", "lock", "gone.json"
 _LAST = "maps.h5"  # who sees the new one sees everything else of it
 
@@ -32,9 +38,33 @@ _LAST = "maps.h5"  # who sees the new one sees everything else of it
 def temporary_file(path: Path, folder: Path) -> Path:
     """A new empty file in `folder`, hidden, with the suffixes of `path`."""
     suffix = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}{_MARK}", suffix=suffix, dir=folder)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}{_MARK}{_here()}-", suffix=suffix, dir=folder)
     os.close(handle)
     return Path(name)
+
+
+@cache
+def _here() -> str:
+    """Eight digits that this machine has until it starts anew, and that name nobody."""
+    try:
+        told = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:  # not Linux
+        told = platform.node()
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def _is_left(path: Path) -> bool:
+    """Whether a temporary file of a folder that nobody here has locked is one that a killed process left.
+
+    On NFS a lock on a folder is known to the machine that holds it alone: files of others are left if they are old.
+    """
+    found = _TEMPORARY.fullmatch(path.name)
+    if found is None or found[1] in (None, _here()):
+        return found is not None
+    try:
+        return time.time() - path.stat().st_mtime > _DAY
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -46,9 +76,9 @@ def writing_in(folder: Path) -> Iterator[None]:
     handle = _opened(folder, os.O_RDONLY)
     try:
         if handle is not None and _locked(handle, exclusive=True, wait=False):
-            for name in os.listdir(folder):
-                if _TEMPORARY.fullmatch(name):
-                    (folder / name).unlink(missing_ok=True)
+            for path in map(folder.joinpath, os.listdir(folder)):
+                if _is_left(path):
+                    path.unlink(missing_ok=True)
         if handle is not None:
             _locked(handle, exclusive=False, wait=True)
         yield
@@ -58,10 +88,13 @@ def writing_in(folder: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Have a file or folder written to the disk."""
+    """Have a file or folder written to the disk; a folder only where the file system can."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNSYNCED or not path.is_dir():
+            raise
     finally:
         os.close(handle)
 

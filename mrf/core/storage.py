@@ -59,7 +59,8 @@ def atomic_path(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
             raise FileError(f"{path}: cannot write there ({error.strerror}); choose a writable folder") from error
         try:
             yield temporary
-            os.chmod(temporary, 0o666 & ~_umask())
+            with suppress(PermissionError):  # of file systems that have no permissions, as some of SMB
+                os.chmod(temporary, 0o666 & ~_umask())
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
