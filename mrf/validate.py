@@ -20,7 +20,7 @@ from .core.storage import file_digest
 from .dictionaries.cache import cache_folder
 from .dictionaries.dictionary import Dictionary
 from .io.bids import bids_files, without_map
-from .io.nifti import opened, unlike_qform, values_of
+from .io.nifti import opened, unlike_codes, unlike_qform, values_of
 
 OK, CHANGED, MISSING = "ok", "changed", "missing"
 _COPY = re.compile(r"(.+) \((\d+)\)")  # how the provenance tells files of one name apart
@@ -191,7 +191,8 @@ def _image(folder: Path, name: Path, values: Array, affine: Array) -> Check:
     for form, apart in (("affine", float(np.abs(own - affine).max())), ("qform", unlike_qform(image.header, affine))):
         if not apart <= 1e-5 * max(1.0, float(np.abs(affine).max())):
             return Check(str(name), CHANGED, f"its {form} differs from that of maps.h5 by {apart:.3g} mm")
-    return Check(str(name), OK)
+    why = unlike_codes(image.header, affine)
+    return Check(str(name), CHANGED if why else OK, why)
 
 
 def _side_car(folder: Path, image: Path, expected: dict[str, Any], *, same: bool) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,23 +14,35 @@ from pydicom.dataset import Dataset
 from .core.arrays import Array
 from .core.errors import MrfError
 from .core.maps import Maps
+from .dicom.common import Study
 from .dicom.geometry import Geometry, geometry_of
-from .dicom.images import Image, decimal, stored
+from .dicom.images import Image, decimal, mr_series, stored
+from .dicom.origin import Origin
 from .dicom.parametric import padded
-from .dicom.write import files_below, images_of
+from .dicom.write import acquisition_of, files_below, images_of
 from .server.images import images_beside
 
 _MAP, _SERIES = "_parametric_map.dcm", "_mr"
 _NEAR = 1e-3  # mm
 _PLACES = ("matrix_size", "field_of_view", "position", "read_dir", "phase_dir", "slice_dir")
+# Elements that tell what pixels mean, and how large they are; of the real-world mapping its codes too.
+_SIZES = ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices")
+_SCALES = (
+    "RescaleSlope", "RescaleIntercept", "RealWorldValueSlope", "RealWorldValueIntercept",
+    "RealWorldValueFirstValueMapped", "RealWorldValueLastValueMapped", "DoubleFloatRealWorldValueFirstValueMapped",
+    "DoubleFloatRealWorldValueLastValueMapped", "PixelPaddingValue", "FloatPixelPaddingValue",
+    "FloatPixelPaddingRangeLimit", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "PhotometricInterpretation",
+)  # fmt: skip
+_CODES = ("CodeValue", "CodingSchemeDesignator")
 _LEFT = "is of no map in maps.h5; an earlier result left it"
 
 
 def dicom_faults(folder: Path, maps: Maps) -> Iterator[tuple[str, str]]:
     """(file or series, what is wrong with it or "") of what :func:`mrf.dicom.write.write_dicom` wrote there.
 
-    Pixels, scales and places are compared with what the maps would be written as; segmentations and reports of
-    regions must be readable, and all of one study.
+    Pixels, scales, units, sizes and places are compared with what the maps would be written as; segmentations and
+    reports of regions must be readable, and all of one patient and study.
     """
     units: dict[str, list[Path]] = {}
     for path in sorted(files_below(folder)):
@@ -39,19 +52,24 @@ def dicom_faults(folder: Path, maps: Maps) -> Iterator[tuple[str, str]]:
     try:
         geometry = geometry_of(maps.affine, maps.shape)
         images = {image.label: image for image in images_of(maps)}
+        nobody = Study(Origin.anonymous().completed(""), geometry, "")
+        expected = {label: mr_series(image, nobody, 1, acquisition_of(maps)) for label, image in images.items()}
     except MrfError as error:
         yield "", f"cannot be of maps.h5 ({error})"
         return
-    studies = set()
+    studies, patients, frames = set(), set(), set()
     for name, paths in units.items():
         try:
             datasets = [pydicom.dcmread(path) for path in paths]
-            yield name, _fault(name, datasets, images, geometry)
+            yield name, _fault(name, datasets, images, geometry) or _meaning_fault(name, datasets, images, expected)
             studies |= {str(dataset.StudyInstanceUID) for dataset in datasets}
+            patients |= {f"{dataset.PatientID} {dataset.PatientName}" for dataset in datasets}
+            frames |= {str(one.FrameOfReferenceUID) for one in datasets if "FrameOfReferenceUID" in one}
         except Exception as error:  # damaged files raise errors of many kinds
             yield name, f"not readable as what it was ({type(error).__name__}: {error})"
-    if len(studies) > 1:
-        yield "", f"holds files of {len(studies)} studies; write it again with mrf dicom write"
+    for found, what in ((studies, "studies"), (patients, "patients"), (frames, "frames of reference")):
+        if len(found) > 1:
+            yield "", f"holds files of {len(found)} {what}; write it again with mrf dicom write"
 
 
 def _fault(name: str, datasets: Sequence[Dataset], images: dict[str, Image], geometry: Geometry) -> str:
@@ -80,6 +98,58 @@ def _series_fault(datasets: Sequence[Dataset], image: Image, geometry: Geometry)
         [dataset.ImageOrientationPatient for dataset in datasets],
         geometry,
     )
+
+
+def _meaning_fault(
+    name: str, datasets: Sequence[Dataset], images: dict[str, Image], expected: dict[str, list[Dataset]]
+) -> str:
+    """What pixels stand for: sizes, scales, units and quantities, and that the images of a series are one series."""
+    label = name.removesuffix(_SERIES).removesuffix(_MAP)
+    if label not in images or label == name:
+        return ""
+    told = [_meant(one) for one in expected[label]]
+    if name.endswith(_MAP):
+        told = [_as_floats(told[0], images[label])]
+    for number, (dataset, meant) in enumerate(zip(datasets, told, strict=True), 1):
+        found = _meant(dataset)
+        if wrong := [field for field in meant if found.get(field) != meant[field]]:
+            where = f"image {number}: " if name.endswith(_SERIES) else ""
+            return f"{where}its {wrong[0]} is {found.get(wrong[0], 'missing')}, expected {meant[wrong[0]]}"
+    series, uids = ({str(one[field].value) for one in datasets} for field in ("SeriesInstanceUID", "SOPInstanceUID"))
+    return "" if len(series) == 1 and len(uids) == len(datasets) else "its images are not one series, each once"
+
+
+def _meant(dataset: Dataset) -> dict[str, list[Any]]:
+    """{element: its values, wherever they stand} of those that tell what pixels mean."""
+    found: dict[str, list[Any]] = {}
+    for element in dataset.iterall():
+        if element.keyword in (*_SIZES, *_SCALES):
+            found.setdefault(element.keyword, []).append(_plain(element.value))
+        if element.keyword == "RealWorldValueMappingSequence":
+            for code in (inner for mapping in element.value for inner in mapping.iterall()):
+                if code.keyword in _CODES:
+                    found.setdefault(f"{element.keyword}'s {code.keyword}", []).append(str(code.value))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return [float(one) for one in value] if isinstance(value, Sequence) else float(value)
+
+
+def _as_floats(told: dict[str, list[Any]], image: Image) -> dict[str, list[Any]]:
+    """What an MR image tells of sizes and codes, with the scale of a parametric map."""
+    values, padding = padded(image.values)
+    known = values[values != np.float32(padding)]
+    scale: dict[str, list[Any]] = {
+        "RescaleSlope": [1.0], "RescaleIntercept": [0.0], "RealWorldValueSlope": [1.0],
+        "RealWorldValueIntercept": [0.0], "DoubleFloatRealWorldValueFirstValueMapped": [float(known.min())],
+        "DoubleFloatRealWorldValueLastValueMapped": [float(known.max())], "FloatPixelPaddingValue": [padding],
+        "FloatPixelPaddingRangeLimit": [padding], "SamplesPerPixel": [1.0], "BitsAllocated": [32.0],
+        "PhotometricInterpretation": ["MONOCHROME2"],
+    }  # fmt: skip
+    return {field: values for field, values in told.items() if field not in _SCALES} | scale
 
 
 def _map_fault(dataset: Dataset, image: Image, geometry: Geometry) -> str:

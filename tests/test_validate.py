@@ -89,6 +89,12 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
+def _in_space(path: Path, code: int) -> None:
+    image = nibabel.load(path)
+    image.header["sform_code"] = code
+    nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
+
+
 def _qform(path: Path) -> None:
     image = nibabel.load(path)
     image.header.set_qform(image.affine, code=1)  # which takes the shear out of it
@@ -113,6 +119,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "a hole": (lambda out: _image(out / NIFTI, _emptied), NIFTI, "changed", "1 of 24 values are"),
     "places": (lambda out: _image(out / NIFTI, _moved), NIFTI, "changed", "differs .* by 0.5 mm"),
     "qform": (lambda out: _qform(out / NIFTI), NIFTI, "changed", "its qform differs from that of maps.h5 by 0.1"),
+    "a template's space": (
+        lambda out: _in_space(out / NIFTI, 4), NIFTI, "changed", r"codes \(4, 0\), expected \(1, 0\)"
+    ),
     "units": (
         lambda out: _image(out / NIFTI, lambda *_: None, "meter"), NIFTI, "changed", "units meter"
     ),

@@ -100,7 +100,23 @@ def one_pixel(top: Any) -> None:
 
 SLOPE = dicom("T2_mr/0001.dcm", lambda d: setattr(d, "RescaleSlope", "1"))
 AXES = dicom("PD_mr/0001.dcm", lambda d: setattr(d, "ImageOrientationPatient", [1, 0, 0, 0, 1, 0]))
+
+
+def mapping(dataset: Any) -> Any:
+    shared = dataset.SharedFunctionalGroupsSequence[0] if "SharedFunctionalGroupsSequence" in dataset else dataset
+    return shared.RealWorldValueMappingSequence[0]
+
+
+def smaller_pixels(dataset: Any) -> None:
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [1, 1]
+
+
+def in_seconds(dataset: Any) -> None:
+    mapping(dataset).MeasurementUnitsCodeSequence[0].CodeValue = "s"
+
+
 STUDY = dicom("measurements.dcm", lambda d: setattr(d, "StudyInstanceUID", "1.2.3"))
+PATIENT = dicom("measurements.dcm", lambda d: setattr(d, "PatientID", "another"))
 FRAME, REGIONS = "T1_parametric_map.dcm", "dicom/labels_segmentation.dcm"
 CHANGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a bit of a slice": (
@@ -113,6 +129,30 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a bit of a map": (dicom(FRAME, lambda d: flipped(d, "FloatPixelData", 1000)), f"dicom/{FRAME}", "1 of 672"),
     "a frame's place": (dicom("T2_parametric_map.dcm", moved_frame), "dicom/T2_parametric_map.dcm", "lie 0.01 mm"),
     "axes": (AXES, "dicom/PD_mr", "axes are"),
+    "a size": (
+        dicom("PD_mr/0002.dcm", lambda d: setattr(d, "PixelSpacing", [1, 1])), "dicom/PD_mr",
+        r"image 2: its PixelSpacing is \[\[1.0, 1.0\]\], expected",
+    ),
+    "a signed type": (
+        dicom("T1_mr/0001.dcm", lambda d: setattr(d, "PixelRepresentation", 1)), "dicom/T1_mr",
+        r"image 1: its PixelRepresentation is \[1.0\], expected \[0.0\]",
+    ),
+    "a slope of the mapping": (
+        dicom("T1_mr/0001.dcm", lambda d: setattr(mapping(d), "RealWorldValueSlope", 1.0)), "dicom/T1_mr",
+        r"image 1: its RealWorldValueSlope is \[1.0\]",
+    ),
+    "another series": (
+        dicom("T1_mr/0003.dcm", lambda d: setattr(d, "SeriesInstanceUID", "1.2")), "dicom/T1_mr", "not one series",
+    ),
+    "a frame's size": (dicom(FRAME, smaller_pixels), f"dicom/{FRAME}", r"its PixelSpacing is"),
+    "a unit": (
+        dicom(FRAME, in_seconds), f"dicom/{FRAME}", r"its RealWorldValueMappingSequence's CodeValue is \['s', ",
+    ),
+    "a map's padding": (
+        dicom("B0_parametric_map.dcm", lambda d: setattr(d, "FloatPixelPaddingValue", 0.0)),
+        "dicom/B0_parametric_map.dcm", r"its FloatPixelPaddingValue is \[0.0\], expected",
+    ),
+    "another patient": (PATIENT, "dicom", "2 patients"),
     "another study": (STUDY, "dicom", "2 studies"),
     "regions cut": (lambda out: cut(out / REGIONS, 200), REGIONS, "not readable"),
     "a map more": (

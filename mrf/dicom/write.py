@@ -77,7 +77,7 @@ def write_dicom(
     images = images_of(maps)
     warn_of_no_place(maps)
     regions = () if labels is None else regions_of(maps.shape, labels, names or {})
-    content, acquisition = content_digest(maps), _acquisition(maps)
+    content, acquisition = content_digest(maps), acquisition_of(maps)
     played = repr(sorted(acquisition.items())) if acquisition else ""  # which the files tell as well
     study = Study((origin or Origin.anonymous()).completed(content), geometry, content + played)
     files = _map_files(images, study, kinds, acquisition)
@@ -125,7 +125,7 @@ def _image(name: str, values: Array, *, deviation: bool) -> Image:
     return Image(quantity(name), deviation, np.where(np.abs(scaled) < np.finfo(np.float32).max, scaled, np.nan))
 
 
-def _acquisition(maps: Maps) -> Mapping[str, Any]:
+def acquisition_of(maps: Maps) -> Mapping[str, Any]:
     """What the provenance tells of the scan."""
     told = maps.provenance.get("acquisition")
     return told if isinstance(told, Mapping) else {}

@@ -70,6 +70,15 @@ def put_at(header: Any, affine: Array) -> None:
         header.set_qform(None)
 
 
+def unlike_codes(header: Any, affine: Array) -> str:
+    """How the codes of coordinates differ from what :func:`put_at` tells of `affine`; empty where they do not."""
+    expected = nibabel.Nifti1Header()
+    put_at(expected, affine)
+    fields = ("sform_code", "qform_code")
+    (told, meant) = (tuple(int(one[field]) for field in fields) for one in (header, expected))
+    return "" if told == meant else f"its sform and qform have the codes {told}, expected {meant}"
+
+
 def unlike_qform(header: Any, affine: Array) -> float:
     """By how much (mm) a header's qform differs from what :func:`put_at` tells of `affine`; 0 where it tells none."""
     own = header.get_qform(coded=True)[0]
