@@ -201,7 +201,7 @@ def web(status: int, body: bytes, kind: str, pause: float = 0.0) -> Iterator[tup
         server.server_close()
 
 
-def answer(files: list[Path], keyword: str, **reasons: int) -> bytes:
+def answer(files: list[Path], keyword: str, **reasons: Any) -> bytes:
     """What a DICOMweb server says about files."""
     out = pydicom.Dataset()
     items = []
@@ -248,10 +248,20 @@ def test_what_a_web_server_says_about_files(folder: Path, caplog: pytest.LogCapt
             409,
             answer(files, "FailedSOPSequence", FailureReason=0xA700),
             kind,
-            r"0001.dcm and 2 more \(HTTP 409 Conflict",
+            r"0001.dcm and 2 more \(HTTP 409 Conflict, failure 0xA700\); see its log",
+        ),
+        (409, answer(files[1:], "ReferencedSOPSequence"), kind, "0001.dcm was stored; 2 of 3 files were stored"),
+        (
+            202,
+            answer(files, "FailedSOPSequence", FailureReason=[1, 2]),
+            kind,
+            r"store .*0001.dcm \(failure \[1, 2\]\)",
         ),
         (202, answer(files[1:], "ReferencedSOPSequence"), kind, "0001.dcm was stored; 2 of 3 files were stored"),
-        (401, b"", kind, "HTTP 401 Unauthorized"),
+        (301, b"", kind, r"no answer \(it has moved to another place, give that URL\)"),
+        (401, b"", kind, r"HTTP 401 Unauthorized\); check user and password in ~/.netrc"),
+        (404, b"", kind, r"HTTP 404 Not Found\); check the URL"),
+        (409, b"[1]", kind, r"HTTP 409 Conflict\); check the URL"),
         (503, b"", kind, "HTTP 503 Service Unavailable"),
         (200, b"", kind, "does not say that .*0001.dcm was stored; 0 of 3"),
         (200, b"<html>welcome</html>", "text/html", "does not say that .*0001.dcm was stored"),

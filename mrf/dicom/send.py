@@ -19,6 +19,8 @@ from .outgoing import Head, Sent, heads_of, whole
 
 log = logging.getLogger(__name__)
 _CONTEXTS = 128  # presentation contexts that one association can ask for
+_GET_INSTEAD = (301, 302, 303)  # HTTP: ask elsewhere, and for something; what was to be stored is not sent again
+_CURES = dict.fromkeys((401, 403), "check user and password in ~/.netrc") | {503: "send again when it is less busy"}
 
 
 def send(
@@ -239,15 +241,35 @@ def _answer(client: Any, batch: Sequence[Head], url: str, so_far: str) -> Any:
     try:
         return client.store_instances([whole(head) for head in batch])
     except requests.HTTPError as error:
-        said = f"HTTP {error.response.status_code} {error.response.reason}"
+        status = error.response.status_code
+        told = _about_files(error.response)
+        if told.get("ReferencedSOPSequence"):  # some were stored all the same
+            return told
+        reasons = sorted({_reason(one.get("FailureReason")) for one in told.get("FailedSOPSequence") or []})
+        said = ", ".join([f"HTTP {status} {error.response.reason}", *reasons])
         many = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
-        raise FileError(f"{url}: did not store {batch[0].file}{many} ({said}); check the URL, {so_far}") from error
+        cure = "see its log" if reasons else _CURES.get(status, "check the URL")
+        raise FileError(f"{url}: did not store {batch[0].file}{many} ({said}); {cure}, {so_far}") from error
     except (requests.JSONDecodeError, SyntaxError, TypeError, KeyError, AttributeError) as error:
         raise FileError(f"{url}: its answer cannot be read ({error}): nothing is confirmed; {so_far}") from error
     except requests.RequestException as error:
         raise FileError(f"{url}: no answer ({_short(error)}); check URL and server, {so_far}") from error
     except ValueError as error:
         raise FileError(f"{url}: its answer makes no sense ({error}): nothing is confirmed; {so_far}") from error
+
+
+def _about_files(response: Any) -> Dataset:
+    """What an answer that is an error of HTTP tells of files; empty if nothing."""
+    try:
+        return Dataset.from_json(response.json())
+    except Exception:  # a page for people, a list, nonsense: the status is what there is to tell
+        return Dataset()
+
+
+def _reason(code: Any) -> str:
+    if code is None:
+        return "without a reason"
+    return f"failure 0x{code:04X}" if isinstance(code, int) else f"failure {code}"
 
 
 def _client(web: Any, session: Any, url: str, timeout: float) -> Any:
@@ -261,7 +283,10 @@ def _client(web: Any, session: Any, url: str, timeout: float) -> Any:
 
 
 def _plain_type(response: Any, *_: Any, **__: Any) -> Any:
-    """Media types may come with a character set, which the library takes for another type."""
+    """Media types may come with a character set, which the library takes for another type; moved services are told."""
+    if response.status_code in _GET_INSTEAD:
+        to = response.headers.get("Location", "another place").removesuffix("/studies")
+        raise needed("requests").RequestException(f"it has moved to {to}, give that URL")
     told = response.headers.get("Content-Type", "")
     response.headers["Content-Type"] = told.partition(";")[0].strip().lower()
     return response
@@ -290,13 +315,12 @@ def _batches(heads: Sequence[Head], limit: int) -> Iterator[list[Head]]:
 def _confirmed(answer: Dataset, head: Head, url: str, so_far: str) -> Sent:
     for failed in answer.get("FailedSOPSequence", None) or []:
         if str(failed.get("ReferencedSOPInstanceUID", "")) == head.sop_instance_uid:
-            reason = failed.get("FailureReason")
-            told = "without a reason" if reason is None else f"failure 0x{int(reason):04X}"
+            told = _reason(failed.get("FailureReason"))
             raise FileError(f"{url}: did not store {head.file} ({told}); {so_far}")
     for stored in answer.get("ReferencedSOPSequence", None) or []:
         if str(stored.get("ReferencedSOPInstanceUID", "")) == head.sop_instance_uid:
             warning = stored.get("WarningReason")
-            told = "" if warning is None else f"warning 0x{int(warning):04X}"
+            told = "" if warning is None else _reason(warning).replace("failure", "warning")
             if told:
                 log.warning("%s: %s was stored with a warning: %s", url, head.file, told)
             return Sent(head.file, head.sop_instance_uid, head.series, told)
