@@ -16,7 +16,7 @@ import pytest
 import mrf
 from mrf.cli.main import main
 from mrf.dictionaries import stream
-from mrf.distributed import executor
+from mrf.distributed import _done, executor
 from mrf.phantom import acquire, add_noise, brain, signals, spiral
 from mrf.pipeline import reconstruct_scan
 from mrf.recipe import Recipe
@@ -111,6 +111,57 @@ def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("mrf.distributed._PATIENCE", 1)
     with pytest.raises(mrf.InputError, match=r"tcp://127\.0\.0\.1:9 does not answer"), executor("tcp://127.0.0.1:9"):
         pass
+
+
+_BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "mrf":
+            raise ModuleNotFoundError("No module named 'mrf'", name="mrf")
+
+sys.meta_path.insert(0, Blocked())
+"""
+_OTHER = "import mrf.distributed; mrf.distributed.__version__ = '0.0.9'"
+
+
+@pytest.mark.parametrize(
+    ("worker", "match"), [(_BLOCKED, "has no mrf; install"), (_OTHER, r"has mrf 0\.0\.9, expected")]
+)
+def test_workers_without_this_version_are_refused(worker: str, match: str, tmp_path: Path) -> None:
+    before = tmp_path / "before.py"
+    before.write_text(worker)
+    told: dict[str, Any] = {"n_workers": 1, "dashboard_address": ":0", "preload": [str(before)]}
+    with (
+        distributed.LocalCluster(**told) as one,
+        pytest.raises(mrf.UnsupportedError, match=rf"scheduler: worker tcp://\S+ {match}"),
+        executor(one.scheduler_address),
+    ):
+        pass
+
+
+def test_workers_that_come_later_are_asked_with_each_task() -> None:
+    with pytest.raises(mrf.UnsupportedError, match=r"worker one that came later has mrf \S+, expected 9\.9"):
+        _done("9.9", max, 1, 2)
+    assert _done(mrf.__version__, max, 1, 2) == 2
+
+
+def _lost(address: str) -> None:
+    with executor(address) as workers:
+        task = workers.submit(max, 1, 2)
+        task.cancel()
+        task.result()
+
+
+def test_workers_that_are_lost_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0") as empty,
+        caplog.at_level("WARNING", logger="mrf"),
+        pytest.raises(mrf.InputError, match=r"tcp://\S+ or its workers are lost \(.*\); start them and give the"),
+    ):
+        _lost(empty.scheduler_address)
+    assert "no worker is there yet; waiting for one" in caplog.text
 
 
 @pytest.fixture(scope="module")
