@@ -210,6 +210,20 @@ def test_mirrors_of_b1_are_told(most: float, told: bool, caplog: pytest.LogCaptu
     assert ("b1 is not unique" in caplog.text) == told
 
 
+@pytest.mark.parametrize(("known", "told"), [({}, True), ({"off_resonance": 20.0}, False), ({"b1": 1.0}, True)])
+def test_twins_along_an_axis_that_is_known_are_not_told(
+    known: dict[str, float], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A map is the cure that the warning names: with it there is nothing left to warn of."""
+    train = mrf.bssfp(np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(200) / 25))), 0.01)
+    grid = mrf.Grid(t1=[0.5, 1.0], t2=[0.05, 0.1], b1=[0.8, 1.0, 1.2], off_resonance=np.linspace(-120, 120, 35))
+    dictionary = mrf.build(train, grid, rank=10)
+    signal = dictionary.compress(mrf.simulate(train, t1=1.0, t2=0.1, off_resonance=20.0))
+    for _ in range(2):  # the second one is told nothing
+        mrf.match(signal, dictionary, known=known or None, noise_std=1e-3)
+    assert caplog.text.count("off_resonance is not unique") == told
+
+
 def test_the_limit_of_t2_over_t1_is_the_grids() -> None:
     """It was that of the atoms: on a coarse grid estimates stopped at 0.83."""
     angles = np.deg2rad(10 + 50 * np.abs(np.sin(np.arange(300) / 30)))

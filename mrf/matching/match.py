@@ -35,6 +35,9 @@ _NO_PHASE = 1e-6  # of the largest coefficient: rounding of single precision
 _ASKED = 2000  # voxels that tell what leaving a known parameter free would cost
 _lock = threading.Lock()
 _spaces: weakref.WeakKeyDictionary[Dictionary, Interpolant] = weakref.WeakKeyDictionary()
+_told: weakref.WeakKeyDictionary[Dictionary, set[frozenset[str]]] = (
+    weakref.WeakKeyDictionary()
+)  # twins, with what known
 
 
 def match(
@@ -120,7 +123,8 @@ class _Work:
         self.used, self.invalid = np.flatnonzero(asked & valid), asked & ~valid
         self.parts = 1 if _is_real(self.voxels[:, self.used]) else 2
         self.noise = Noise.of(noise_std, dictionary.rank, (asked & valid).reshape(where.shape))
-        self.space = interpolant_of(dictionary) if refine_ or noise_std is not None else None
+        needed = refine_ or noise_std is not None
+        self.space = interpolant_of(dictionary, frozenset(self.known)) if needed else None
         self.white = self.space
         if self.space is not None and self.noise.factor is not None:
             self.white = self.space.whitened(self.noise.factor)
@@ -307,12 +311,18 @@ def _is_real(voxels: Array) -> bool:
     return voxels.size > 0
 
 
-def interpolant_of(dictionary: Dictionary) -> Interpolant:
-    """The dictionary's interpolant, made at its first use."""
+def interpolant_of(dictionary: Dictionary, known: frozenset[str] = frozenset()) -> Interpolant:
+    """The dictionary's interpolant, made at its first use; tissues that signals do not tell apart are told of once.
+
+    `known` : parameters that are held fixed, along which nothing is looked for.
+    """
     with _lock:
         if dictionary not in _spaces:
             _spaces[dictionary] = finer(Interpolant.of(dictionary), dictionary.basis)
-            tell_twins(_spaces[dictionary])
+        told = _told.setdefault(dictionary, set())
+        if known not in told:
+            told.add(known)
+            tell_twins(_spaces[dictionary], known)
         return _spaces[dictionary]
 
 
