@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -462,10 +463,12 @@ def _named(files: list[Path]) -> dict[str, Path]:
 
 
 def _without_folders(told: Any) -> Any:
-    """A path as the name of its file; everything else as it is."""
+    """A path as the name of its file, also behind `-o`, `--output=` or `name=`; everything else as it is."""
     if not isinstance(told, str) or os.sep not in told:
         return told
-    option, equals, value = told.rpartition("=")
-    path = Path(value)
-    known = path.is_absolute() or path.exists() or path.parent.exists()
-    return f"{option}{equals}{path.name}" if known else told
+    short = [2] if re.match(r"-[A-Za-z]", told) else []
+    for start in (0, *short, *(place.end() for place in re.finditer("=", told))):
+        path = Path(told[start:])
+        if path.is_absolute() or path.exists() or path.parent.exists():
+            return told[:start] + path.name
+    return told

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from mrf.cli.main import main
+from mrf.pipeline import provenance
 
 from .test_characterize import _saved, halves, made
 
@@ -147,3 +149,19 @@ def test_files_are_not_written_over_what_is_read(tmp_path: Path, capsys: pytest.
         assert main(words(*told)) == 1
         assert "which is read as well; give another file" in capsys.readouterr().err
     assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("{0}/OUT", "OUT"), ("-o{0}/OUT", "-oOUT"), ("-o={0}/OUT", "-o=OUT"), ("--output={0}/OUT", "--output=OUT"),
+        ("--output={0}/visit=2/OUT", "--output=OUT"), ("visit=2/OUT", "OUT"), ("1=grey/white", "1=grey/white"),
+        ("1/m", "1/m"),
+    ],
+)  # fmt: skip
+def test_provenance_names_no_folder(told: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the shell lets one write a path: folders are often called as patients are."""
+    (tmp_path / "visit=2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mrf", "match", told.format(tmp_path)])
+    assert provenance([])["command"] == f"mrf match {kept}"
