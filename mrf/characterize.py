@@ -12,7 +12,7 @@ import numpy as np
 
 from . import __version__
 from .characterize_input import TOLD, check_options, check_units, record_of, regions_of, usual, values_of
-from .core.arrays import Array
+from .core.arrays import Array, whole
 from .core.errors import InputError
 from .core.maps import SHEARED, Maps, skew
 from .dictionaries.dictionary import Dictionary
@@ -237,7 +237,7 @@ class _Texture:
                 )  # fmt: skip
         filled = replace(
             how, scales=scales, aggregation=how.aggregation or usual, mapped=mapped,
-            radius=checked_radius(how.radius), draws=checked_draws(how.draws),
+            radius=checked_radius(how.radius), draws=checked_draws(how.draws), seed=whole("seed", how.seed, 0),
         )  # fmt: skip
         families, spacing = families_of(how.families), voxel_size(maps)
         return cls(maps, dictionary, filled, aggregation_of(filled.aggregation or usual), families, spacing)

@@ -192,6 +192,7 @@ def reconstruct_scan(
     _check_pair(scan, dictionary)
     warn_of_profile(scan, dictionary, recipe)
     warn_of_aliasing(scan, recipe)
+    warn_without_noise_scan(scan, recipe)
     affine = scan_affine(scan, recipe)
     corrections = checked_corrections(scan, recipe)
     slices = _made(scan, recipe, _work(scan, dictionary.basis, recipe, corrections, known or {}, executor, progress))
@@ -430,6 +431,15 @@ def warn_of_aliasing(scan: Scan, recipe: Recipe) -> None:
         log.warning(
             "%s: error bars of gridded images are those of the receiver's noise, and know nothing of aliasing, which "
             "is larger where readouts are few; leave noise out of the recipe, or choose another method",
+            scan.name,
+        )
+
+
+def warn_without_noise_scan(scan: Scan, recipe: Recipe) -> None:
+    """Say once that the noise scan that was to tell the size of the noise is not there."""
+    if recipe.noise_level == "scan" and scan.noise_std is None:
+        log.warning(
+            "%s: has no noise scan, which noise_level asks for: what a solution leaves tells the size of the noise",
             scan.name,
         )
 

@@ -194,6 +194,7 @@ def test_what_cannot_be_is_refused_before_features_are_taken(monkeypatch: pytest
         ({"texture": Texturing(mapped=["glcm_entropy"])}, "features: glcm_entropy cannot be mapped"),
         ({"texture": Texturing(radius=0)}, "radius: got 0"),
         ({"texture": Texturing(draws=1)}, "draws: got 1"),
+        ({"texture": Texturing(seed=-1)}, "seed: got -1"),
         ({"texture": Texturing(aggregation="4d")}, "aggregation: got '4d'"),
         ({"texture": Texturing(families=["shape"])}, "families: got"),
         ({"components": [(1.0, 0.1)]}, "components: fractions need"),

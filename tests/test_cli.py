@@ -19,7 +19,7 @@ from mrf.dictionaries.cache import cache_folder
 from mrf.io.mrd_write import write_mrd
 from mrf.io.sequences import load_pulse, save_sequence
 from mrf.phantom import Phantom, acquire, add_noise, brain, signals, spiral
-from mrf.pipeline import warn_of_aliasing, warn_of_profile
+from mrf.pipeline import warn_of_aliasing, warn_of_profile, warn_without_noise_scan
 from mrf.recipe import Recipe
 from mrf.report import relaxometry_norm, write_report
 
@@ -357,6 +357,17 @@ def test_a_dictionary_is_not_asked_for_other_physics(
     for line in ('slice_profile = "none"', 'slice_profile = "slr:4"', 'repetitions = "steady"'):
         (scan / "r.toml").write_text(line)
         assert "was built with" in failed(capsys, *command, "--recipe", scan / "r.toml"), line
+
+
+@pytest.mark.parametrize(
+    ("noise_std", "level", "told"), [(None, "scan", True), (0.1, "scan", False), (None, "residual", False)]
+)
+def test_a_noise_scan_that_is_asked_for_and_missing_is_told(
+    scan: Path, noise_std: float | None, level: str, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The recipe's `noise_level = "scan"` had no effect on such a scan, and nothing said so."""
+    warn_without_noise_scan(replace(mrf.read_mrd(scan / "scan.h5"), noise_std=noise_std), Recipe(noise_level=level))
+    assert ("has no noise scan, which noise_level asks for" in caplog.text) == told
 
 
 def test_gridding_and_error_bars_of_noise(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:

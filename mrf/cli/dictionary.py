@@ -54,7 +54,7 @@ def _add_build(actions: Any) -> None:
     made.add_argument("--b1", type=relative_axis, metavar=axis, help=f"relative, {kinds}")
     made.add_argument("--off-resonance", type=frequency_axis, metavar=axis, help="Hz, evenly spaced; or V1,V2,...")
     made.add_argument("--inversion-efficiency", type=relative_axis, metavar=axis, help="factor on every inversion's")
-    made.add_argument("--slice-profile", metavar="PULSE", help="hann_sinc:TBW or slr:TBW (default: none)")
+    made.add_argument("--slice-profile", metavar="PULSE", help="hann_sinc:TBW[:MS] or slr:TBW[:MS] (default: none)")
     made.add_argument("--repetitions", type=repetitions, default=1, metavar="N|steady", help="of the train (default 1)")
     size = made.add_mutually_exclusive_group()
     size.add_argument("--rank", type=int, help="dimension of the temporal subspace")

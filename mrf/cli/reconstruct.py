@@ -44,10 +44,15 @@ def add(verbs: Any) -> None:
     verb.add_argument("--recipe", type=Path, metavar="R.toml", help="choices other than the defaults")
     verb.add_argument("--method", choices=_METHODS, help="overrides the recipe")
     verb.add_argument(
-        "--slice-profile", metavar="PULSE", help="none, hann_sinc:TBW or slr:TBW; overrides the recipe (2-D scans)"
+        "--slice-profile",
+        metavar="PULSE",
+        help="none, hann_sinc:TBW[:MS] or slr:TBW[:MS] (default: 2 ms); overrides the recipe (2-D scans)",
     )
     verb.add_argument(
-        "--repetitions", type=repetitions, metavar="N|steady", help="how often the train had been played (overrides)"
+        "--repetitions",
+        type=repetitions,
+        metavar="N|steady",
+        help="how often the train was played, the scan itself included; overrides the recipe",
     )
     add_known_maps(verb)
     verb.add_argument("--trajectory", type=Path, metavar="T.h5", help="the trajectory that was played, as measured")

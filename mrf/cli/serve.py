@@ -34,9 +34,12 @@ def add(verbs: Any) -> None:
     verb.add_argument("--recipe", type=Path, metavar="R.toml", help="choices other than the server's defaults")
     verb.add_argument("--recipes", type=Path, metavar="DIR", help="recipes that clients may choose as configuration")
     verb.add_argument("--sequences", type=Path, metavar="DIR", help="sequence files that clients may choose by name")
-    verb.add_argument("--slice-profile", metavar="PULSE", help="none, hann_sinc:TBW or slr:TBW; overrides the recipe")
+    verb.add_argument("--slice-profile", metavar="PULSE", help="none, hann_sinc:TBW[:MS] or slr:TBW[:MS]; overrides")
     verb.add_argument(
-        "--repetitions", type=repetitions, metavar="N|steady", help="how often the train had been played (overrides)"
+        "--repetitions",
+        type=repetitions,
+        metavar="N|steady",
+        help="how often the train was played, the scan itself included; overrides the recipe",
     )
     verb.add_argument("--device", choices=("cpu", "gpu"), help="where to work; overrides the recipe")
     verb.add_argument(

@@ -92,7 +92,7 @@ def stored(values: Array) -> Stored:
     """Whole numbers for values above 0 (uint16), or of both signs (int16).
 
     The error is at most half a slope (a whole one below half a slope, because 0 means no result), and the slope at
-    most 5/65535 of the largest value, of both signs 2.5/16384 of the largest magnitude.
+    most 2.5/65535 of the largest value, of both signs 2.5/16384 of the largest magnitude.
 
     >>> stored(np.array([0.5, 1000.0])).slope
     0.02
