@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrf import fit
+from mrf import fit, simulate
 from mrf.cli.main import main
 from mrf.cli.protocol import protocol_of, typed
 from mrf.core.arrays import Array
@@ -16,6 +16,8 @@ from mrf.core.maps import Maps
 from mrf.io.series import Series, what_varies
 from mrf.models import MODELS
 from mrf.models.steady import _balanced
+from mrf.simulation.pulses import hann_sinc_profile
+from mrf.simulation.sequence import multi_spin_echo
 
 from .dicom_series_examples import UID, images
 
@@ -202,3 +204,24 @@ def test_flip_angles_of_each_image_scale_it() -> None:
     signal = np.abs((1 - 1.9 * np.exp(-TI / 0.9)) * np.sin(1.1 * flips))
     maps = fit("inversion_recovery", signal[:, None], inversion_times=TI, flip_angles=flips, b1=1.1)
     assert np.allclose(maps.t1, 0.9, rtol=1e-3)
+
+
+@pytest.mark.parametrize("degrees", [120.0, 150.0, 180.0, 90.0])
+def test_refocusing_pulses_of_less_than_180_degrees(
+    tmp_path: Path, degrees: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """B1 came out in proportion to them, and with a map of B1 T2 was 11 to 34 % long. Some files tell excitation."""
+    played = np.deg2rad(degrees if degrees > 90 else 180)
+    train = multi_spin_echo(12, 0.01, refocusing_angle=played)
+    profile = hann_sinc_profile(2.0)
+    signal = np.abs(simulate(train, t1=1.0, t2=0.06, b1=0.9, slice_profile=profile, dtype="complex128"))
+    for n, value in enumerate(signal, 1):
+        told = {"EchoTime": 10.0 * n, "FlipAngle": degrees, "pixels": np.full((3, 4), 6e4 * value)}
+        images(tmp_path / "dicom" / str(n), told)
+    asked = ["-q", "fit", "--model", "multi_spin_echo", str(tmp_path / "dicom"), "-o", str(tmp_path / "out")]
+    assert main(asked) == 0
+    maps = Maps.load(tmp_path / "out")
+    assert np.allclose(maps.b1, 0.9, atol=0.005)
+    assert np.allclose(maps.t2, 0.06, rtol=0.01)
+    assert ("is taken as that of refocusing" in capsys.readouterr().err) == (degrees in (120, 150))
+    assert maps.provenance["refocusing_deg"] == pytest.approx(max(degrees, 120.0) if degrees > 90 else 180)

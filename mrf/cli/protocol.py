@@ -35,6 +35,7 @@ _UNTOLD = ("phase_increments",)  # of each image, in no file
 _TIMING = {"inversion_recovery": ("echo_times",)}
 _MAPS = {"b1": "--b1-map", "off_resonance": "--field-map", "t1": "--t1-map"}
 _LEAST_SATURATING = 80 * DEGREE  # flip angles are told of; above 90 they are those of refocusing pulses
+_LEAST_REFOCUSING, _HALF_TURN = 95 * DEGREE, 179 * DEGREE
 _IN_SECONDS = "give them in seconds"  # how models end what they say of long times
 _ANOTHER_SCAN = 2.0  # s after which an echo is of another excitation, and of a scan of its own
 _SLIGHT, _SLIGHT_ECHO = 0.01, 0.2e-3  # part, and s of echo times, by which images may differ in what no model knows
@@ -245,6 +246,8 @@ def _told(key: str, series: Series) -> Any:
     protocol = series.protocol
     if key == "field_strength":
         return series.field_strength if np.isfinite(series.field_strength) else None
+    if key == "refocusing_angle":
+        return _refocusing(protocol.get("flip_angles"))
     if key == "saturation_times" and key not in protocol and np.ptp(protocol.get("inversion_times", 0.0)) > 0:
         log.info("inversion times of the files are taken as times after saturations")
         return protocol["inversion_times"]
@@ -253,6 +256,14 @@ def _told(key: str, series: Series) -> Any:
     key = _ALSO.get(key, key)
     plural = protocol.get(f"{key}s")
     return None if plural is None or np.ptp(plural) > 0 else float(plural[0])
+
+
+def _refocusing(flip: Array | None) -> float | None:
+    """A flip angle between excitation's and 180 degrees is that of refocusing pulses that are made weaker."""
+    if flip is None or np.ptp(flip) > 0 or not _LEAST_REFOCUSING < flip[0] < _HALF_TURN:
+        return None
+    log.warning("the flip angle of the files, %.4g degrees, is taken as that of refocusing", flip[0] / DEGREE)
+    return float(flip[0])
 
 
 def _check_saturates(name: str, series: Series) -> None:

@@ -95,13 +95,14 @@ def multi_spin_echo(
     axes = _spin_echo_axes(voxels, te, mirrored)
     bounded = {"b1": "upper"} if mirrored and not known else {}
     several = {} if known or echo.min() == 1 else {"b1": np.linspace(axes["b1"][0], axes["b1"][-1], _PLACES)}
-    notes = _train_notes(spacing, mirrored and not known)
+    notes = _train_notes(spacing, refocusing, mirrored and not known)
     return solve(voxels, SignalModel(axes, signal, ("t2", "b1"), bounded=bounded, scanned=several, notes=notes))
 
 
-def _train_notes(spacing: float, mirrored: bool) -> dict[str, object]:
+def _train_notes(spacing: float, refocusing: float, mirrored: bool) -> dict[str, object]:
     notes: dict[str, object] = {
         "reference": "Ben-Eliezer et al. 2015, doi:10.1002/mrm.25156", "echo_spacing": float(f"{spacing:.6g}"),
+        "refocusing_deg": float(f"{refocusing / DEGREE:.6g}"),
     }  # fmt: skip
     if mirrored:
         notes["b1_limits"] = "in [0.5, 1]: refocusing by 180 (1 + d) and 180 (1 - d) degrees gives the same signal"
