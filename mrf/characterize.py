@@ -28,7 +28,7 @@ from .texture.features import (
 )
 from .texture.map import checked_radius, maps_of, names_of
 from .texture.matrices import Aggregation
-from .texture.roi import Region, region_record
+from .texture.roi import Region, checked_share, region_record
 from .texture.scales import SCALES, UNKNOWN, Scale
 from .tissue.bands import Comparison, compare_bands, tissue_named, tissues
 from .tissue.fractions import Fractions, tissue_fractions
@@ -238,6 +238,7 @@ class _Texture:
         filled = replace(
             how, scales=scales, aggregation=how.aggregation or usual, mapped=mapped,
             radius=checked_radius(how.radius), draws=checked_draws(how.draws), seed=whole("seed", how.seed, 0),
+            max_excluded=checked_share(how.max_excluded),
         )  # fmt: skip
         families, spacing = families_of(how.families), voxel_size(maps)
         return cls(maps, dictionary, filled, aggregation_of(filled.aggregation or usual), families, spacing)

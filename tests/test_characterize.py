@@ -195,6 +195,7 @@ def test_what_cannot_be_is_refused_before_features_are_taken(monkeypatch: pytest
         ({"texture": Texturing(radius=0)}, "radius: got 0"),
         ({"texture": Texturing(draws=1)}, "draws: got 1"),
         ({"texture": Texturing(seed=-1)}, "seed: got -1"),
+        ({"texture": Texturing(max_excluded=2)}, "max_excluded: got 2"),
         ({"texture": Texturing(aggregation="4d")}, "aggregation: got '4d'"),
         ({"texture": Texturing(families=["shape"])}, "families: got"),
         ({"components": [(1.0, 0.1)]}, "components: fractions need"),
@@ -342,6 +343,19 @@ def _saved(maps: Maps, labels: Array, folder: Path, affine: Array = AFFINE) -> t
     maps.save(folder)
     nibabel.save(nibabel.Nifti1Image(labels.T.astype(np.int16), affine), folder / "rois.nii.gz")
     return str(folder), str(folder / "rois.nii.gz")
+
+
+def test_the_command_allows_regions_with_holes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message named the cure, `max_excluded`, which the command line had not."""
+    maps = made()
+    labels = halves(maps)
+    holes = (labels == 1) & (np.arange(maps.shape[2]) % 5 == 0)
+    flags = np.where(holes, np.uint8(Flag.INVALID), maps.flags)
+    where, rois = _saved(replace(maps, flags=flags), labels, tmp_path)
+    told = ["-q", "characterize", where, "--rois", rois, "--parameters", "t1", "--textures", "none", "-o"]
+    for share, left_out in (("0.1", True), ("0.4", False)):
+        assert main([*told, str(tmp_path / share), "--max-excluded", share]) == 0
+        assert ("region 1, t1: left out" in capsys.readouterr().err) == left_out
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,10 @@ def add(verbs: Any) -> None:
         "--aggregation", help="2d_average, 2d_slice_merge, 2.5d_direction_merge, 2.5d_merge, 3d_average or 3d_merge "
         "(default: 3d_average; of one slice 2d_average)",
     )  # fmt: skip
+    verb.add_argument(
+        "--max-excluded", type=float, default=0.1, metavar="SHARE",
+        help="of a region's voxels that may have no usable value; with more it is refused (default 0.1)",
+    )  # fmt: skip
     verb.add_argument("--draws", type=int, default=0, help="noise draws, for error bars of features (default: none)")
     verb.add_argument("--seed", type=int, default=0, help="of draws and classes (default 0)")
     verb.add_argument("--textures", metavar="NAME,...", help="features that are mapped, or none (default: four)")
@@ -83,7 +87,9 @@ def _characterize(told: argparse.Namespace) -> None:
     from .output import moved_into
 
     names, components = region_names(told.names), _components(told.components)
-    texture = Texturing(_scales(told), told.aggregation, None, told.draws, told.seed, _mapped(told), told.radius)
+    texture = Texturing(
+        _scales(told), told.aggregation, None, told.draws, told.seed, _mapped(told), told.radius, told.max_excluded
+    )
     maps = Maps.load(told.maps)
     labels = read_labels(told.rois, maps.affine, maps.shape)
     dictionary = Dictionary.load(told.dictionary) if told.dictionary else None

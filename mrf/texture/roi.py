@@ -94,8 +94,7 @@ class Region:
             raise InputError(f"mask: got shape {inside.shape}, expected that of the image, {voxels.shape}")
         size = _spacing(spacing, voxels.ndim)
         limits = checked_range(value_range)
-        if not isinstance(max_excluded, int | float) or not 0 <= max_excluded <= 1:
-            raise InputError(f"max_excluded: got {max_excluded!r}, expected a share between 0 and 1")
+        checked_share(max_excluded)
         shape = voxels.shape
         if voxels.ndim == 2:
             voxels, inside = voxels[None], inside[None]
@@ -198,6 +197,13 @@ def region_record(region: Region, bins: Bins) -> dict[str, Any]:
         "count": bins.count,
         "warnings": list(bins.warnings),
     }
+
+
+def checked_share(max_excluded: float) -> float:
+    """The share of a region that may have no value; InputError if it is none."""
+    if not isinstance(max_excluded, int | float) or not 0 <= max_excluded <= 1:
+        raise InputError(f"max_excluded: got {max_excluded!r}, expected a share between 0 and 1")
+    return max_excluded
 
 
 def unevenness(spacing: Array) -> list[str]:
