@@ -59,7 +59,7 @@ def inversion_recovery(
 
     References
     ----------
-    Barral et al. 2010, doi:10.1002/mrm.22497; Steen et al. 1994, doi:10.1006/jmra.1994.1022
+    Barral et al. 2010, doi:10.1002/mrm.22497; Steen et al. 1994, doi:10.1002/jmri.1880040511
     """
     frames = voxels.frames
     ti = times("inversion_times", inversion_times, frames, least=3 if inversion_efficiency is None else 2, zero=True)
