@@ -34,11 +34,14 @@ def write_atlas(found: Characterization, maps: Maps, labels: Array, path: str | 
     figure = Figure(figsize=(3.4 * _COLUMNS, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     places = figure.subplots(rows, _COLUMNS, squeeze=False).reshape(-1)
-    outline = _plane(labels, at)
+    outline = np.pad(_plane(labels, at), 1)  # a contour needs two rows and columns, which images need not have
+    around = np.arange(-1, outline.shape[1] - 1), np.arange(-1, outline.shape[0] - 1)
     for axes, (name, values, told) in zip(places, panels, strict=False):
         shown = axes.imshow(values, interpolation="nearest", **told)
         for label in np.unique(outline[outline > 0]):
-            axes.contour(outline == label, levels=[0.5], colors="white", linewidths=0.6)
+            axes.contour(*around, outline == label, levels=[0.5], colors="white", linewidths=0.6)
+        axes.set_xlim(-0.5, values.shape[1] - 0.5)
+        axes.set_ylim(values.shape[0] - 0.5, -0.5)
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])

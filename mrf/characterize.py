@@ -162,7 +162,7 @@ def characterize(
         functions named above; a parameter that was asked for, or whose scale is given, that no region can use; or none
         that any can.
     """
-    regions, names = regions_of(maps, labels), names or {}
+    (labels, regions), names = regions_of(maps, labels), names or {}
     check_options(regions, names, classes, field_strength)
     chosen = {name: values_of(maps, name) for name in parameters or usual(maps, texture.scales if texture else ())}
     check_units(maps, labels)

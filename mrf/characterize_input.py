@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .core.arrays import Array, as_host, real, whole
+from .core.arrays import Array, real, whole
 from .core.errors import InputError
-from .core.maps import UNUSABLE, Flag, Maps
+from .core.maps import UNUSABLE, Flag, Maps, checked_labels
 from .texture.scales import INSTRUMENTAL, SCALES
 
 log = logging.getLogger(__name__)
@@ -19,17 +19,15 @@ _FEW = 64  # voxels of a region below which texture says little
 _LONGEST = {"t1": 20.0, "t2": 10.0, "t2star": 10.0, "t1rho": 10.0}  # s, of a median: more was given in milliseconds
 
 
-def regions_of(maps: Maps, labels: Array) -> list[int]:
-    """Labels above 0; InputError if there are none, or on other voxels."""
-    given = as_host("labels", labels)
-    if given.shape != maps.shape or given.dtype.kind not in "biu":
-        raise InputError(f"labels: got {given.dtype} {given.shape}, expected integers {maps.shape}, as the maps have")
+def regions_of(maps: Maps, labels: Array) -> tuple[Array, list[int]]:
+    """The labels as an array, and those above 0; InputError if there are none, or on other voxels."""
+    given = checked_labels(maps, labels)
     if len(maps.shape) not in (2, 3):
         raise InputError(f"maps: shape {maps.shape} is no (y, x) or (z, y, x) image")
     found = [int(label) for label in np.unique(given) if label > 0]
     if not found:
         raise InputError("labels: got none above 0; number the voxels of each region from 1 on")
-    return found
+    return given, found
 
 
 def check_options(

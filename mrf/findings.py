@@ -128,7 +128,7 @@ def _habitats(found: Characterization, path: Path) -> Path:
 
 
 def _table(path: Path, columns: Iterable[str], rows: Iterable[list[Any]], delimiter: str = ",") -> Path:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as stream:
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, lineterminator="\n", delimiter=delimiter)
         table.writerow(columns)
         table.writerows(rows)

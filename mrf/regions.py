@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .core.arrays import Array, as_host
+from .core.arrays import Array
 from .core.errors import InputError
-from .core.maps import UNUSABLE, Flag, Maps
+from .core.maps import UNUSABLE, Flag, Maps, checked_labels
 from .core.storage import atomic_path
 from .core.units import MILLISECOND
 from .io.bids import SUFFIXES
@@ -116,7 +116,7 @@ def roi_statistics(
     >>> round(t1.mean, 3), t1.n, t1.n_label, t1.edge_hits
     (1.1, 2, 4, 1)
     """
-    given = _checked(maps, labels)
+    given = checked_labels(maps, labels)
     told = {int(label): "" for label in np.unique(given) if label > 0} | dict(names or {})
     if not told:
         raise InputError("labels: got none above 0; number the voxels of each region from 1 on")
@@ -130,13 +130,6 @@ def roi_statistics(
     )
     _warn(found, len(maps.parameters) + 1, keep_edges)
     return found
-
-
-def _checked(maps: Maps, labels: Array) -> Array:
-    given = as_host("labels", labels)
-    if given.shape != maps.shape or given.dtype.kind not in "biu":
-        raise InputError(f"labels: got {given.dtype} {given.shape}, expected integers {maps.shape}, as the maps have")
-    return given
 
 
 def _of(

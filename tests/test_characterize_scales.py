@@ -1,6 +1,9 @@
 """Grey levels of every kind of map: bins that suit all subjects, or a word that there are none."""
 
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,3 +129,18 @@ def test_bins_are_typed_in_units_that_people_use(name: str, typed: float, tmp_pa
     factor = {"adc": 1e-9, "t1rho": 1e-3, "mtr": 1.0}[name]
     assert list(widths) == pytest.approx([typed * factor])
     assert SCALES[name].shown(typed * factor).startswith(f"{typed:g}")
+
+
+@pytest.mark.parametrize("shape", [(1, 90), (90, 1), (3, 1, 40)])
+def test_maps_one_voxel_wide_have_a_picture(shape: tuple[int, ...], tmp_path: Path) -> None:
+    maps = made(shape, mask=np.ones(shape, bool), parameters={"t1": 1 + 0.05 * np.random.default_rng(0).random(shape)})
+    where, rois = _saved(maps, np.ones((1, *shape)[-3:], int), tmp_path)
+    assert main(["-q", "characterize", where, "--rois", rois, "--textures", "none", "-o", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "characterization.png").stat().st_size > 10_000
+
+
+def test_tables_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    code = "import pathlib, mrf.findings as f; f._table(pathlib.Path('t.csv'), ['region'], [['L\\xe4sion']])"
+    plain = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=plain)
+    assert "Läsion" in (tmp_path / "t.csv").read_text(encoding="utf-8")

@@ -143,6 +143,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         roi_statistics(maps, rows_of_labels() * 1.0)
     with pytest.raises(InputError, match="labels: got none above 0; number the voxels"):
         roi_statistics(maps, 0 * rows_of_labels())
+    with pytest.raises(InputError, match="labels: got -25536, expected 0 and above; numbers above 32767"):
+        roi_statistics(maps, (rows_of_labels() * 20000).astype(np.int16))
+    with pytest.raises(InputError, match="maps: mask is uint8, expected bool; give mask > 0"):
+        replace(maps, mask=maps.mask.astype(np.uint8))
     with pytest.raises(InputError, match="names: got the label 0, expected whole numbers from 1 on"):
         roi_statistics(maps, rows_of_labels(), names={0: "air"})
     with pytest.raises(FileError, match="cannot write there"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import Array, as_host
 from .errors import FileError, InputError
 from .leftovers import settle
 from .storage import output_folder, read_hdf5, write_hdf5
@@ -80,6 +80,8 @@ class Maps:
         for name, array in self._arrays().items():
             if array.shape != self.shape:
                 raise InputError(f"maps: {name} has shape {array.shape}, the others have {self.shape}")
+        if self.mask.dtype != bool:  # 0 and 1 would be taken for numbers of voxels
+            raise InputError(f"maps: mask is {self.mask.dtype}, expected bool; give mask > 0")
         if self.affine.shape != (4, 4):
             raise InputError(f"maps: affine has shape {self.affine.shape}, expected (4, 4)")
 
@@ -199,6 +201,18 @@ def _student(probability: float, freedom: object) -> float:
 
 def _group(named: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)}
+
+
+def checked_labels(maps: Maps, labels: Array) -> Array:
+    """Numbers of regions on the voxels of maps; InputError if they are none, or on other voxels."""
+    given = as_host("labels", labels)
+    if given.shape != maps.shape or given.dtype.kind not in "biu":
+        raise InputError(f"labels: got {given.dtype} {given.shape}, expected integers {maps.shape}, as the maps have")
+    if given.min(initial=0) < 0:
+        raise InputError(
+            f"labels: got {given.min()}, expected 0 and above; numbers above 32767 that were read as int16 are negative"
+        )
+    return given
 
 
 def farthest(first: Array, second: Array, shape: tuple[int, ...]) -> float:
