@@ -136,3 +136,9 @@ def test_parameters_that_there_cannot_be_are_nan(short_fisp: mrf.Sequence) -> No
     diffusion[0, 0], diffusion[0, 1], b1[0, 2], b1[1, 0] = -1e-12, 0.0, 0.0, -1.0
     frames = synthesize(maps_of(TISSUES | {"diffusion": diffusion, "b1": b1}), short_fisp)
     assert np.isfinite(frames).all(axis=0).tolist() == [[False, True, False], [False, True, True]]
+
+
+def test_contrasts_by_their_equations_do_not_need_a_field() -> None:
+    field = np.array([[np.nan, 0.0, 1.0], [1.1, -1.0, np.inf]])
+    image = weighted(maps_of(TISSUES | {"b1": field, "off_resonance": field}), "flair")
+    np.testing.assert_array_equal(image, weighted(maps_of(TISSUES), "flair"))

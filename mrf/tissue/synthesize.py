@@ -89,7 +89,7 @@ def synthesize(
     array([1.637, 1.341, 1.098], dtype=float32)
     """
     efficiency, kind = _efficiency(maps, sequence), complex_kind(dtype)
-    where = _existing(_simulated(maps) & (efficiency > 0))
+    where = _existing(_simulated(maps, _OTHERS) & (efficiency > 0))
     _check_room(sequence, where, kind, memory)
     names, density = ["t1", "t2", *(name for name in _OTHERS if name in maps.parameters)], maps.pd[where]
     tissue: dict[str, Any] = {name: maps.parameters[name][where] for name in names}
@@ -159,7 +159,7 @@ def weighted(
     Returns
     -------
     (*matrix) float64 array
-        Magnitude in units of pd; NaN as from :func:`synthesize`.
+        Magnitude in units of pd; NaN outside the mask and where pd, t1 or t2 is none that there can be.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def weighted(
     (array([0.24, 0.65]), array([0.21, 0.  ]))
     """
     tr, te, ti = _timing(contrast, repetition_time, echo_time, inversion_time)
-    where = _simulated(maps)
+    where = _simulated(maps, ())
     t1, t2 = maps.t1[where], maps.t2[where]
     along = 2 * np.exp(-(tr - te / 2) / t1) - np.exp(-tr / t1) - 1
     if ti is not None:
@@ -221,13 +221,13 @@ def _timing(
     return Timing(tr, te, ti)
 
 
-def _simulated(maps: Maps) -> Array:
-    """(*matrix) where there is a tissue to simulate."""
+def _simulated(maps: Maps, others: tuple[str, ...]) -> Array:
+    """(*matrix) where there is a tissue to simulate, by T1, T2 and other parameters."""
     missing = {"t1", "t2"} - set(maps.parameters)
     if missing:
         raise InputError(f"maps: no {', '.join(sorted(missing))}, they have {', '.join(maps.parameters)}")
     where: Array = maps.mask.astype(bool) & (maps.flags & Flag.INVALID == 0) & np.isfinite(maps.pd)
-    for name in ("t1", "t2", *_OTHERS):
+    for name in ("t1", "t2", *others):
         if name in maps.parameters:
             values = maps.parameters[name]
             where = where & np.isfinite(values)
