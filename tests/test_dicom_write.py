@@ -127,6 +127,16 @@ def test_the_engine_reads_its_own_images(tmp_path: Path) -> None:
     assert np.allclose(series.data[1], filled, rtol=0, atol=0.011)
 
 
+@pytest.mark.parametrize(("time", "sequence"), [(0.02, ["IR", "RM"]), ([0.02, 1], "RM"), (np.nan, "RM"), (None, "RM")])
+def test_an_inversion_time_is_one_of_inversions(tmp_path: Path, time: Any, sequence: Any) -> None:
+    """The standard has it where the scanning sequence is IR, and nowhere else."""
+    maps = made(std={}, provenance={"acquisition": {"InversionTime": time}})
+    write_dicom(maps, tmp_path, kinds=["mr"])
+    one = pydicom.dcmread(tmp_path / "T1_mr/0001.dcm")
+    assert one.ScanningSequence == sequence
+    assert one.get("InversionTime") == (20.0 if time == 0.02 else None)
+
+
 @pytest.mark.parametrize(("told", "thickness"), [(3.0, 3.0), (4.0, 4.0), (5.0, 4.0), ("3", 4.0), (None, 4.0)])
 def test_slices_with_gaps_between_them(tmp_path: Path, told: Any, thickness: float) -> None:
     """The distance from slice to slice stood for their thickness, too."""
@@ -300,6 +310,8 @@ def test_headers_that_tell_little() -> None:
         (lambda: Origin(study_date="20240506", institution="X"), "not identified, but has study_date, institution"),
         (lambda: Origin(body_part="KNEE"), "laterality of KNEE is '', expected L, R or B"),
         (lambda: Origin(laterality="L"), "laterality of BRAIN is 'L', expected none"),
+        (lambda: Origin(patient_name="A^B^C^D^E^F", identified=True), r"is 'A\^B\^C\^D\^E\^F', expected at most three"),
+        (lambda: Origin(patient_name="A=B=C=D", identified=True), r"is 'A=B=C=D', expected at most three groups"),
         (lambda: Origin(field_strength=-3.0), "field_strength is -3.0 T, expected above 0"),
         (lambda: Origin(patient_position="UP"), "patient_position is 'UP', expected one of HFS"),
     ],

@@ -273,7 +273,8 @@ def test_the_validator_finds_no_error_elsewhere(part: str, side: str, shape: tup
         identified=True, body_part=part, laterality=side, manufacturer="V", institution="H", protocol="p",
         patient_position="FFS", field_strength=1.5,
     )  # fmt: skip
-    maps = few(shape)
+    played = {"InversionTime": 0.02, "EchoTime": 0.002, "FlipAngle": 15.0, "RepetitionTimeExcitation": 0.012}
+    maps = few(shape, provenance={"acquisition": played})
     write_dicom(maps, tmp_path, origin=someone, labels=halves(shape))
     for name in ("T1_parametric_map", "T1_mr/0001", "labels_segmentation", "measurements"):
         done = subprocess.run([program("dciodvfy"), tmp_path / f"{name}.dcm"], capture_output=True, text=True)

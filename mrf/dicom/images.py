@@ -167,15 +167,15 @@ def _mr_header(image: Image, geometry: Geometry, origin: Origin, acquisition: Ma
     dataset.MRAcquisitionType = axes if axes in ("2D", "3D") else ""
     repeated = "RepetitionTimePreparation" if "RepetitionTimePreparation" in acquisition else "RepetitionTimeExcitation"
     for keyword, name in (("RepetitionTime", repeated), ("EchoTime", "EchoTime")):
-        value = acquisition.get(name)
-        setattr(dataset, keyword, decimal(value / MILLISECOND) if isinstance(value, int | float) else None)
+        value = _number(acquisition.get(name))
+        setattr(dataset, keyword, None if value is None else decimal(value / MILLISECOND))
     dataset.EchoTrainLength = None
-    for keyword, name, unit in (("InversionTime", "InversionTime", MILLISECOND), ("FlipAngle", "FlipAngle", 1.0)):
-        value = acquisition.get(name)
-        if isinstance(value, int | float):  # a train has many: nothing is said then
-            setattr(dataset, keyword, decimal(value / unit))
-    strength = origin.field_strength or acquisition.get("MagneticFieldStrength")
-    if isinstance(strength, int | float):
+    if (time := _number(acquisition.get("InversionTime"))) is not None:  # which only inversions may have
+        dataset.ScanningSequence, dataset.InversionTime = ["IR", "RM"], decimal(time / MILLISECOND)
+    if (angle := _number(acquisition.get("FlipAngle"))) is not None:
+        dataset.FlipAngle = decimal(angle)
+    strength = origin.field_strength or _number(acquisition.get("MagneticFieldStrength"))
+    if strength is not None:
         dataset.MagneticFieldStrength = decimal(strength)
     dataset.SliceThickness = decimal(_thickness(acquisition, geometry.thickness))
     dataset.SpacingBetweenSlices = decimal(geometry.thickness)
@@ -190,8 +190,13 @@ def _mr_header(image: Image, geometry: Geometry, origin: Origin, acquisition: Ma
 
 def _thickness(acquisition: Mapping[str, Any], spacing: float) -> float:
     """Of a slice (mm): as it was played, if that fits between two slices, else the `spacing` from one to the next."""
-    told = acquisition.get("SliceThickness")
-    return float(told) if isinstance(told, int | float) and 0 < told <= spacing else spacing
+    told = _number(acquisition.get("SliceThickness"))
+    return told if told is not None and 0 < told <= spacing else spacing
+
+
+def _number(value: Any) -> float | None:
+    """Finite and one: a train has many, and nothing is said then."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _add_pixels(dataset: Dataset, image: Image, whole: Stored, frame: Array) -> None:

@@ -47,7 +47,7 @@ _NAMING = (
 )  # fmt: skip
 _WORDS = ("study_description", "protocol", "institution", "manufacturer", "model")  # cut to what DICOM has room for
 _SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F", "O": "O", "OTHER": "O"}
-_PERSONS = ("patient_name", "referring_physician")
+_PERSONS = ("patient_name", "referring_physician")  # three groups at most (PS3.5, 6.2): five components each
 _POSITIONS = ("HFS", "HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR", "FFDL")
 
 
@@ -262,6 +262,11 @@ def _check_text(name: str, text: str) -> None:
         raise InputError(
             f"origin: {name} is {text!r}, expected at most {longest} printable characters without a backslash or outer "
             "blanks"
+        )
+    if name in _PERSONS and (text.count("=") > 2 or any(group.count("^") > 4 for group in groups)):
+        raise InputError(
+            f"origin: {name} is {text!r}, expected at most three groups with = between them, of five parts with ^ "
+            "between them: Family^Given^Middle^Prefix^Suffix"
         )
 
 
