@@ -92,6 +92,8 @@ def fill_in(dataset: Dataset, origin: Origin, description: str, *, imaged: bool 
     dataset.PatientBirthDate, dataset.PatientSex = origin.birth_date, origin.sex
     dataset.StudyInstanceUID, dataset.StudyID = origin.study_uid, origin.study_id
     dataset.StudyDate, dataset.StudyTime = origin.study_date, origin.study_time
+    if origin.utc_offset:
+        dataset.TimezoneOffsetFromUTC = origin.utc_offset
     dataset.AccessionNumber, dataset.ReferringPhysicianName = origin.accession_number, origin.referring_physician
     if origin.study_description:
         dataset.StudyDescription = origin.study_description

@@ -42,8 +42,8 @@ _IN_HEADER = {
     "model": ("acquisitionSystemInformation/systemModel", True),
 }
 _NAMING = (
-    "birth_date", "sex", "study_date", "study_time", "study_id", "accession_number", "referring_physician",
-    "study_description", "protocol", "institution",
+    "birth_date", "sex", "study_date", "study_time", "utc_offset", "study_id", "accession_number",
+    "referring_physician", "study_description", "protocol", "institution",
 )  # fmt: skip
 _WORDS = ("study_description", "protocol", "institution", "manufacturer", "model")  # cut to what DICOM has room for
 _SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F", "O": "O", "OTHER": "O"}
@@ -61,6 +61,8 @@ class Origin:
         Sex: "M", "F" or "O".
     birth_date, study_date, study_time : str
         As DICOM has them: YYYYMMDD, HHMMSS.
+    utc_offset : str
+        Of that time and date, "+0130" for an hour and a half ahead of UTC.
     study_uid, frame_of_reference_uid : str
         Empty = made from the maps' content, see :meth:`completed`.
     study_id, accession_number, referring_physician, study_description, protocol, institution : str
@@ -85,6 +87,7 @@ class Origin:
     study_uid: str = ""
     study_date: str = ""
     study_time: str = ""
+    utc_offset: str = ""
     study_id: str = ""
     accession_number: str = ""
     referring_physician: str = ""
@@ -110,6 +113,7 @@ class Origin:
             ("birth_date", _DATE, "YYYYMMDD"),
             ("study_date", _DATE, "YYYYMMDD"),
             ("study_time", r"([01]\d|2[0-3])([0-5]\d){2}(\.\d{1,6})?", "HHMMSS"),
+            ("utc_offset", r"[+-](0\d|1[0-4])[0-5]\d", "e.g. +0130"),
             ("sex", "[MFO]", "M, F or O"),
             ("study_uid", _UID.pattern, "a UID: numbers with dots between them, at most 64 characters"),
             ("frame_of_reference_uid", _UID.pattern, "a UID: numbers with dots between them, at most 64 characters"),
@@ -175,7 +179,9 @@ class Origin:
             told[name] = re.sub(r"(\d{4})[-/.]?(\d\d)[-/.]?(\d\d).*", r"\1\2\3", told.get(name, ""))
         if "sex" in told:
             told["sex"] = _SEXES.get(told["sex"].upper(), told["sex"])
-        told["study_time"] = re.sub(r"(Z|[+-]\d\d:\d\d)$", "", told.get("study_time", "")).replace(":", "")[:13]
+        time, *zone = re.split(r"(Z|[+-]\d\d:\d\d)$", told.get("study_time", ""))
+        told["study_time"] = time.replace(":", "")[:13]
+        told["utc_offset"] = "".join(zone).replace("Z", "+0000").replace(":", "").replace("-0000", "+0000")
         told["patient_position"] = told.get("patient_position", "").upper()
         if not identified:
             told |= {"patient_id": subject, "patient_name": subject}
