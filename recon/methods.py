@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,12 +24,14 @@ from .regularize import (
     shrink_gradient,
     typical,
 )
-from .solvers import admm, conjugate_gradients, fista
+from .solvers import admm, conjugate_gradients, fista, settled
 from .tuning import Problem, best_amount, best_stop
 
+log = logging.getLogger(__name__)
 METHODS = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding")
 UNUSED = {"gridding": ("iterations", "regularization"), "least_squares": ("regularization",)}
 _STEPS = {"least_squares": 30, "locally_low_rank": 60, "wavelet": 40, "total_variation": 30, "tikhonov": 20}
+_LONGEST = 10  # times as many steps, at most
 _STRONG = 16.0  # times the amount that a penalty starts with, sinking to the amount over the first half of the steps
 _TUNING_STEPS = 20
 FIRST_STEPS = 8  # of the solution whose residual tells the noise
@@ -47,7 +51,8 @@ class Choices:
         Conjugate gradients on the data alone; a penalty on the singular values of blocks, on Haar wavelets, on
         gradients or on the images themselves; or the density-compensated adjoint (with a field map: conjugate phase).
     iterations : int or None
-        Gridding has none. None: for least squares where the estimated error is least, else a number that suffices.
+        Gridding has none. None: for least squares where the estimated error is least, else until images stay where
+        they are (tikhonov: a number that suffices).
     regularization : float or None
         In units of the noise (see :mod:`mrf.recon.regularize`), of methods with a penalty; None: where the estimated
         error is least.
@@ -130,30 +135,34 @@ class Method:
 
     def solve(self, b: Array, amount: float, steps: int | None = None, *, progress: bool = False) -> Array:
         """The solution for the right-hand side `b`."""
-        steps = steps or _STEPS[self.name]
+        return self.solved(b, amount, steps, progress=progress)[0]
+
+    def solved(self, b: Array, amount: float, steps: int | None = None, *, progress: bool = False) -> tuple[Array, int]:
+        """The solution for the right-hand side `b`, and the number of steps that it took; `steps` None: as needed."""
         if self.name == "least_squares":
+            steps = steps or _STEPS[self.name]
             solution = np.zeros_like(b)
             for step in self._bar(conjugate_gradients(self.problem.normal, b, None, steps), steps, progress):
                 solution = step.solution
-            return solution
+            return solution, steps
         start = self._begun if b is self.problem.data else self._start(b)
-        solution = self._regularized(b, amount, start[0], steps, progress)
+        solution, taken = self._regularized(b, amount, start[0], steps, progress)
         for step in conjugate_gradients(self.problem.normal, b, solution, self.refit):
             solution = step.solution
-        return solution
+        return solution, taken
 
-    def tuned(self, steps: int | None, amount: float | None) -> tuple[float, int]:
-        """Amount of regularization and number of steps: as given, or with the least estimated error."""
+    def tuned(self, steps: int | None, amount: float | None) -> tuple[float, int | None]:
+        """Amount of regularization and, for least squares, steps: as given, or with the least estimated error."""
         if self.name == "least_squares":
-            return 0.0, steps or best_stop(self.problem, _STEPS[self.name])
+            return 0.0, steps or best_stop(self.problem, _LONGEST * _STEPS[self.name])
         if amount is not None:
-            return amount, steps or _STEPS[self.name]
+            return amount, steps
 
         def solve(b: Array, amount: float, start: Array | None) -> Array:
             begin = self._start(b)[0] if start is None else start
-            return self._regularized(b, amount, begin, _TUNING_STEPS, False)
+            return self._regularized(b, amount, begin, _TUNING_STEPS, False)[0]
 
-        return best_amount(self.problem, solve, 1.0), steps or _STEPS[self.name]
+        return best_amount(self.problem, solve, 1.0), steps
 
     def _start(self, b: Array) -> tuple[Array, float]:
         """A few conjugate-gradient steps, and the largest eigenvalue that they see."""
@@ -182,13 +191,18 @@ class Method:
             )
         return made
 
-    def _regularized(self, b: Array, amount: float, start: Array, steps: int, progress: bool) -> Array:
-        normal, real = self.problem.normal, b.real.dtype.type
-        sinking = iter(amount * _STRONG ** np.maximum(0, 1 - 2 * np.arange(steps) / steps))
+    def _regularized(
+        self, b: Array, amount: float, start: Array, steps: int | None, progress: bool
+    ) -> tuple[Array, int]:
+        """The solution, and how many steps it took; as many as needed if `steps` is None."""
+        normal, real, least = self.problem.normal, b.real.dtype.type, steps or _STEPS[self.name]
+        most = least if steps or self.name == "tikhonov" else _LONGEST * least
+        thresholds = amount * _STRONG ** np.maximum(0, 1 - 2 * np.arange(least) / least)
+        sinking = itertools.chain(thresholds, itertools.repeat(amount))
         iterates: Iterator[Array]
         if self.name == "tikhonov":
             ridge = real(amount * float(np.vdot(self.problem.noise, self.problem.noise).real) / (2 * b.size))
-            made = conjugate_gradients(lambda x: normal(x) + ridge * x, b, start, steps)
+            made = conjugate_gradients(lambda x: normal(x) + ridge * x, b, start, least)
             iterates = (step.solution for step in made)
         elif self.name == "total_variation":
             coupling = 0.1 * self._largest
@@ -198,18 +212,23 @@ class Method:
                 return shrink_gradient(x, next(sinking) * unit)
 
             transform = (gradient, gradient_adjoint)
-            iterates = admm(normal, b, start, coupling, transform, shrink_gradients, steps, _INNER)
+            iterates = admm(normal, b, start, coupling, transform, shrink_gradients, most, _INNER)
         else:
             generator = np.random.default_rng(0)  # the same grids for every solution
 
             def shrink(x: Array) -> Array:
                 return self._regularizer.shrink(x, next(sinking) / self._largest, generator)
 
-            iterates = fista(normal, b, start, self._largest, shrink, steps)
-        solution = start
-        for iterate in self._bar(iterates, steps, progress):
-            solution = iterate
-        return solution
+            iterates = fista(normal, b, start, self._largest, shrink, most)
+        solution, taken = start, 0
+        for iterate in self._bar(settled(iterates, least) if most > least else iterates, least, progress):
+            solution, taken = iterate, taken + 1
+        if taken == most > least:
+            log.warning(
+                "%s: images still drift after %d steps: the data tell some of what is asked for only weakly, and maps "
+                "may be biased, which error bars do not tell; take a lower rank, or give iterations", self.name, taken,
+            )  # fmt: skip
+        return solution, taken
 
     def _bar(self, iterates: Iterator, steps: int, progress: bool) -> Iterator:  # type: ignore[type-arg]
         bar: Iterator = tqdm(iterates, total=steps, desc=self.name, disable=None if progress else True)  # type: ignore[type-arg]

@@ -119,6 +119,33 @@ def fista(operator: Operator, b: Array, start: Array, largest: float, shrink: Op
         yield x
 
 
+def settled(iterates: Iterator[Array], least: int) -> Iterator[Array]:
+    """Iterates, `least` of them and as many more as still drift.
+
+    What the data tell weakly is found slowly: images then move the same way for many steps, each a little. Once they
+    are there, the random grids of a penalty make them go to and fro. So the changes over one stretch of steps and over
+    the next are compared: the last quarter of `least` with the quarter before it, then half of `least` at a time.
+
+    Parameters
+    ----------
+    iterates : iterator of (rank, *matrix) arrays
+        Each a new array; where it ends, so does this.
+    least : int
+    """
+    marks = [max(1, least // 2), max(2, 3 * least // 4), max(3, least)]
+    last: Array | None = None
+    change: Array | None = None
+    for number, x in enumerate(iterates, 1):
+        yield x
+        if number < marks[0]:
+            continue
+        marks = marks[1:] or [number + max(1, least // 2)]
+        following = None if last is None else x - last
+        if change is not None and float(np.vdot(change, following).real) <= 0:
+            return
+        last, change = x, following
+
+
 def admm(
     operator: Operator,
     b: Array,

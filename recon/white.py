@@ -91,7 +91,7 @@ class White:
         problem = Problem(self.model.normal, self.data, partial(self._drawn, 0))
         method = Method(choices.method, problem, choices.refit)
         amount, steps = method.tuned(choices.iterations, choices.regularization)
-        solution = method.solve(problem.data, amount, steps, progress=progress)
+        solution, steps = method.solved(problem.data, amount, steps, progress=progress)
         drawn = [problem.noise, *(self._drawn(number) for number in range(1, _REPLICAS))] if noise else []
         replicas = [method.solve(problem.data + one, amount, steps) - solution for one in drawn]
         return solution, _deviation(replicas, self.power)

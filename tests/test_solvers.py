@@ -186,7 +186,52 @@ def test_amounts_are_searched_downhill_from_any_first_guess() -> None:
     method = Method("wavelet", problem)
 
     def solve(b: Array, amount: float, start: Array | None) -> Array:
-        return method._regularized(b, amount, 0 * b, 40, False)
+        return method._regularized(b, amount, 0 * b, 40, False)[0]
 
     found = [best_amount(problem, solve, first) for first in (0.2, 1.0, 5.0)]
     assert max(found) < 1.5 * min(found)
+
+
+def weak(eigenvalue: float, noise_std: float) -> tuple[Problem, Array]:
+    """Two blocky images, of which the data tell the second by an eigenvalue that is a small part of the first's."""
+    rng = np.random.default_rng(11)
+    truth = np.kron(drawn(rng, 2, 4, 4), np.ones((8, 8))) / noise_std
+    told = np.array([1.0, eigenvalue])[:, None, None] * rng.uniform(0.5, 1.5, (32, 32))
+
+    def normal(x: Array) -> Array:
+        turned: Array = np.fft.ifft2(told * np.fft.fft2(x))
+        return turned
+
+    def noise() -> Array:
+        turned: Array = np.fft.ifft2(np.sqrt(told) * np.fft.fft2(drawn(rng, 2, 32, 32)))
+        return turned
+
+    return Problem(normal, normal(truth) + noise(), noise), truth
+
+
+@pytest.mark.parametrize(
+    ("name", "eigenvalue"),
+    [("wavelet", 1e-3), ("locally_low_rank", 1e-3), ("total_variation", 3e-3), ("least_squares", 1e-3)],
+)
+def test_what_the_data_tell_weakly_is_waited_for(name: str, eigenvalue: float) -> None:
+    problem, truth = weak(eigenvalue, 1e-3)
+    method = Method(name, problem)
+    amount, steps = method.tuned(None, None)
+    solution, taken = method.solved(problem.data, amount, steps)
+    share = (np.vdot(truth[1], solution[1]) / np.vdot(truth[1], truth[1])).real
+    assert share == pytest.approx(1, abs=0.05), taken
+
+
+def test_images_that_still_drift_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    problem, _ = weak(1e-6, 1e-6)
+    method = Method("wavelet", problem)
+    _, taken = method.solved(problem.data, 1e-3, None)
+    assert taken == 400
+    assert "wavelet: images still drift after 400 steps" in caplog.text
+
+
+def test_no_more_steps_than_are_asked_for_or_needed() -> None:
+    problem, _ = weak(1e-3, 1e-3)
+    assert Method("wavelet", problem).solved(problem.data, 1e-3, 7)[1] == 7
+    easy, _, _ = blocky(np.random.default_rng(12), 0.3)
+    assert Method("wavelet", easy).solved(easy.data, 1.0)[1] == 40
