@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..core.arrays import Array, as_host, beside, freeze, is_device_array
+from ..core.arrays import Array, as_host, beside, freeze, is_device_array, working_at
 from ..core.errors import FileError, InputError
 from ..core.storage import UNREADABLE, Rows, read_hdf5, write_hdf5
 from ..simulation.sequence import Sequence
@@ -135,7 +135,8 @@ class Dictionary:
                 f"series: got shape {series.shape}, expected {self.basis.shape[1]} frames on axis 0, "
                 "as in the dictionary's sequence"
             )
-        compressed: Array = np.tensordot(beside(series, self.basis.conj()), series, axes=1)
+        with working_at(series):
+            compressed: Array = np.tensordot(beside(series, self.basis.conj()), series, axes=1)
         tell_of_magnitudes(series, compressed, self.coefficients, self.basis)
         return compressed
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from ..core.arrays import Array, is_device_array, on_host, usable_cores
+from ..core.arrays import Array, is_device_array, is_full, on_host, usable_cores, working_at
 from ..core.errors import InputError, UnsupportedError
 from ..simulation.epg import B1, T2, Player, tissue_table
 from ..simulation.pulses import RfPulse
@@ -172,15 +172,25 @@ class _Work:
 
 def _of_any_size(player: Player, work: _Work, block: Array, columns: Array) -> Iterator[tuple[Array, list[Array]]]:
     """Atoms with their projections, powers and powers outside; a block that a GPU has no memory for is halved."""
+    found: list[Array] | None = None
     try:
-        signals = player.play(work.table[block], work.orders[block], threads=1)
-        yield block, [on_host(found) for found in project_block(signals, columns)]
-    except MemoryError:
-        if player.device is None or len(block) <= _LANES:
+        found = _of_size(player, work, block, columns)
+    except (MemoryError, RuntimeError) as error:
+        if player.device is None or len(block) <= _LANES or not is_full(error):
             raise
         log.info("dictionary: the GPU has no memory for %d atoms at once; halving them", len(block))
-        for half in np.array_split(block, 2):
-            yield from _of_any_size(player, work, half, columns)
+    if found is not None:
+        yield block, found
+        return
+    for half in np.array_split(block, 2):  # not within the error, which holds what there was room for
+        yield from _of_any_size(player, work, half, columns)
+
+
+def _of_size(player: Player, work: _Work, block: Array, columns: Array) -> list[Array]:
+    """Projections, powers and powers outside of a block, on the host."""
+    signals = player.play(work.table[block], work.orders[block], threads=1)
+    with working_at(signals):  # a thread of its own begins with the first GPU
+        return [on_host(found) for found in project_block(signals, columns)]
 
 
 def inverting(sequence: Sequence, efficiency: float) -> Sequence:

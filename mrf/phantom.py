@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .core.arrays import Array, beside, library
+from .core.arrays import Array, beside, library, working_at
 from .core.errors import InputError
 from .core.units import MILLIMETRE
 from .recon.trajectory import Trajectory
@@ -234,6 +234,11 @@ def acquire(phantom: Phantom, trajectory: Trajectory, series: Array, *, field: A
             f"acquire: the trajectory has {trajectory.n_frames} frames, the signals {series.shape[1]}, expected as "
             "many; make both for the same number"
         )
+    with working_at(series):
+        return _acquired(phantom, trajectory, series, field)
+
+
+def _acquired(phantom: Phantom, trajectory: Trajectory, series: Array, field: Array | None) -> Array:
     inside = phantom.labels > 0
     rows, columns = (index - size // 2 for index, size in zip(np.nonzero(inside), phantom.shape, strict=True))
     coils = beside(series, phantom.coils[:, inside].astype(np.complex64))

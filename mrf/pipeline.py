@@ -329,7 +329,7 @@ def displacements(stream: Stream, coefficients: Array, trajectory: Trajectory) -
 
 
 def placed(array: Array, device: str) -> Array:
-    """An array where the work is to be done.
+    """An array where the work is to be done; where a GPU has no memory for it, a warning, and it stays here.
 
     Raises
     ------
@@ -341,7 +341,11 @@ def placed(array: Array, device: str) -> Array:
     with current_device():
         import cupy
 
-        there: Array = cupy.asarray(array)
+        try:
+            there: Array = cupy.asarray(array)
+        except MemoryError as error:
+            log.warning("%.2g GB do not fit the GPU (%s); the CPU does the work instead", array.nbytes / 1e9, error)
+            return array
     return there
 
 

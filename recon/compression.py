@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.arrays import Array, as_host, beside, on_host, whole
+from ..core.arrays import Array, as_host, beside, on_host, whole, working_at
 from ..core.errors import InputError
 from .checks import checked_complex
 from .noise import whitening
@@ -52,8 +52,9 @@ def compress_coils(
     >>> compressed.shape, matrix.shape, bool(np.allclose(np.abs(compressed), 5))
     ((1, 2, 5), (1, 2), True)
     """
-    samples = _checked(kspace)
-    gram = _gram(samples)
+    with working_at(kspace):
+        samples = _checked(kspace)
+        gram = _gram(samples)
     whiten = np.eye(len(samples)) if covariance is None else checked_whitening(covariance, len(samples))
     white = whiten @ gram @ whiten.conj().T
     values, vectors = np.linalg.eigh(white)
@@ -64,7 +65,8 @@ def compress_coils(
     strongest = vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))]
     rows = (vectors * np.exp(-1j * np.angle(strongest))).conj().T[:kept]  # signs that do not depend on the library
     matrix: Array = rows @ whiten
-    compressed: Array = np.tensordot(beside(samples, matrix.astype(samples.dtype)), samples, 1)
+    with working_at(samples):
+        compressed: Array = np.tensordot(beside(samples, matrix.astype(samples.dtype)), samples, 1)
     return compressed, matrix
 
 

@@ -70,7 +70,8 @@ def _on_device(
 
     def made() -> Any:
         number = int(like.device.id)  # type: ignore[attr-defined]
-        options = {"upsampfac": 2.0, "gpu_device_id": number}
+        stream = library(like).cuda.get_current_stream().ptr  # its own would not wait for what cupy does in this one
+        options = {"upsampfac": 2.0, "gpu_device_id": number, "gpu_stream": stream}
         plan = cufinufft.Plan(kind, shape, n, eps=precision, isign=sign, dtype=like.dtype.name, **options)
         plan.setpts(*points)
         return plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..core.arrays import Array, beside, real
+from ..core.arrays import Array, beside, real, working_at
 from ..core.errors import InputError
 from .checks import checked_kspace
 from .trajectory import Trajectory
@@ -40,11 +40,13 @@ def shift_field_of_view(kspace: Array, trajectory: Trajectory, shift: npt.ArrayL
     >>> bool(np.allclose(shift_field_of_view(point, trajectory, [0.03, -0.01]), 1))
     True
     """
-    samples = checked_kspace(kspace, trajectory)
+    with working_at(kspace):
+        samples = checked_kspace(kspace, trajectory)
     offset = real("shift", shift)
     if offset.shape != (len(trajectory.matrix),):
         raise InputError(f"shift: got shape {offset.shape}, expected ({len(trajectory.matrix)},) lengths in m")
     first, played = trajectory.arms
     phases = np.exp(2j * np.pi * (trajectory.k[first] @ offset)).astype(samples.dtype)
-    turned: Array = samples * beside(samples, phases)[beside(samples, played)]
+    with working_at(samples):
+        turned: Array = samples * beside(samples, phases)[beside(samples, played)]
     return turned

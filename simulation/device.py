@@ -161,7 +161,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any], device: Any) -> Array:
     return made
 
 
-def play_on_device(train: Train, tissue: Array, orders: Array, device: Any) -> Array:
+def play_on_device(train: Train, tissue: Array, orders: Array, device: Any, dtype: np.dtype[Any]) -> Array:
     """Signals of atoms, computed on a GPU.
 
     Parameters
@@ -171,10 +171,12 @@ def play_on_device(train: Train, tissue: Array, orders: Array, device: Any) -> A
     orders : (atoms,) int64
         Configuration orders kept. If all are equal these are kept exactly, else at least these.
     device : cupy.cuda.Device
+    dtype : complex64 or complex128
+        Of the signals; ``train.dtype`` is that of the states.
 
     Returns
     -------
-    (atoms, frames) cupy array of ``train.dtype``
+    (atoms, frames) cupy array
 
     Raises
     ------
@@ -183,7 +185,8 @@ def play_on_device(train: Train, tissue: Array, orders: Array, device: Any) -> A
     """
     out = empty((len(tissue), len(train.program.factors)), train.dtype, device)
     side_by_side(prepared(train, tissue, orders, device), out, device)
-    return out
+    with device:
+        return out.astype(dtype, copy=False)
 
 
 def side_by_side(plays: list[Callable[[Array], None]], out: Array, device: Any) -> None:

@@ -89,8 +89,8 @@ def simulate(
     >>> abs(simulate(s, t1=1.0, t2=0.1).round(4))
     array([0.0068], dtype=float32)
     """
-    tissue, shape = tissue_table(sequence, t1, t2, b1, off_resonance, diffusion, t1rho)
-    device = device_of(t1, t2, b1, off_resonance, diffusion, t1rho)
+    given = t1, t2, b1, off_resonance, diffusion, t1rho
+    device, (tissue, shape) = device_of(*given), tissue_table(sequence, *map(on_host, given))
     player = Player.of(sequence, tissue, slice_profile, repetitions, complex_kind(dtype), device)
     if len(tissue) == 0:
         return empty((*shape, sequence.n_frames), player.dtype, device)
@@ -106,7 +106,6 @@ def tissue_table(
         raise InputError(f"sequence: {sequence!r} has no readout, so there is no signal; add readout()")
     if t1rho is None and (sequence.kinds == EventKind.SPIN_LOCK).any():
         raise InputError("t1rho: not given, but the sequence has spin locks; give T1rho at their amplitude, in seconds")
-    t1, t2, b1, off_resonance, diffusion, t1rho = map(on_host, (t1, t2, b1, off_resonance, diffusion, t1rho))
     values = {
         "t1": real("t1", t1, positive=True),
         "t2": real("t2", t2, positive=True),
@@ -236,7 +235,7 @@ class Player:
     def play(self, tissue: Array, orders: Array, threads: int | None = None) -> Array:
         """(atoms, frames) signals, on the player's device; by so many threads (None: one a core)."""
         if self.device is not None:
-            return play_on_device(self.train, tissue, orders, self.device).astype(self.dtype, copy=False)
+            return play_on_device(self.train, tissue, orders, self.device, self.dtype)
         out = aligned_empty((len(tissue), len(self.program.factors)), self.states)
         flat = out.reshape(-1).view(out.real.dtype)
         factors = np.concatenate([self.program.factors.real, self.program.factors.imag]).astype(flat.dtype)

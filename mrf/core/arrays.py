@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 Array: TypeAlias = npt.NDArray[Any]
 _Made = TypeVar("_Made")
 
+# How a full GPU is told by cuFFT, cuBLAS and cuSOLVER, by CUDA's driver, and by its runtime; cupy has a MemoryError.
+_FULL = "ALLOC_FAILED", "CUDA_ERROR_OUT_OF_MEMORY", "cudaErrorMemoryAllocation"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -40,9 +43,16 @@ def library(x: object) -> Any:
     return cupy
 
 
+def working_at(x: Any) -> AbstractContextManager[Any]:
+    """Makes the GPU of a cupy array the current one: there cupy works, wherever its arrays lie. Nothing on the host."""
+    made: AbstractContextManager[Any] = x.device if is_device_array(x) else nullcontext()
+    return made
+
+
 def beside(x: object, values: Any) -> Any:
     """`values` where `x` lies."""
-    return library(x).asarray(values)
+    with working_at(x):
+        return library(x).asarray(values)
 
 
 def free_memory(x: Any) -> int:
@@ -51,18 +61,25 @@ def free_memory(x: Any) -> int:
     return int(free) + int(library(x).get_default_memory_pool().free_bytes())
 
 
+def is_full(error: Exception) -> bool:
+    """Whether an error says that there is no memory, on a GPU or here."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in _FULL)
+
+
 def there_or_here(what: str, work: Callable[[Array], _Made], x: Array, host: Array | None = None) -> _Made:
     """`work(x)`; where `x` lies on a GPU that has no memory for it, a warning, and the work on the host.
 
     `host`: the same as `x`, if it is there already.
     """
     if is_device_array(x):
-        try:
-            with x.device:  # type: ignore[attr-defined]
+        with working_at(x):
+            try:
                 return work(x)
-        except MemoryError as error:
-            log.warning("%s: the GPU's memory is full (%s); the CPU does the work instead", what, error)
-        library(x).get_default_memory_pool().free_all_blocks()
+            except (MemoryError, RuntimeError) as error:
+                if not is_full(error):
+                    raise
+                log.warning("%s: the GPU's memory is full (%s); the CPU does the work instead", what, error)
+            library(x).get_default_memory_pool().free_all_blocks()
     return work(on_host(x) if host is None else host)
 
 

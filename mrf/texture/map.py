@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import Array, beside, is_device_array, library, on_host, there_or_here, usable_cores, whole
+from ..core.arrays import (
+    Array,
+    beside,
+    is_device_array,
+    library,
+    on_host,
+    there_or_here,
+    usable_cores,
+    whole,
+    working_at,
+)
 from ..core.errors import InputError
 from . import device
 from .around import STATISTICS, TONES, statistics, tones
@@ -211,6 +221,7 @@ def _placed(found: Array, region: Region) -> Array:
     shape = (1, *region.shape)[-3:]
     if found.shape == shape:
         return found.reshape(region.shape)
-    whole_map: Array = library(found).full(shape, math.nan)
-    whole_map[region.box] = found
+    with working_at(found):
+        whole_map: Array = library(found).full(shape, math.nan)
+        whole_map[region.box] = found
     return whole_map.reshape(region.shape)
