@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 import sigpy
 
-from ..core.arrays import Array, whole
+from ..core.arrays import Array, as_host, whole
 from ..core.errors import InputError
 from .nufft import spread
 from .solvers import conjugate_gradients
@@ -102,7 +102,7 @@ def signal_courses(kspace: Array, trajectory: Trajectory, weights: Array | None)
             return np.full((1, len(frames)), len(frames) ** -0.5)
         strongest: Array = np.linalg.svd(kspace[:, frames, nearest], full_matrices=False)[2][:COURSES]
         return strongest
-    told = np.asarray(weights)
+    told = as_host("weights", weights)
     if told.ndim not in (1, 2) or told.shape[-1] != len(frames) or not np.isfinite(told).all():
         raise InputError(
             f"weights: got shape {told.shape}, expected ({len(frames)},) or (rank, {len(frames)}) finite values"

@@ -8,7 +8,7 @@ from typing import Any
 import ismrmrd
 import numpy as np
 
-from ..core.arrays import Array
+from ..core.arrays import Array, as_host
 from ..core.errors import FileError, InputError
 from ..core.storage import atomic_path, full_disk_told
 from ..core.units import DEGREE, MICROSECOND, MILLIMETRE, MILLISECOND
@@ -58,6 +58,7 @@ def write_mrd(
         The file cannot be written.
     """
     check_trajectory(trajectory)
+    kspace, noise = as_host("kspace", kspace), None if noise is None else as_host("noise", noise)
     coils, frames, samples = kspace.shape if kspace.ndim == 3 else (0, 0, 0)
     if (frames, samples) != (trajectory.n_frames, trajectory.n_samples) or samples > 65535:
         raise InputError(

@@ -97,7 +97,7 @@ def match(
     >>> float(match(x, d, refine=False).t2), round(float(match(x, d).t2), 3)
     (0.1, 0.07)
     """
-    images, where = _checked(on_host(coefficients), dictionary, mask)
+    images, where = _checked(on_host(coefficients), dictionary, on_host(mask))
     there = coefficients.reshape(len(images), -1) if is_device_array(coefficients) else None
     return _Work(dictionary, images, where, refine, known, noise_std, memory, low_score, threads, there).maps(progress)
 
@@ -113,7 +113,8 @@ class _Work:
             raise InputError(f"low_score: got {low_score}, expected a correlation in [0, 1]")
         self.dictionary, self.where, self.refine, self.low_score = dictionary, where, refine_, low_score
         self.threads = None if threads is None else whole("threads", threads, 1)
-        self.known, outside = known_values(known, dictionary, where)
+        given = {name: on_host(values) for name, values in (known or {}).items()}
+        self.known, outside = known_values(given, dictionary, where)
         if not refine_:
             tell_rounded(self.known, dictionary)
         self.voxels, self.there = images.reshape(len(images), -1), there  # the same on the host and, perhaps, a GPU
@@ -122,7 +123,7 @@ class _Work:
         valid[asked & valid] = has_atoms(dictionary, {n: v[asked & valid] for n, v in self.known.items()})
         self.used, self.invalid = np.flatnonzero(asked & valid), asked & ~valid
         self.parts = 1 if _is_real(self.voxels[:, self.used]) else 2
-        self.noise = Noise.of(noise_std, dictionary.rank, (asked & valid).reshape(where.shape))
+        self.noise = Noise.of(on_host(noise_std), dictionary.rank, (asked & valid).reshape(where.shape))
         needed = refine_ or noise_std is not None
         self.space = interpolant_of(dictionary, frozenset(self.known)) if needed else None
         self.white = self.space
