@@ -151,6 +151,8 @@ def test_typed_values_have_units_names_and_kinds() -> None:
         typed(["spin_echo=no"], "inversion_recovery", recovery)
     assert typed(["small_angles=true"], "mtsat", MODELS["mtsat"]) == {"small_angles": True}
     assert typed(["scheme=4(1)3(1)2"], "molli", MODELS["molli"]) == {"scheme": "4(1)3(1)2"}
+    shaped = typed(["slice_profile=hann_sinc:2:3"], "multi_spin_echo", MODELS["multi_spin_echo"])["slice_profile"]
+    assert (shaped.bandwidth, shaped.duration) == (pytest.approx(2 / 3e-3), 3e-3)
 
 
 def series_of(**protocol: list[float]) -> Series:

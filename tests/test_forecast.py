@@ -1,6 +1,8 @@
 """What a reconstruction takes: told, kept within a budget by working coil by coil, or refused."""
 
 import logging
+import os
+import platform
 import re
 import subprocess
 import sys
@@ -139,3 +141,30 @@ def test_memory_is_as_foretold(run: str) -> None:
     assert found, told
     rose, foretold = float(found[1]), float(found[2])
     assert 0.4 * foretold < rose <= foretold
+
+
+_FREED = """
+import sys
+import numpy as np
+from mrf.core.usage import _STATUS, give_back_freed
+if sys.argv[1] == "told":
+    give_back_freed()
+np.ones(30 << 17)  # glibc learns from it that blocks of 30 MB come and go
+blocks, pin = [np.ones(1 << 20) for _ in range(20)], bytes(1 << 18)
+del blocks
+print(next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmRSS")).split()[1])
+"""
+
+
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="the C library is not glibc")
+def test_freed_memory_goes_back() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+
+    def left(how: str, **more: str) -> int:
+        command = [sys.executable, "-c", _FREED, how]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment | more)
+        return int(run.stdout)
+
+    told = left("told")
+    assert left("as it is") - told > 100 << 10  # of 160 MB
+    assert left("told", MALLOC_MMAP_THRESHOLD_=str(32 << 20)) - told > 100 << 10  # the user's word counts

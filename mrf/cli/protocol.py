@@ -82,7 +82,12 @@ def typed(texts: list[str], name: str, model: Model) -> dict[str, Any]:
             raise InputError(f"--protocol: got {text!r}, expected {expected}")
         if key in made:
             raise InputError(f"--protocol: {key} is given twice")
-        made[key] = _value(text, value, units.get(ending, 1.0), argument)
+        if key == "slice_profile" and ":" in value:
+            from ..io.sequences import load_pulse
+
+            made[key] = load_pulse(value)
+        else:
+            made[key] = _value(text, value, units.get(ending, 1.0), argument)
     return made
 
 

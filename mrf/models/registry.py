@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..core.arrays import Array
 from ..core.errors import InputError
 from ..core.maps import Maps
+from ..simulation.pulses import RfPulse
 from .b0 import b0_multi_echo
 from .b1 import b1_afi, b1_bloch_siegert, b1_double_angle
 from .decay import adc, multi_echo_gradient, multi_spin_echo, t1rho
@@ -95,7 +96,7 @@ def fit(
     mask: Array | None = None,
     noise_std: float | str | Array | None = None,
     magnitude: bool | None = None,
-    **protocol: npt.ArrayLike | None,
+    **protocol: npt.ArrayLike | RfPulse | None,
 ) -> Maps:
     """Parameter maps from a series of images, by the name of a model.
 
