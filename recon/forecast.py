@@ -24,6 +24,7 @@ from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
 _VECTORS = 14  # coefficient images that solver and penalty hold together
+_COMPARED = 3  # more of them where steps end when images are settled
 _LIBRARIES = 100 << 20  # bytes of compiled kernels and libraries that the first run of a process loads
 _TIMED = 2**22  # pixels
 _VISITS = 1.5e-9  # s a sample, core and point of a non-uniform transform's kernel
@@ -216,7 +217,8 @@ class _Size:
         building = (3 * self.lattices + 2) * self.pixels * 16 + 6 * self.distinct * 16
         building *= transforms_together(self.lattices * self.pixels)
         building += 2 * self.courses * self.lattices * kernel  # of the products of two courses
-        solving = (_VECTORS * self.rank + usable_cores() * (channels + self.rank)) * image
+        vectors = _VECTORS + (_COMPARED if choices.settles else 0)
+        solving = (vectors * self.rank + usable_cores() * (channels + self.rank)) * image
         first = reading + 3 * self.rank * image
         if choices.noise_std is None:
             first = max(first, 4 * self.rank * image + self.noise(reading))

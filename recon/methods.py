@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 METHODS = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding")
 UNUSED = {"gridding": ("iterations", "regularization"), "least_squares": ("regularization",)}
 _STEPS = {"least_squares": 30, "locally_low_rank": 60, "wavelet": 40, "total_variation": 30, "tikhonov": 20}
+_SETTLING = ("locally_low_rank", "wavelet", "total_variation")  # take more where images drift
 _LONGEST = 10  # times as many steps, at most
 _STRONG = 16.0  # times the amount that a penalty starts with, sinking to the amount over the first half of the steps
 _TUNING_STEPS = 20
@@ -105,8 +106,13 @@ class Choices:
             checked_covariance(self.noise_std, len(self.noise_std) if np.ndim(self.noise_std) else 1)  # type: ignore[arg-type]
 
     @property
+    def settles(self) -> bool:
+        """Whether steps go on until images stay where they are."""
+        return self.iterations is None and self.method in _SETTLING
+
+    @property
     def applications(self) -> int:
-        """About how often the normal operator is applied."""
+        """About how often the normal operator is applied, at least where images are waited for to settle."""
         steps = self.iterations or _STEPS.get(self.method, 0)
         first = 2 * FIRST_STEPS if self.noise_std is None else 0
         if self.method == "least_squares":
@@ -196,7 +202,7 @@ class Method:
     ) -> tuple[Array, int]:
         """The solution, and how many steps it took; as many as needed if `steps` is None."""
         normal, real, least = self.problem.normal, b.real.dtype.type, steps or _STEPS[self.name]
-        most = least if steps or self.name == "tikhonov" else _LONGEST * least
+        most = _LONGEST * least if steps is None and self.name in _SETTLING else least
         thresholds = amount * _STRONG ** np.maximum(0, 1 - 2 * np.arange(least) / least)
         sinking = itertools.chain(thresholds, itertools.repeat(amount))
         iterates: Iterator[Array]

@@ -145,12 +145,10 @@ def icc(
 
     With mean squares R of subjects, C of sessions and E of what is left, n subjects and k sessions:
     "3,1" = (R - E) / (R + (k-1) E) has an exact interval from F = R / E; "2,1" adds k (C - E) / n to the denominator.
-    Its interval, as it is published and as other packages give it, uses Satterthwaite's degrees of freedom (a negative
-    estimate enters these as 0), an approximation that is too short where few sessions are offset by as much as subjects
-    differ: of 20 subjects it holds the truth in 80 % with two sessions, 86 with three, 90 with four, 92 with six, and
-    of 50 subjects with two in 74 %. The generalized interval holds it in 94 to 97 %, in these cases and without
-    offsets; of two sessions it is wide, as two sessions tell little of how sessions differ. Where all subjects have the
-    same mean (R = 0), the formulas' ends are both the estimate, which tells nothing: they are NaN.
+    Its published interval, by Satterthwaite's degrees of freedom (a negative estimate enters these as 0), is too short
+    where few sessions are offset by as much as subjects differ: of 20 subjects it holds the truth in 80 % with two
+    sessions, 86 with three, 90 with four, 92 with six. The generalized one holds it in 94 to 97 %, with offsets and
+    without; of two sessions it is wide. Where all subjects have the same mean (R = 0), both ends are NaN.
 
     Parameters
     ----------
