@@ -19,7 +19,7 @@ from .io.sequences import load_pulse
 from .recon.coils import METHODS as COIL_METHODS
 from .recon.corrections import Corrections, Measured
 from .recon.girf import Girf
-from .recon.methods import METHODS, UNUSED, Choices
+from .recon.methods import METHODS, REFIT, UNUSED, Choices
 from .simulation.pulses import RfPulse
 from .simulation.sequence import Sequence
 
@@ -90,7 +90,7 @@ class Recipe:
     method: str = "wavelet"
     iterations: int | str = "auto"
     regularization: float | str = "auto"
-    refit: int = 2
+    refit: int = REFIT
     noise: bool = False
     noise_level: str = "residual"
     device: str = "cpu"
@@ -169,13 +169,13 @@ class Recipe:
         told: dict[str, Any] = {
             name: None if getattr(self, name) == "auto" else getattr(self, name)
             for name in ("iterations", "regularization")
-        }
+        } | {"refit": None if self.refit == REFIT else self.refit}
         for name in UNUSED.get(self.method, ()):
             if told[name] is not None:
                 log.warning("recipe: %s is %s, but %s has none", name, told[name], self.method)
                 told[name] = None
         level = noise_std if self.noise_level == "scan" else None
-        return Choices(self.method, **told, refit=self.refit, noise_std=level, memory=self.memory or None)
+        return Choices(self.method, **told, noise_std=level, memory=self.memory or None)
 
     def corrections(self) -> Corrections:
         """What is put right before; reads the files.

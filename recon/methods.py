@@ -29,7 +29,10 @@ from .tuning import Problem, best_amount, best_stop
 
 log = logging.getLogger(__name__)
 METHODS = ("least_squares", "locally_low_rank", "wavelet", "total_variation", "tikhonov", "gridding")
-UNUSED = {"gridding": ("iterations", "regularization"), "least_squares": ("regularization",)}
+UNUSED = {
+    "gridding": ("iterations", "regularization", "refit"), "least_squares": ("regularization", "refit"),
+}  # fmt: skip
+REFIT = 2
 _STEPS = {"least_squares": 30, "locally_low_rank": 60, "wavelet": 40, "total_variation": 30, "tikhonov": 20}
 _SETTLING = ("locally_low_rank", "wavelet", "total_variation")  # take more where images drift
 _LONGEST = 10  # times as many steps, at most
@@ -57,9 +60,9 @@ class Choices:
     regularization : float or None
         In units of the noise (see :mod:`mrf.recon.regularize`), of methods with a penalty; None: where the estimated
         error is least.
-    refit : int
+    refit : int or None
         Conjugate-gradient steps on the data alone after a regularized solution. What the data tell is then taken from
-        them, so that contrast and texture are not smoothed, and the penalty decides the rest; 0 = none.
+        them, so that contrast and texture are not smoothed, and the penalty decides the rest; 0 = none, None = 2.
     noise_std : float, (coils, coils) array or None
         SD of the real (= imaginary) part of every sample, or its covariance between coils; None: estimated from what
         least-squares solutions leave of the data.
@@ -80,7 +83,7 @@ class Choices:
     method: str = "least_squares"
     iterations: int | None = None
     regularization: float | None = None
-    refit: int = 2
+    refit: int | None = None
     noise_std: float | Array | None = None
     memory: int | float | str | None = None
 
@@ -90,7 +93,7 @@ class Choices:
             raise InputError(f"method: got {self.method!r}, expected one of {', '.join(METHODS)}")
         if self.iterations is not None:
             whole("iterations", self.iterations, 1)
-        whole("refit", self.refit, 0)
+        whole("refit", self.steps_on_data, 0)
         amount = self.regularization
         number = isinstance(amount, int | float | np.number) and not isinstance(amount, bool)
         if amount is not None and not (number and 0 <= amount < math.inf):
@@ -106,6 +109,11 @@ class Choices:
             checked_covariance(self.noise_std, len(self.noise_std) if np.ndim(self.noise_std) else 1)  # type: ignore[arg-type]
 
     @property
+    def steps_on_data(self) -> int:
+        """After a regularized solution."""
+        return REFIT if self.refit is None else self.refit
+
+    @property
     def settles(self) -> bool:
         """Whether steps go on until images stay where they are."""
         return self.iterations is None and self.method in _SETTLING
@@ -119,7 +127,7 @@ class Choices:
             return first + steps * (2 if self.iterations is None else 1)
         inner = _INNER if self.method == "total_variation" else 1
         tuning = _TRIED * (_START + _TUNING_STEPS * inner) if self.regularization is None else 0
-        return first + _START + tuning + steps * inner + self.refit
+        return first + _START + tuning + steps * inner + self.steps_on_data
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +145,7 @@ class Method:
 
     name: str
     problem: Problem
-    refit: int = 2
+    refit: int = REFIT
 
     def solve(self, b: Array, amount: float, steps: int | None = None, *, progress: bool = False) -> Array:
         """The solution for the right-hand side `b`."""

@@ -89,7 +89,7 @@ class White:
     def solved(self, choices: Choices, noise: bool, progress: bool) -> tuple[Array, Array]:
         """An iterative method's solution, and its noise."""
         problem = Problem(self.model.normal, self.data, partial(self._drawn, 0))
-        method = Method(choices.method, problem, choices.refit)
+        method = Method(choices.method, problem, choices.steps_on_data)
         amount, steps = method.tuned(choices.iterations, choices.regularization)
         solution, steps = method.solved(problem.data, amount, steps, progress=progress)
         drawn = [problem.noise, *(self._drawn(number) for number in range(1, _REPLICAS))] if noise else []

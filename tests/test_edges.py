@@ -145,7 +145,13 @@ def test_data_that_the_model_sees_nothing_of() -> None:
 
 @pytest.mark.parametrize(
     ("method", "choice"),
-    [("least_squares", "regularization"), ("gridding", "regularization"), ("gridding", "iterations")],
+    [
+        ("least_squares", "regularization"),
+        ("gridding", "regularization"),
+        ("gridding", "iterations"),
+        ("least_squares", "refit"),
+        ("gridding", "refit"),
+    ],
 )
 def test_choices_that_a_method_does_not_know_are_refused(
     method: str, choice: str, caplog: pytest.LogCaptureFixture

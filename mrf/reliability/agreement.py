@@ -135,12 +135,9 @@ def varying(table: Array) -> Array:
 
 
 def icc(
-    data: object,
-    form: Literal["2,1", "3,1"] = "2,1",
-    confidence: float = 0.95,
-    *,
+    data: object, form: Literal["2,1", "3,1"] = "2,1", confidence: float = 0.95, *,
     interval: Literal["satterthwaite", "generalized"] = "satterthwaite",
-) -> Icc:
+) -> Icc:  # fmt: skip
     """Intraclass correlation of single measurements, from a two-way analysis of variance.
 
     With mean squares R of subjects, C of sessions and E of what is left, n subjects and k sessions:
@@ -189,13 +186,14 @@ def icc(
     if not varying(table).any():
         raise InputError("data: all subjects are alike, so that an ICC is 0 / 0; give subjects that differ")
     subjects, raters = table.shape
-    between, offset, error = _mean_squares(table)
+    squares = _mean_squares(table)
+    between, _, error = squares
     if form == "3,1":
         value, low, high = _consistency(between, error, subjects, raters, tail)
     else:
-        value, low, high = _absolute(between, offset, error, subjects, raters, tail)
+        value, low, high = _absolute(*squares, subjects, raters, tail)
         if interval == "generalized":
-            low, high = _generalized(between, offset, error, subjects, raters, tail)
+            low, high = _generalized(*squares, subjects, raters, tail)
     if between <= _SAME * error:
         low = high = math.nan
     return Icc(value, low, high, form, confidence, subjects, raters)
