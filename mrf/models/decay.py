@@ -59,18 +59,16 @@ def multi_spin_echo(
         the times tell it.
     slice_profile : (positions,) array_like or RfPulse, optional
         Factors on the flip angle, None: of Hann-windowed sincs of time-bandwidth product 2; or the pulse that is
-        played, of one phase. Factors are an approximation where pulses turn by 180 degrees: with sincs of
-        time-bandwidth 2 to 4, each 1 to 3 ms of a spacing of 10 ms, T2 is 8 to 18 % too long; with the pulse, of which
-        relaxation while it lasts is modelled to first order, 1 to 4 %.
+        played, of one phase. Where pulses turn by 180 degrees factors make T2 8 to 18 % too long (sincs of 1 to 3 ms,
+        time-bandwidth 2 to 4, spacing 10 ms), the pulse, whose relaxation is to first order, 1 to 4 %.
     refocusing_angle, excitation_angle : float
         Nominal, at the centre of the slice (rad).
     echo_spacing : float, optional
-        s, of the train that was played; None: the largest of which all echo times are multiples. Where only the even
-        echoes are there that is twice the true one, which nothing tells: T2 and B1 come out wrong. The provenance
-        says what was taken.
+        s, of the train that was played; None: the largest of which all echo times are multiples. Of even echoes alone
+        that is twice the true one, which nothing tells: T2 and B1 come out wrong. The provenance says what was taken.
     single_echoes : bool
-        Each image is of a scan of its own with one echo: exp(-TE / T2) at any times, without stimulated echoes and
-        without B1. Taken for a train, such images have a T2 that is 7 to 12 % short.
+        Each image is of a scan of its own: exp(-TE / T2), without stimulated echoes and B1. As a train T2 is 7 to
+        12 % short.
 
     References
     ----------

@@ -152,8 +152,7 @@ def icc(
     data : (subjects, sessions) real
         Any unit; at least 3 subjects and 2 sessions, none missing.
     form : "2,1" or "3,1"
-        "2,1": two-way random, absolute agreement, as between scanners. "3,1": two-way mixed, consistency: an offset
-        between sessions is no disagreement.
+        Two-way random, absolute agreement, as between scanners; two-way mixed, consistency whatever the offsets.
     confidence : float
         Of the two-sided interval.
     interval : "satterthwaite" or "generalized"
@@ -180,20 +179,18 @@ def icc(
     table = _sessions(data)
     if form not in ("2,1", "3,1"):
         raise InputError(f'form: got {form!r}, expected "2,1" (absolute agreement) or "3,1" (consistency)')
-    if interval not in ("satterthwaite", "generalized"):
+    intervals_of = {"satterthwaite": _absolute, "generalized": _generalized}
+    if interval not in intervals_of:
         raise InputError(f'interval: got {interval!r}, expected "satterthwaite" (as published) or "generalized"')
     tail = _tail(confidence)
     if not varying(table).any():
         raise InputError("data: all subjects are alike, so that an ICC is 0 / 0; give subjects that differ")
     subjects, raters = table.shape
-    squares = _mean_squares(table)
-    between, _, error = squares
+    between, offset, error = _mean_squares(table)
     if form == "3,1":
         value, low, high = _consistency(between, error, subjects, raters, tail)
     else:
-        value, low, high = _absolute(*squares, subjects, raters, tail)
-        if interval == "generalized":
-            low, high = _generalized(*squares, subjects, raters, tail)
+        value, low, high = intervals_of[interval](between, offset, error, subjects, raters, tail)
     if between <= _SAME * error:
         low = high = math.nan
     return Icc(value, low, high, form, confidence, subjects, raters)
@@ -242,12 +239,14 @@ def _absolute(
     return value, low, high
 
 
-def _generalized(between: float, offset: float, error: float, n: int, k: int, tail: float) -> Interval:
-    """Quantiles of the ICC over variances that could have made these mean squares."""
+def _generalized(
+    between: float, offset: float, error: float, n: int, k: int, tail: float
+) -> tuple[float, float, float]:  # fmt: skip
+    """The ICC, and its quantiles over variances that could have made these mean squares."""
     of_subjects, of_sessions, of_error = np.array([[between], [offset], [error]]) / _mean_squares_drawn(n, k)
     subjects, sessions = (of_subjects - of_error) / k, (of_sessions - of_error) / n
     low, high = np.quantile(subjects / (subjects + sessions + of_error), [tail, 1 - tail])
-    return float(low), float(high)
+    return _absolute(between, offset, error, n, k, tail)[0], float(low), float(high)
 
 
 @lru_cache(maxsize=8)
