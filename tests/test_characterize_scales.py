@@ -15,7 +15,7 @@ import pytest
 import mrf
 from mrf.characterize import characterize
 from mrf.cli.main import main
-from mrf.core.maps import Maps
+from mrf.core.maps import Flag, Maps
 from mrf.findings import write_characterization
 from mrf.report import PANELS
 from mrf.texture.scales import SCALES, Scale
@@ -144,3 +144,30 @@ def test_tables_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     plain = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=plain)
     assert "Läsion" in (tmp_path / "t.csv").read_text(encoding="utf-8")
+
+
+def test_draws_and_bins_take_the_noise_without_students_t() -> None:
+    maps, auto = made(), {"t1": mrf.Scale("s", "auto", (0.0, 4.0))}
+    wide = {name: std * 12.7062047 / 1.959964 for name, std in maps.std.items()}
+    told = replace(maps, std=wide, provenance=dict(maps.provenance) | {"noise_freedom": 1})
+    plain, same = (
+        characterize(one, halves(maps), parameters=["t1"], texture=replace(FIRST, scales=auto, draws=5))
+        for one in (maps, told)
+    )
+    assert plain.records[1]["parameters"]["t1"]["width"] == pytest.approx(0.04)
+    assert same.records[1]["parameters"]["t1"]["width"] == pytest.approx(0.04)
+    for one, other in zip(plain.features, same.features, strict=True):
+        assert other.feature.std == pytest.approx(one.feature.std, rel=1e-6, nan_ok=True)
+
+
+def test_the_command_allows_regions_with_holes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message named the cure, `max_excluded`, which the command line had not."""
+    maps = made()
+    labels = halves(maps)
+    holes = (labels == 1) & (np.arange(maps.shape[2]) % 5 == 0)
+    flags = np.where(holes, np.uint8(Flag.INVALID), maps.flags)
+    where, rois = _saved(replace(maps, flags=flags), labels, tmp_path)
+    told = ["-q", "characterize", where, "--rois", rois, "--parameters", "t1", "--textures", "none", "-o"]
+    for share, left_out in (("0.1", True), ("0.4", False)):
+        assert main([*told, str(tmp_path / share), "--max-excluded", share]) == 0
+        assert ("region 1, t1: left out" in capsys.readouterr().err) == left_out
