@@ -23,6 +23,7 @@ from .toeplitz import transforms_together
 from .trajectory import Trajectory
 
 log = logging.getLogger(__name__)
+_KEPT = 64 << 20  # bytes of freed blocks that glibc keeps for a thread
 _VECTORS = 14  # coefficient images that solver and penalty hold together
 _COMPARED = 3  # more of them where steps end when images are settled
 _LIBRARIES = 100 << 20  # bytes of compiled kernels and libraries that the first run of a process loads
@@ -222,7 +223,9 @@ class _Size:
         first = reading + 3 * self.rank * image
         if choices.noise_std is None:
             first = max(first, 4 * self.rank * image + self.noise(reading))
-        return held + max(kept * self.images + max(first, building), solving)
+        passing = max(first, building)
+        freed = min(passing, usable_cores() * _KEPT)
+        return held + max(kept * self.images + passing + freed, solving)
 
     def seconds(self, choices: Choices) -> float:
         """By the time that one Fourier transform takes here, and by the samples of the non-uniform ones."""

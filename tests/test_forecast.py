@@ -1,8 +1,6 @@
 """What a reconstruction takes: told, kept within a budget by working coil by coil, or refused."""
 
 import logging
-import os
-import platform
 import re
 import subprocess
 import sys
@@ -130,41 +128,31 @@ mrf.reconstruct(kspace, t, basis, coils=coils, iterations=2, noise_std=1.0, nois
 """
 
 
-@pytest.mark.parametrize("run", [_RUN, _DISTINCT], ids=["repeated", "distinct, with noise"])
+_SHORT = """
+import logging, sys
+import numpy as np
+import mrf
+turns = np.arange(2000).reshape(1000, 2, 1) * 2.399963
+along = np.linspace(-0.5, 0.5, 256, endpoint=False) * 128 / 0.24
+k = np.stack([along * np.sin(turns), along * np.cos(turns)], -1).reshape(1000, -1, 2)
+t = mrf.Trajectory(k, (128, 128), (0.24, 0.24))
+rng = np.random.default_rng(0)
+kspace = (rng.standard_normal((1, *t.k.shape[:2], 2), np.float32)).view(np.complex64)[..., 0]
+basis = np.linalg.qr(rng.standard_normal((1000, 5)))[0].T
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+mrf.reconstruct(kspace, t, basis, coils=np.ones((1, 128, 128), np.complex64), iterations=2)
+"""
+
+
+@pytest.mark.parametrize("run", [_RUN, _DISTINCT, _SHORT], ids=["repeated", "distinct, with noise", "short"])
 def test_memory_is_as_foretold(run: str) -> None:
     """In a process of its own, whose peak of memory is the reconstruction's.
 
-    Replicas of noise of readouts that are all different were not counted: 0.67 GB for 0.48.
+    Replicas of noise of readouts that are all different were not counted, 0.67 GB for 0.48, and what glibc keeps of
+    freed blocks, 0.28 GB for 0.22.
     """
     told = subprocess.run([sys.executable, "-c", run, "24"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"memory rose by ([0-9.e+-]+) GB \(foretold at most ([0-9.e+-]+)\)", told)
     assert found, told
     rose, foretold = float(found[1]), float(found[2])
     assert 0.4 * foretold < rose <= foretold
-
-
-_FREED = """
-import sys
-import numpy as np
-from mrf.core.usage import _STATUS, give_back_freed
-if sys.argv[1] == "told":
-    give_back_freed()
-np.ones(30 << 17)  # glibc learns from it that blocks of 30 MB come and go
-blocks, pin = [np.ones(1 << 20) for _ in range(20)], bytes(1 << 18)
-del blocks
-print(next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmRSS")).split()[1])
-"""
-
-
-@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="the C library is not glibc")
-def test_freed_memory_goes_back() -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-
-    def left(how: str, **more: str) -> int:
-        command = [sys.executable, "-c", _FREED, how]
-        run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment | more)
-        return int(run.stdout)
-
-    told = left("told")
-    assert left("as it is") - told > 100 << 10  # of 160 MB
-    assert left("told", MALLOC_MMAP_THRESHOLD_=str(32 << 20)) - told > 100 << 10  # the user's word counts

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from .. import __version__
 from ..core.errors import MrfError
-from ..core.usage import give_back_freed
 from .arguments import path_told
 
 VERBS = (
@@ -84,7 +83,6 @@ def main(arguments: Arguments[str] | None = None) -> int:
         0, or 1 after a failure whose one line went to standard error.
     """
     told = _parsed(arguments)
-    give_back_freed()
     logging.basicConfig(
         level=logging.WARNING if told.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
     )

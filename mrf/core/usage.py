@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -15,25 +13,6 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _STATUS = Path("/proc/self/status")
-_TRIM, _MAPPED = -1, -3  # of glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-_KEPT, _BLOCK = 8 << 20, 4 << 20  # bytes
-
-
-def give_back_freed() -> None:
-    """Have glibc return blocks of 4 MB and more to the system when they are freed, in this whole process.
-
-    By itself it learns to keep some 64 MB a thread, which no forecast of memory knows of. It is for processes that are
-    ours, as commands are. Other C libraries, and what an environment variable says about memory, stay as they are.
-    """
-    told = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(
-        "GLIBC_TUNABLES", ""
-    )
-    if sys.platform != "linux" or told:
-        return
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        set_option(_TRIM, _KEPT)
-        set_option(_MAPPED, _BLOCK)
 
 
 def peak_memory() -> int:
