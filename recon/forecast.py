@@ -224,7 +224,7 @@ class _Size:
         if choices.noise_std is None:
             first = max(first, 4 * self.rank * image + self.noise(reading))
         passing = max(first, building)
-        freed = min(passing, usable_cores() * _KEPT)
+        freed = min(2 * passing, (usable_cores() + 1) * _KEPT)
         return held + max(kept * self.images + passing + freed, solving)
 
     def seconds(self, choices: Choices) -> float:
