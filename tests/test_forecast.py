@@ -144,15 +144,17 @@ mrf.reconstruct(kspace, t, basis, coils=np.ones((1, 128, 128), np.complex64), it
 """
 
 
-@pytest.mark.parametrize("run", [_RUN, _DISTINCT, _SHORT], ids=["repeated", "distinct, with noise", "short"])
-def test_memory_is_as_foretold(run: str) -> None:
+@pytest.mark.parametrize(
+    ("run", "least"), [(_RUN, 0.4), (_DISTINCT, 0.4), (_SHORT, 0.3)], ids=["repeated", "distinct, with noise", "short"]
+)
+def test_memory_is_as_foretold(run: str, least: float) -> None:
     """In a process of its own, whose peak of memory is the reconstruction's.
 
     Replicas of noise of readouts that are all different were not counted, 0.67 GB for 0.48, and what glibc keeps of
-    freed blocks, 0.28 GB for 0.22.
+    freed blocks, 0.28 GB for 0.22: half of the short one's, which it keeps in most runs but not in all.
     """
     told = subprocess.run([sys.executable, "-c", run, "24"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"memory rose by ([0-9.e+-]+) GB \(foretold at most ([0-9.e+-]+)\)", told)
     assert found, told
     rose, foretold = float(found[1]), float(found[2])
-    assert 0.4 * foretold < rose <= foretold
+    assert least * foretold < rose <= foretold
