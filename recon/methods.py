@@ -211,7 +211,8 @@ class Method:
         """The solution, and how many steps it took; as many as needed if `steps` is None."""
         normal, real, least = self.problem.normal, b.real.dtype.type, steps or _STEPS[self.name]
         most = _LONGEST * least if steps is None and self.name in _SETTLING else least
-        thresholds = amount * _STRONG ** np.maximum(0, 1 - 2 * np.arange(least) / least)
+        over = min(least, _STEPS[self.name])  # however many steps follow: as many that were needed are the same again
+        thresholds = amount * _STRONG ** np.maximum(0, 1 - 2 * np.arange(over) / over)
         sinking = itertools.chain(thresholds, itertools.repeat(amount))
         iterates: Iterator[Array]
         if self.name == "tikhonov":
